@@ -1,0 +1,46 @@
+import pino from 'pino'
+
+/** The part of pino that the rooms use: `log.info({ component, pid }, 'restarted')`. */
+export type Logger = Pick<pino.Logger, 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'child'>
+
+/** json: one record a line, for machines; text: one readable line each, for a terminal. */
+export type LogFormat = 'json' | 'text'
+
+/** pino's levels in the order of their weight. */
+export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const
+export type LogLevel = (typeof logLevels)[number]
+
+/**
+ * The daemon's logger. It writes to `fd` synchronously, so that the last line before a crash is
+ * never lost.
+ */
+export function createLogger({ format, level = 'info', fd = 2 }: { format: LogFormat; level?: LogLevel; fd?: number }): Logger {
+  const destination = pino.destination({ fd, sync: true })
+  const stream = format === 'json' ? destination : { write: (line: string) => destination.write(renderText(line)) }
+  return pino(
+    {
+      level,
+      base: null,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+      redact: { paths: ['token', '*.token', 'password', '*.password', 'key', '*.key'], censor: '[redacted]' },
+    },
+    stream,
+  )
+}
+
+/** A logger that says nothing, for tests and commands that print their own words. */
+export const silentLogger: Logger = pino({ level: 'silent' })
+
+/** 2026-11-21T10:00:00.000Z INFO  kube-apiserver message key=value */
+function renderText(line: string): string {
+  const { time, level, component, msg, err, ...fields } = JSON.parse(line) as Record<string, unknown>
+  const words = [String(time), String(level).toUpperCase().padEnd(5), component ?? 'k8s', msg ?? '']
+  for (const [name, value] of Object.entries(fields)) words.push(`${name}=${renderValue(value)}`)
+  if (err) words.push(`error=${renderValue((err as { message?: unknown }).message ?? err)}`)
+  return `${words.join(' ')}\n`
+}
+
+function renderValue(value: unknown): string {
+  return typeof value === 'string' && /^[^\s"=]+$/.test(value) ? value : JSON.stringify(value)
+}
