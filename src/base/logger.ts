@@ -14,16 +14,25 @@ export type LogLevel = (typeof logLevels)[number]
  * The daemon's logger. It writes to `fd` synchronously, so that the last line before a crash is
  * never lost.
  */
-export function createLogger({ format, level = 'info', fd = 2 }: { format: LogFormat; level?: LogLevel; fd?: number }): Logger {
+export function createLogger({
+  format,
+  level = 'info',
+  fd = 2,
+}: {
+  format: LogFormat
+  level?: LogLevel
+  fd?: number
+}): Logger {
   const destination = pino.destination({ fd, sync: true })
-  const stream = format === 'json' ? destination : { write: (line: string) => destination.write(renderText(line)) }
+  const stream =
+    format === 'json' ? destination : { write: (line: string) => destination.write(renderText(line)) }
   return pino(
     {
       level,
       base: null,
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
-      redact: { paths: ['token', '*.token', 'password', '*.password', 'key', '*.key'], censor: '[redacted]' },
+      redact: { paths: ['token', '*.token', 'password', '*.password'], censor: '[redacted]' },
     },
     stream,
   )
