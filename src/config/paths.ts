@@ -1,0 +1,64 @@
+import { createHash } from 'node:crypto'
+import { join } from 'node:path'
+import type { Config } from './config.ts'
+
+/** sun_path of unix(7) has 108 bytes, the last of which is NUL. */
+export const socketPathLimitBytes = 107
+
+/** Relative to the run directory; no socket in it has a longer path. */
+const longestSocket = 'containerd/containerd.sock.ttrpc'
+
+/** Where everything is that the daemon keeps. Directories end in no slash. */
+export interface Paths {
+  readonly dataDir: string
+  readonly databaseDir: string
+  readonly database: string
+  readonly pkiDir: string
+  readonly kubeconfigDir: string
+  readonly adminKubeconfig: string
+  readonly imagesDir: string
+  /** The unpacked payloads, one directory per artifact. */
+  readonly payloadsDir: string
+  /** Rendered configuration of the components. */
+  readonly etcDir: string
+  readonly containerdRoot: string
+  readonly runDir: string
+  readonly datastoreSocket: string
+  readonly controlSocket: string
+  readonly processRecordsDir: string
+  readonly containerdState: string
+  readonly containerdSocket: string
+}
+
+/** Pure: no file is looked at. */
+export function paths({ dataDir }: Pick<Config, 'dataDir'>): Paths {
+  const runDir = runDirectory(dataDir)
+  return {
+    dataDir,
+    databaseDir: join(dataDir, 'db'),
+    database: join(dataDir, 'db', 'state.db'),
+    pkiDir: join(dataDir, 'pki'),
+    kubeconfigDir: join(dataDir, 'kubeconfig'),
+    adminKubeconfig: join(dataDir, 'admin.kubeconfig'),
+    imagesDir: join(dataDir, 'images'),
+    payloadsDir: join(dataDir, 'data'),
+    etcDir: join(dataDir, 'etc'),
+    containerdRoot: join(dataDir, 'containerd'),
+    runDir,
+    datastoreSocket: join(runDir, 'datastore.sock'),
+    controlSocket: join(runDir, 'control.sock'),
+    processRecordsDir: join(runDir, 'processes'),
+    containerdState: join(runDir, 'containerd'),
+    containerdSocket: join(runDir, 'containerd', 'containerd.sock'),
+  }
+}
+
+/**
+ * run/ below the data directory; where a socket in it would be too long for the kernel,
+ * /run/k8s/<first 16 hex digits of the data directory's SHA-256>. The launcher follows the same rule.
+ */
+function runDirectory(dataDir: string): string {
+  const runDir = join(dataDir, 'run')
+  if (Buffer.byteLength(join(runDir, longestSocket)) <= socketPathLimitBytes) return runDir
+  return join('/run/k8s', createHash('sha256').update(dataDir).digest('hex').slice(0, 16))
+}

@@ -1,0 +1,118 @@
+/**
+ * The rooms of the house (docs/architecture.md): which part of src/ may import which, and which
+ * libraries one part has to itself. test/layers.test.ts holds every source file to it.
+ */
+
+/** A room is the longest of these paths below src/ that a file's path starts with. */
+export const rooms: Readonly<Record<string, readonly string[]>> = {
+  base: [],
+  config: ['base'],
+  pki: ['base'],
+  supervisor: ['base'],
+  payload: ['base'],
+  control: ['base'],
+  addons: ['base'],
+  node: ['config', 'base'],
+  'datastore/log': ['base'],
+  'datastore/mvcc': ['datastore/log', 'base'],
+  'datastore/grpc': ['datastore/mvcc', 'base'],
+  'datastore/proxy': ['base'],
+  // The files beside those folders put them together: the worker, and what starts it.
+  datastore: ['datastore/log', 'datastore/mvcc', 'datastore/grpc', 'datastore/proxy', 'base'],
+  components: ['supervisor', 'pki', 'node', 'config', 'base'],
+  'components/storage.ts': ['components', 'datastore', 'config', 'base'],
+  cluster: [
+    'components',
+    'components/storage.ts',
+    'supervisor',
+    'datastore',
+    'pki',
+    'node',
+    'control',
+    'addons',
+    'payload',
+    'config',
+    'base',
+  ],
+  // control: status and stop talk to the daemon. node: check and reset work without a cluster.
+  cli: ['cluster', 'control', 'node', 'config', 'base'],
+  'cli/datastore.ts': ['cli', 'datastore', 'config', 'base'],
+  'main.ts': ['cli'],
+}
+
+/** Components know their lifecycle, never each other. */
+export const components: readonly string[] = [
+  'storage',
+  'apiserver',
+  'controller-manager',
+  'scheduler',
+  'containerd',
+  'kubelet',
+  'kube-proxy',
+]
+
+/** Each library with the paths below src/ that alone may import it. */
+export const owners: readonly { libraries: readonly string[]; owner: string }[] = [
+  { libraries: ['node:child_process', 'child_process', 'execa'], owner: 'supervisor/process.ts' },
+  { libraries: ['better-sqlite3', 'node:sqlite'], owner: 'datastore/log' },
+  { libraries: ['@grpc/grpc-js', 'node:http2', 'http2'], owner: 'datastore/grpc' },
+  { libraries: ['yargs', 'yargs/helpers', 'yargs-parser'], owner: 'cli' },
+  { libraries: ['pino'], owner: 'base' },
+  { libraries: ['@kubernetes/client-node'], owner: 'addons' },
+]
+
+/** What is wrong with the imports of `file` (a path below src/), one sentence each. */
+export function violations({ file, text }: { file: string; text: string }): string[] {
+  const room = roomOf(file)
+  if (room === undefined) return [`src/${file} is in no room; the rooms are ${Object.keys(rooms).join(', ')}`]
+  const found = importsOf(text).flatMap((specifier) => importViolations({ file, room, specifier }))
+  if (/\bprocess\.(exit|reallyExit)\(/.test(text) && !isInside(file, 'cli')) {
+    found.push(`src/${file} calls process.exit, which only cli may: throw an AppError instead`)
+  }
+  return found
+}
+
+function importViolations(use: { file: string; room: string; specifier: string }): string[] {
+  const { file, room, specifier } = use
+  if (!specifier.startsWith('.')) {
+    const owned = owners.find(({ libraries }) => libraries.includes(specifier))
+    if (owned === undefined || isInside(file, owned.owner)) return []
+    return [`src/${file} imports ${specifier}, which only src/${owned.owner} may`]
+  }
+  const target = new URL(specifier, `file:///${file}`).pathname.slice(1)
+  const targetRoom = roomOf(target)
+  if (targetRoom === undefined) return [`src/${file} imports ${specifier}, which is in no room`]
+  if (isComponent(file) && isComponent(target) && file !== target) {
+    return [`src/${file} imports src/${target}: a component never imports another component`]
+  }
+  const allowed = rooms[room] ?? []
+  if (targetRoom === room || allowed.includes(targetRoom)) return []
+  return [
+    `src/${file} imports src/${target}: ${room} may import ${allowed.length === 0 ? 'no other room' : `only ${allowed.join(', ')}`}`,
+  ]
+}
+
+function roomOf(file: string): string | undefined {
+  return Object.keys(rooms)
+    .filter((room) => isInside(file, room))
+    .sort((a, b) => b.length - a.length)[0]
+}
+
+function isInside(file: string, path: string): boolean {
+  return file === path || file.startsWith(`${path}/`)
+}
+
+function isComponent(file: string): boolean {
+  return components.some((name) => file === `components/${name}.ts`)
+}
+
+/** What `import`, `export from`, `import()` and `new URL(..., import.meta.url)` name. */
+function importsOf(text: string): string[] {
+  const patterns = [
+    /^\s*(?:import|export)\b[^'"`;]*?\bfrom\s*['"]([^'"]+)['"]/gm,
+    /^\s*import\s*['"]([^'"]+)['"]/gm,
+    /\bimport\(\s*['"]([^'"]+)['"]/g,
+    /\bnew URL\(\s*['"](\.[^'"]+\.ts)['"],\s*import\.meta\.url/g,
+  ]
+  return patterns.flatMap((pattern) => [...text.matchAll(pattern)].map((match) => match[1] ?? ''))
+}
