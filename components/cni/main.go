@@ -1,0 +1,57 @@
+// Command cni is the network plugins of the Container Network Interface in one file; the name that it is
+// called by picks the plugin. Upstream ships each as a program: scripts/build-component.sh turns their main
+// packages into importable ones in the vendored copy (package main -> package bridge, main() -> Main()).
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	hostlocal "github.com/containernetworking/plugins/plugins/ipam/host-local"
+	"github.com/containernetworking/plugins/plugins/ipam/static"
+	"github.com/containernetworking/plugins/plugins/main/bridge"
+	hostdevice "github.com/containernetworking/plugins/plugins/main/host-device"
+	"github.com/containernetworking/plugins/plugins/main/ipvlan"
+	"github.com/containernetworking/plugins/plugins/main/loopback"
+	"github.com/containernetworking/plugins/plugins/main/macvlan"
+	"github.com/containernetworking/plugins/plugins/main/ptp"
+	"github.com/containernetworking/plugins/plugins/main/vlan"
+	"github.com/containernetworking/plugins/plugins/meta/bandwidth"
+	"github.com/containernetworking/plugins/plugins/meta/firewall"
+	"github.com/containernetworking/plugins/plugins/meta/portmap"
+	"github.com/containernetworking/plugins/plugins/meta/tuning"
+)
+
+var plugins = map[string]func(){
+	"bandwidth":   bandwidth.Main,
+	"bridge":      bridge.Main,
+	"firewall":    firewall.Main,
+	"host-device": hostdevice.Main,
+	"host-local":  hostlocal.Main,
+	"ipvlan":      ipvlan.Main,
+	"loopback":    loopback.Main,
+	"macvlan":     macvlan.Main,
+	"portmap":     portmap.Main,
+	"ptp":         ptp.Main,
+	"static":      static.Main,
+	"tuning":      tuning.Main,
+	"vlan":        vlan.Main,
+}
+
+func main() {
+	name := filepath.Base(os.Args[0])
+	run, known := plugins[name]
+	if !known {
+		names := make([]string, 0, len(plugins))
+		for plugin := range plugins {
+			names = append(names, plugin)
+		}
+		slices.Sort(names)
+		fmt.Fprintf(os.Stderr, "cannot run %q: call this file as one of %s\n", name, strings.Join(names, ", "))
+		os.Exit(2)
+	}
+	run()
+}

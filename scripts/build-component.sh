@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# Builds one component into a file, written under a temporary name and renamed when it is whole.
+#
+#   build-component.sh NAME OUTPUT
+#
+# All are static and stripped. Versions come from the go.mod files, so that a pin is changed in one place.
+source "$(dirname "$0")/lib.sh"
+
+name=${1:?usage: build-component.sh NAME OUTPUT}
+output=$(realpath -m "${2:?usage: build-component.sh NAME OUTPUT}")
+mkdir -p "$(dirname "$output")"
+temporary=$output.tmp
+work=
+trap 'rm -rf "$temporary" "$work"' EXIT
+
+# go_build DIRECTORY PACKAGE LDFLAGS [go build flags]
+go_build() {
+  local directory=$1 package=$2 ldflags=$3
+  shift 3
+  (cd "$directory" && go build -trimpath -buildvcs=false -ldflags "-s -w $ldflags" -o "$temporary" "$@" "$package")
+}
+
+component() { printf '%s' "$root/components/$1"; }
+
+# The project's last commit on the sources of the Kubernetes build names what `kubectl version` and the Nodes report. It
+# is not HEAD: a commit elsewhere would link 150 MB again for nothing.
+kubernetes_ldflags() {
+  local sources=(components/kubernetes patches scripts/build-component.sh) commit=unknown date=1970-01-01T00:00:00Z
+  local state=clean major minor pair package flags=''
+  if git -C "$root" rev-parse --is-inside-work-tree >/dev/null 2>&1; then
+    commit=$(git -C "$root" log -1 --format=%H -- "${sources[@]}")
+    date=$(TZ=UTC git -C "$root" log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd -- "${sources[@]}")
+    [[ -z $(git -C "$root" status --porcelain -- "${sources[@]}") ]] || state=dirty
+  fi
+  IFS=. read -r major minor _ <<<"${K8S_VERSION#v}"
+  for pair in "gitVersion=$K8S_VERSION+k8s.1" "gitMajor=$major" "gitMinor=$minor" "gitCommit=$commit" \
+    "gitTreeState=$state" "buildDate=$date"; do
+    for package in k8s.io/client-go/pkg/version k8s.io/component-base/version; do
+      flags+=" -X $package.$pair"
+    done
+  done
+  printf '%s' "$flags"
+}
+
+build_kubernetes() {
+  "$root/scripts/download-k8s.sh"
+  "$root/scripts/apply-patches.sh"
+  CGO_ENABLED=0 go_build "$build/kubernetes/$K8S_VERSION/patched" . "$(kubernetes_ldflags)" -mod=vendor
+}
+
+build_containerd() {
+  local version
+  version=$(pinned containerd github.com/containerd/containerd/v2)
+  CGO_ENABLED=0 go_build "$(component containerd)" . "-X github.com/containerd/containerd/v2/version.Version=$version"
+}
+
+build_containerd-shim-runc-v2() {
+  local version
+  version=$(pinned containerd github.com/containerd/containerd/v2)
+  # no_grpc: upstream's own tag for the shim, which talks ttrpc only (cmd/containerd-shim-runc-v2, Makefile).
+  CGO_ENABLED=0 go_build "$(component containerd)" github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2 \
+    "-X github.com/containerd/containerd/v2/version.Version=$version" -tags no_grpc
+}
+
+build_runc() {
+  # runc joins namespaces in C before Go's runtime starts, and loads seccomp filters with libseccomp.
+  CGO_ENABLED=1 go_build "$(component runc)" github.com/opencontainers/runc \
+    "-linkmode external -extldflags -static" -tags 'seccomp netgo osusergo urfave_cli_no_docs'
+}
+
+# Upstream's plugins are programs. In a vendored copy their main packages become importable ones.
+build_cni() {
+  local version plugin package
+  work=$(mktemp -d "$build/cni.XXXXXX")
+  version=$(pinned cni github.com/containernetworking/plugins)
+  cp "$(component cni)"/{go.mod,go.sum,main.go} "$work"
+  (cd "$work" && go mod vendor)
+  for plugin in "$work"/vendor/github.com/containernetworking/plugins/plugins/{ipam,main,meta}/*; do
+    package=$(basename "$plugin")
+    sed -i -e "s/^package main$/package ${package//-/}/" -e 's/^func main() {$/func Main() {/' "$plugin"/*.go
+  done
+  CGO_ENABLED=0 go_build "$work" . \
+    "-X github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion=$version" -mod=vendor
+  rm -rf "$work"
+}
+
+build_coredns() {
+  CGO_ENABLED=0 go_build "$(component coredns)" . '' -tags grpcnotrace
+}
+
+build_crictl() {
+  local version
+  version=$(pinned crictl github.com/kubernetes-sigs/cri-tools)
+  CGO_ENABLED=0 go_build "$(component crictl)" github.com/kubernetes-sigs/cri-tools/cmd/crictl \
+    "-X github.com/kubernetes-sigs/cri-tools/pkg/version.Version=$version"
+}
+
+build_pause() {
+  gcc -std=c11 -Os -Wall -Wextra -Werror -static -s -o "$temporary" "$(component pause)/pause.c"
+}
+
+build_etcd() { CGO_ENABLED=0 go_build "$(component etcd)" go.etcd.io/etcd/server/v3 ''; }
+build_etcdctl() { CGO_ENABLED=0 go_build "$(component etcd)" go.etcd.io/etcd/etcdctl/v3 ''; }
+build_etcdutl() { CGO_ENABLED=0 go_build "$(component etcd)" go.etcd.io/etcd/etcdutl/v3 ''; }
+
+build_kine() {
+  # As upstream's scripts/build: the C driver of SQLite, which is faster than the Go one.
+  CGO_ENABLED=1 CGO_CFLAGS='-O2 -DSQLITE_USE_ALLOCA=1' go_build "$(component kine)" github.com/k3s-io/kine \
+    "-linkmode external -extldflags -static" -tags nats
+}
+
+declare -F "build_$name" >/dev/null || fail "build $name: scripts/build-component.sh does not know it"
+"build_$name"
+mv "$temporary" "$output"
