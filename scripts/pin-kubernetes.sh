@@ -32,6 +32,7 @@ trap 'rm -f "$pinned"' EXIT
   echo
   sed -n '/^require (/,/^)/p' "$upstream" | sed "s|^\(\tk8s.io/[a-z-]*\) v0.0.0\$|\1 $staging|"
 } >"$pinned"
+chmod 644 "$pinned"
 mv "$pinned" go.mod
 rm -f go.sum
 go mod tidy

@@ -1,0 +1,207 @@
+/**
+ * Packs one container image as an OCI image archive, compressed with zstd. No registry and no container tool is needed:
+ * an image is a tar of files and three small JSON documents.
+ *
+ *   node scripts/image.ts pause|coredns|busybox VERSION BINARY OUTPUT
+ */
+import { createHash } from 'node:crypto'
+import { readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { constants, zstdCompressSync } from 'node:zlib'
+import { tar, type TarEntry } from './tar.ts'
+
+interface Image {
+  readonly files: readonly TarEntry[]
+  readonly config: {
+    readonly User?: string
+    readonly Env?: readonly string[]
+    readonly Entrypoint?: readonly string[]
+    readonly Cmd?: readonly string[]
+    readonly WorkingDir?: string
+  }
+}
+
+type Recipe = (binary: Buffer) => Image
+
+const directory = (path: string, mode = 0o755): TarEntry => ({ path, type: 'directory', mode })
+const executable = (path: string, content: Buffer): TarEntry => ({ path, type: 'file', mode: 0o755, content })
+const text = (path: string, ...lines: string[]): TarEntry => ({
+  path,
+  type: 'file',
+  mode: 0o644,
+  content: Buffer.from(lines.map((line) => `${line}\n`).join('')),
+})
+
+const busyboxApplets = [
+  ...[
+    'ash',
+    'awk',
+    'base64',
+    'basename',
+    'cat',
+    'chgrp',
+    'chmod',
+    'chown',
+    'chroot',
+    'cmp',
+    'cp',
+    'cut',
+    'date',
+    'dd',
+  ],
+  ...[
+    'df',
+    'diff',
+    'dirname',
+    'dmesg',
+    'du',
+    'echo',
+    'env',
+    'expr',
+    'false',
+    'find',
+    'fold',
+    'free',
+    'grep',
+    'gunzip',
+  ],
+  ...[
+    'gzip',
+    'head',
+    'hexdump',
+    'hostname',
+    'httpd',
+    'id',
+    'ifconfig',
+    'ip',
+    'kill',
+    'killall',
+    'less',
+    'ln',
+    'ls',
+    'md5sum',
+  ],
+  ...['mkdir', 'mkfifo', 'mknod', 'mktemp', 'more', 'mount', 'mv', 'nc', 'netstat', 'nslookup', 'od'],
+  ...['pidof', 'ping', 'printf', 'ps', 'pwd', 'readlink', 'realpath', 'rm', 'rmdir', 'route', 'sed'],
+  ...[
+    'seq',
+    'setsid',
+    'sh',
+    'sha256sum',
+    'sleep',
+    'sort',
+    'stat',
+    'stty',
+    'sync',
+    'tail',
+    'tar',
+    'tee',
+    'telnet',
+    'test',
+  ],
+  ...[
+    'time',
+    'timeout',
+    'top',
+    'touch',
+    'tr',
+    'traceroute',
+    'true',
+    'tty',
+    'umount',
+    'uname',
+    'uniq',
+    'unzip',
+    'uptime',
+  ],
+  ...['vi', 'watch', 'wc', 'wget', 'which', 'whoami', 'xargs', 'yes', 'zcat'],
+]
+
+const path = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+
+const recipes: Readonly<Record<string, Recipe>> = {
+  // 65535: upstream's pause image runs as nobody of its own, so that a pod's first process owns nothing.
+  pause: (binary) => ({
+    files: [executable('pause', binary)],
+    config: { User: '65535:65535', Entrypoint: ['/pause'], WorkingDir: '/' },
+  }),
+  coredns: (binary) => ({
+    files: [
+      directory('etc'),
+      text('etc/passwd', 'coredns:x:65532:65532::/:/sbin/nologin'),
+      executable('coredns', binary),
+    ],
+    config: { User: '65532:65532', Env: [path], Entrypoint: ['/coredns'], WorkingDir: '/' },
+  }),
+  busybox: (binary) => ({
+    files: [
+      directory('bin'),
+      executable('bin/busybox', binary),
+      ...busyboxApplets.map(
+        (name): TarEntry => ({ path: `bin/${name}`, type: 'symlink', target: 'busybox' }),
+      ),
+      directory('etc'),
+      text('etc/group', 'root:x:0:', 'nogroup:x:65534:'),
+      text('etc/passwd', 'root:x:0:0:root:/root:/bin/sh', 'nobody:x:65534:65534:nobody:/home:/bin/false'),
+      directory('home'),
+      directory('root', 0o700),
+      directory('tmp', 0o1777),
+      directory('usr'),
+      { path: 'usr/bin', type: 'symlink', target: '../bin' },
+      directory('var'),
+      directory('var/www'),
+      text('var/www/index.html', 'It works.'),
+    ],
+    config: { Env: [path], Cmd: ['sh'], WorkingDir: '/' },
+  }),
+}
+
+interface Descriptor {
+  readonly mediaType: string
+  readonly digest: string
+  readonly size: number
+}
+
+const archive: TarEntry[] = []
+
+function blob(mediaType: string, content: Buffer): Descriptor {
+  const hex = createHash('sha256').update(content).digest('hex')
+  archive.push({ path: `blobs/sha256/${hex}`, type: 'file', mode: 0o644, content })
+  return { mediaType, digest: `sha256:${hex}`, size: content.length }
+}
+
+const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value))
+
+const [name = '', version, binaryPath, output] = process.argv.slice(2)
+const recipe = recipes[name]
+if (!recipe || !version || !binaryPath || !output) {
+  console.error(`usage: image.ts ${Object.keys(recipes).join('|')} VERSION BINARY OUTPUT`)
+  process.exit(2)
+}
+
+const { files, config } = recipe(readFileSync(binaryPath))
+archive.push(directory('blobs'), directory('blobs/sha256'))
+const layer = blob('application/vnd.oci.image.layer.v1.tar', Buffer.concat(tar(files)))
+const imageConfig = blob(
+  'application/vnd.oci.image.config.v1+json',
+  json({ architecture: 'amd64', os: 'linux', config, rootfs: { type: 'layers', diff_ids: [layer.digest] } }),
+)
+const manifestType = 'application/vnd.oci.image.manifest.v1+json'
+const manifest = blob(
+  manifestType,
+  json({ schemaVersion: 2, mediaType: manifestType, config: imageConfig, layers: [layer] }),
+)
+const annotations = {
+  'io.containerd.image.name': `k8s.local/${name}:${version}`,
+  'org.opencontainers.image.ref.name': version,
+}
+const platform = { architecture: 'amd64', os: 'linux' }
+archive.push(text('oci-layout', '{"imageLayoutVersion":"1.0.0"}'), {
+  path: 'index.json',
+  type: 'file',
+  mode: 0o644,
+  content: json({ schemaVersion: 2, manifests: [{ ...manifest, platform, annotations }] }),
+})
+
+const level = { params: { [constants.ZSTD_c_compressionLevel]: 19 } }
+writeFileSync(`${output}.tmp`, zstdCompressSync(Buffer.concat(tar(archive)), level))
+renameSync(`${output}.tmp`, output)
