@@ -1,0 +1,183 @@
+import {
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  type KeyObject,
+  X509Certificate,
+} from 'node:crypto'
+import { join } from 'node:path'
+import { AppError } from '../base/errors.ts'
+import { encodeName, type Issuer, issueCertificate, issuerOf, keyIdentifier } from './certificate.ts'
+import { narrowMode, privateMode, publicMode, readFileIfPresent, writeFileAtomically } from './files.ts'
+
+/**
+ * Authorities of their own for what must not stand in for one another: who serves (server), who may
+ * log in (client), and who may log in for others (requestHeader, the front proxy).
+ */
+export const authorityNames = ['server', 'client', 'requestHeader'] as const
+export type AuthorityName = (typeof authorityNames)[number]
+
+const baseNames: Readonly<Record<AuthorityName, string>> = {
+  server: 'server-ca',
+  client: 'client-ca',
+  requestHeader: 'request-header-ca',
+}
+
+const dayMs = 86_400_000
+const authorityLifeMs = 3650 * dayMs
+/** A clock that is put back this far after the first start still finds valid certificates. */
+const backdateMs = 3_600_000
+/** An authority with less than this left is warned of: everything that trusts it must be told. */
+const warningMs = 365 * dayMs
+/** Certificates from before this software existed come from a machine whose clock was never set. */
+export const earliestClock = new Date('2026-11-01T00:00:00Z')
+
+export interface KeyPairFiles {
+  readonly certFile: string
+  readonly keyFile: string
+}
+
+export interface Authority {
+  readonly name: AuthorityName
+  readonly certificate: X509Certificate
+  readonly certificatePem: string
+  readonly issuer: Issuer
+}
+
+export function authorityFiles(dir: string, name: AuthorityName): KeyPairFiles {
+  return { certFile: join(dir, `${baseNames[name]}.crt`), keyFile: join(dir, `${baseNames[name]}.key`) }
+}
+
+/**
+ * The authority kept in `dir`. One that is there, the daemon's or the user's own, is used as it is; a
+ * certificate without which only the key is left is made again from it; a damaged one is an error, as
+ * a new one would turn away every client of the old. With `mayCreate` a missing one is created.
+ */
+export async function openAuthority({
+  dir,
+  name,
+  now,
+  mayCreate,
+}: {
+  dir: string
+  name: AuthorityName
+  now: Date
+  mayCreate: boolean
+}): Promise<Authority> {
+  const files = authorityFiles(dir, name)
+  const [certificatePem, keyPem] = await Promise.all([
+    readFileIfPresent(files.certFile),
+    readFileIfPresent(files.keyFile),
+  ])
+  if (keyPem === undefined) {
+    if (certificatePem !== undefined) throw damaged(files.keyFile, 'its key is missing')
+    if (!mayCreate) throw damaged(files.certFile, 'it is missing')
+    const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+    return writeAuthority({ files, name, now, privateKey, isNew: true })
+  }
+  await narrowMode(files.keyFile, privateMode)
+  const privateKey = readKey(files.keyFile, keyPem)
+  if (certificatePem === undefined) return writeAuthority({ files, name, now, privateKey, isNew: false })
+  const certificate = readCertificate(files.certFile, certificatePem)
+  requireUsable({ path: files.certFile, certificate, privateKey, now })
+  return { name, certificate, certificatePem, issuer: issuerOf({ der: certificate.raw, privateKey }) }
+}
+
+/** One sentence when the authority ends within a year. */
+export function authorityWarning({ certificate, name }: Authority, now: Date): string | undefined {
+  if (certificate.validToDate.getTime() - now.getTime() > warningMs) return undefined
+  return `the ${baseNames[name]} expires on ${certificate.validToDate.toISOString().slice(0, 10)}`
+}
+
+/** Refuses to date anything by a clock that was never set. */
+export function requirePlausibleClock(now: Date): void {
+  if (now >= earliestClock) return
+  throw new AppError(`cannot make certificates: the clock says ${now.toISOString()}`, {
+    code: 'PKI_CLOCK',
+    remedy: 'set the clock of this machine (or start a time service) and start again',
+  })
+}
+
+async function writeAuthority(made: {
+  files: KeyPairFiles
+  name: AuthorityName
+  now: Date
+  privateKey: KeyObject
+  isNew: boolean
+}): Promise<Authority> {
+  const { files, name, now, privateKey, isNew } = made
+  requirePlausibleClock(now)
+  const publicKey = createPublicKey(privateKey)
+  const keyId = keyIdentifier(publicKey)
+  // The name comes from the key, so that a certificate made again from it is the same authority's.
+  const subject = { commonName: `k8s-${baseNames[name]}@${keyId.toString('hex', 0, 6)}` }
+  const issuer = { privateKey, name: encodeName(subject), keyId }
+  const certificatePem = issueCertificate({
+    profile: { subject },
+    publicKey,
+    issuer,
+    notBefore: new Date(now.getTime() - backdateMs),
+    notAfter: new Date(now.getTime() + authorityLifeMs),
+  })
+  // The key first: a certificate without its key is what a crash must not leave.
+  if (isNew) await writeFileAtomically(files.keyFile, exportKey(privateKey), privateMode)
+  await writeFileAtomically(files.certFile, certificatePem, publicMode)
+  return { name, certificate: new X509Certificate(certificatePem), certificatePem, issuer }
+}
+
+export function exportKey(privateKey: KeyObject): string {
+  return privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
+}
+
+function readKey(path: string, pem: string): KeyObject {
+  try {
+    return createPrivateKey(pem)
+  } catch (cause) {
+    throw damaged(path, 'it holds no private key', { cause })
+  }
+}
+
+function readCertificate(path: string, pem: string): X509Certificate {
+  try {
+    return new X509Certificate(pem)
+  } catch (cause) {
+    throw damaged(path, 'it holds no certificate', { cause })
+  }
+}
+
+function requireUsable(found: {
+  path: string
+  certificate: X509Certificate
+  privateKey: KeyObject
+  now: Date
+}): void {
+  const { path, certificate, privateKey, now } = found
+  if (!certificate.checkPrivateKey(privateKey)) throw damaged(path, 'its key is another one')
+  if (!certificate.ca) throw damaged(path, 'it may not sign certificates (no CA:TRUE in it)')
+  const { validFromDate, validToDate } = certificate
+  if (now >= validFromDate && now < validToDate) return
+  throw new AppError(
+    `cannot use ${path}: it is valid from ${validFromDate.toISOString()} to ${validToDate.toISOString()}, ` +
+      `and the clock says ${now.toISOString()}`,
+    {
+      code: 'PKI_AUTHORITY_VALIDITY',
+      path,
+      remedy:
+        now < validFromDate
+          ? 'set the clock of this machine'
+          : 'if the clock is right, give the cluster a new authority: put its certificate and key in place of the old files',
+    },
+  )
+}
+
+function damaged(path: string, reason: string, options?: ErrorOptions): AppError {
+  return new AppError(
+    `cannot use ${path}: ${reason}`,
+    {
+      code: 'PKI_AUTHORITY',
+      path,
+      remedy: 'restore the pki directory from a backup, or remove the whole cluster with `k8s reset`',
+    },
+    options,
+  )
+}

@@ -1,0 +1,202 @@
+import { createPrivateKey, generateKeyPairSync, X509Certificate } from 'node:crypto'
+import { join } from 'node:path'
+import { addressBytes, firstAddress } from './addresses.ts'
+import { type Authority, type AuthorityName, exportKey, type KeyPairFiles } from './authority.ts'
+import { issueCertificate, type Profile, usageOids } from './certificate.ts'
+
+/** What the certificates depend on; a Config has all of it. */
+export interface ClusterIdentity {
+  readonly nodeName: string
+  readonly nodeIp: string
+  readonly advertiseAddress: string
+  /** Beside 0.0.0.0 and ::, an address that clients come to. */
+  readonly bindAddress: string
+  readonly serviceCidr: string
+  readonly clusterDomain: string
+  /** DNS names and addresses that the API server's certificate has beside its own. */
+  readonly tlsSan: readonly string[]
+}
+
+export const leafNames = [
+  'apiserver',
+  'apiserver-kubelet-client',
+  'front-proxy-client',
+  'controller-manager',
+  'controller-manager-client',
+  'scheduler',
+  'scheduler-client',
+  'kubelet',
+  'kubelet-client',
+  'kube-proxy-client',
+  'supervisor-client',
+  'admin-client',
+] as const
+export type LeafName = (typeof leafNames)[number]
+
+export interface Leaf {
+  readonly authority: AuthorityName
+  readonly profile: Profile
+}
+
+/** Bound to system:kubelet-api-admin by an add-on: the API server need not be in system:masters. */
+export const apiserverKubeletUser = 'kube-apiserver-kubelet-client'
+/** The daemon's own: without a group, its rights are those that an add-on binds to this name. */
+export const supervisorUser = 'k8s:supervisor'
+/** The name that requests through the aggregation layer come with (--requestheader-allowed-names). */
+export const frontProxyUser = 'front-proxy-client'
+
+const dayMs = 86_400_000
+const leafLifeMs = 365 * dayMs
+/** A third of its life before its end, so that a machine may be switched off for months. */
+const renewalMs = leafLifeMs / 3
+
+const loopback = ['127.0.0.1', '::1']
+
+/** The table of certificates below the authorities. */
+export function leaves(identity: ClusterIdentity): Readonly<Record<LeafName, Leaf>> {
+  const node = { commonName: `system:node:${identity.nodeName}`, organizations: ['system:nodes'] }
+  return {
+    apiserver: serving('kube-apiserver', apiserverNames(identity)),
+    'apiserver-kubelet-client': client(apiserverKubeletUser),
+    'front-proxy-client': { ...client(frontProxyUser), authority: 'requestHeader' },
+    // Without one these two make themselves an RSA pair at every start.
+    'controller-manager': serving('kube-controller-manager', ['localhost', ...loopback]),
+    'controller-manager-client': client('system:kube-controller-manager'),
+    scheduler: serving('kube-scheduler', ['localhost', ...loopback]),
+    'scheduler-client': client('system:kube-scheduler'),
+    kubelet: {
+      authority: 'server',
+      profile: {
+        subject: node,
+        usage: 'server',
+        ...splitNames([identity.nodeName, 'localhost', identity.nodeIp, ...loopback]),
+      },
+    },
+    'kubelet-client': client(node.commonName, ...node.organizations),
+    'kube-proxy-client': client('system:kube-proxy'),
+    'supervisor-client': client(supervisorUser),
+    // system:masters is above RBAC: whoever is root here can mend a broken RBAC. The file never leaves
+    // root's hands; users get identities of their own (kubeadm's admin.conf is made to be passed on and
+    // has been less since 1.29).
+    'admin-client': client('k8s-admin', 'system:masters'),
+  }
+}
+
+export function leafFiles(dir: string, name: LeafName): KeyPairFiles {
+  return { certFile: join(dir, `${name}.crt`), keyFile: join(dir, `${name}.key`) }
+}
+
+/** A new key and its certificate, PEM. */
+export function issueLeaf(leaf: Leaf, authority: Authority, now: Date): { certificate: string; key: string } {
+  const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const end = Math.min(now.getTime() + leafLifeMs, authority.certificate.validToDate.getTime())
+  const certificate = issueCertificate({
+    profile: leaf.profile,
+    publicKey,
+    issuer: authority.issuer,
+    // As client-go's util/cert does: a clock that is put back does not invalidate what the cluster runs on.
+    notBefore: authority.certificate.validFromDate,
+    notAfter: new Date(end),
+  })
+  return { certificate, key: exportKey(privateKey) }
+}
+
+/** Why the certificate must be issued anew, as the end of "renewed because ..."; undefined: it need not. */
+export function renewalReason(found: {
+  leaf: Leaf
+  authority: Authority
+  certificatePem: string | undefined
+  keyPem: string | undefined
+  now: Date
+}): string | undefined {
+  const { leaf, authority, certificatePem, keyPem, now } = found
+  if (certificatePem === undefined || keyPem === undefined) return 'it was missing'
+  const certificate = readPair(certificatePem, keyPem)
+  if (certificate === undefined) return 'it was damaged'
+  if (
+    !certificate.checkIssued(authority.certificate) ||
+    !certificate.verify(authority.certificate.publicKey)
+  ) {
+    return 'its authority changed'
+  }
+  if (certificate.subject !== printedSubject(leaf.profile)) return 'its subject changed'
+  if ((certificate.subjectAltName ?? '') !== printedNames(leaf.profile)) return 'its names changed'
+  if (certificate.keyUsage?.join() !== (leaf.profile.usage && usageOids[leaf.profile.usage])) {
+    return 'its usage changed'
+  }
+  const end = certificate.validToDate.getTime()
+  // One that ends with its authority cannot be had for longer.
+  const isLast = end >= authority.certificate.validToDate.getTime()
+  return end - now.getTime() < renewalMs && !isLast
+    ? `it expires on ${certificate.validToDate.toISOString().slice(0, 10)}`
+    : undefined
+}
+
+/** undefined when either is damaged or they do not belong together. */
+function readPair(certificatePem: string, keyPem: string): X509Certificate | undefined {
+  try {
+    const certificate = new X509Certificate(certificatePem)
+    return certificate.checkPrivateKey(createPrivateKey(keyPem)) ? certificate : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function client(commonName: string, ...organizations: readonly string[]): Leaf {
+  return { authority: 'client', profile: { subject: { commonName, organizations }, usage: 'client' } }
+}
+
+function serving(commonName: string, names: readonly string[]): Leaf {
+  return { authority: 'server', profile: { subject: { commonName }, usage: 'server', ...splitNames(names) } }
+}
+
+function apiserverNames(identity: ClusterIdentity): string[] {
+  const { nodeName, nodeIp, advertiseAddress, bindAddress, serviceCidr, clusterDomain, tlsSan } = identity
+  const service = ['kubernetes', 'kubernetes.default', 'kubernetes.default.svc']
+  const bound = ['0.0.0.0', '::'].includes(bindAddress) ? [] : [bindAddress]
+  return [
+    ...service,
+    `kubernetes.default.svc.${clusterDomain}`,
+    'localhost',
+    nodeName,
+    ...loopback,
+    firstAddress(serviceCidr),
+    nodeIp,
+    advertiseAddress,
+    ...bound,
+    ...tlsSan,
+  ]
+}
+
+/** DNS names and addresses apart, each once; addresses are compared by their bytes. */
+function splitNames(mixed: readonly string[]): { names: string[]; addresses: string[] } {
+  const names = new Set<string>()
+  const addresses = new Map<string, string>()
+  for (const entry of mixed) {
+    const bytes = addressBytes(entry)
+    if (bytes === undefined) names.add(entry.toLowerCase())
+    else if (!addresses.has(bytes.toString('hex'))) addresses.set(bytes.toString('hex'), entry)
+  }
+  return { names: [...names], addresses: [...addresses.values()] }
+}
+
+/** As X509Certificate.subject prints it. */
+function printedSubject({ subject }: Profile): string {
+  const organizations = subject.organizations ?? []
+  return [...organizations.map((organization) => `O=${organization}`), `CN=${subject.commonName}`].join('\n')
+}
+
+/** As X509Certificate.subjectAltName prints it. */
+function printedNames({ names = [], addresses = [] }: Profile): string {
+  return [
+    ...names.map((name) => `DNS:${name}`),
+    ...addresses.map((address) => `IP Address:${printedAddress(address)}`),
+  ].join(', ')
+}
+
+function printedAddress(address: string): string {
+  const bytes = addressBytes(address)
+  if (bytes === undefined || bytes.length === 4) return address
+  const groups = Array.from({ length: 8 }, (_, index) => bytes.readUInt16BE(index * 2).toString(16))
+  return groups.join(':').toUpperCase()
+}

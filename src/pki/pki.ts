@@ -1,0 +1,181 @@
+/*
+ * What is below ${dataDir}/pki:
+ *
+ *    server-ca ---------> apiserver, controller-manager, scheduler, kubelet (who serves)
+ *    client-ca ---------> *-client (who logs in)
+ *    request-header-ca -> front-proxy-client (who logs in for others)
+ *    service-account.{key,pub}, encryption-config.yaml
+ *
+ * The first column and the last line are made once and kept for the cluster's life; the certificates
+ * in the second column are issued anew whenever one does not fit any more.
+ */
+import type { TlsIdentity } from '../base/https.ts'
+import { existsSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import {
+  type Authority,
+  authorityFiles,
+  type AuthorityName,
+  authorityNames,
+  authorityWarning,
+  type KeyPairFiles,
+  openAuthority,
+  requirePlausibleClock,
+} from './authority.ts'
+import {
+  narrowMode,
+  preparePrivateDirectory,
+  privateMode,
+  publicMode,
+  readFileIfPresent,
+  syncDirectory,
+  writeFileAtomically,
+} from './files.ts'
+import {
+  type ClusterIdentity,
+  issueLeaf,
+  type Leaf,
+  leafFiles,
+  leafNames,
+  type LeafName,
+  leaves,
+  renewalReason,
+} from './leaves.ts'
+import { prepareSecrets, secretFiles, type SecretFiles } from './secrets.ts'
+
+export interface PkiOptions extends ClusterIdentity {
+  /** ${dataDir}/pki, absolute. */
+  readonly dir: string
+  /** Default: the clock. */
+  readonly now?: Date
+}
+
+/** Where the files are. */
+export interface PkiFiles extends SecretFiles {
+  readonly dir: string
+  readonly authorities: Readonly<Record<AuthorityName, KeyPairFiles>>
+  readonly leaves: Readonly<Record<LeafName, KeyPairFiles>>
+}
+
+export interface Renewal {
+  readonly name: LeafName
+  /** The end of "renewed because ...". */
+  readonly reason: string
+}
+
+export interface Pki extends PkiFiles {
+  /** What this call issued; on a first start everything. */
+  readonly renewed: readonly Renewal[]
+  /** A sentence for each authority that ends within a year. */
+  readonly warnings: readonly string[]
+}
+
+/** Pure: no file is looked at. */
+export function pkiFiles(dir: string): PkiFiles {
+  const record = <Name extends string>(names: readonly Name[], files: (name: Name) => KeyPairFiles) =>
+    Object.fromEntries(names.map((name) => [name, files(name)])) as Record<Name, KeyPairFiles>
+  return {
+    dir,
+    authorities: record(authorityNames, (name) => authorityFiles(dir, name)),
+    leaves: record(leafNames, (name) => leafFiles(dir, name)),
+    ...secretFiles(dir),
+  }
+}
+
+/**
+ * Brings the directory in order: makes what is missing, issues anew what does not fit (see
+ * `renewalsDue`), narrows the modes of keys. Repeatable, at every start and while the cluster runs:
+ * every component reads a certificate that was replaced again by itself, so none has to be restarted
+ * (kube-apiserver, kube-controller-manager and kube-scheduler: apiserver's dynamiccertificates; kubelet:
+ * ReloadKubeletServerCertificateFile; clients: client-go's transport reloads files that a kubeconfig names).
+ * Rejects with an AppError when an authority or a key cannot be used, and replaces none.
+ */
+export async function preparePki({ dir, now = new Date(), ...identity }: PkiOptions): Promise<Pki> {
+  await preparePrivateDirectory(dir)
+  const files = pkiFiles(dir)
+  const mayCreate = !hasServed(files)
+  const [authorities] = await Promise.all([
+    openAuthorities({ dir, now, mayCreate }),
+    prepareSecrets({ dir, mayCreate }),
+  ])
+  // Certificates that outlived the authority or key they belong to would tell the next start that the
+  // cluster had served: the first column reaches the disk before the second is begun.
+  if (mayCreate) await syncDirectory(dir)
+  const renewed = await findRenewals({ files, authorities, identity, now })
+  if (renewed.length > 0) requirePlausibleClock(now)
+  const table = leaves(identity)
+  await Promise.all(
+    renewed.map(({ name }) => writeLeaf({ files: files.leaves[name], leaf: table[name], authorities, now })),
+  )
+  if (renewed.length > 0) await syncDirectory(dir)
+  const warnings = authorities.map((authority) => authorityWarning(authority, now))
+  return { ...files, renewed, warnings: warnings.filter((warning) => warning !== undefined) }
+}
+
+/** What `preparePki` would issue now. Changes nothing; rejects as it does. */
+export async function renewalsDue({ dir, now = new Date(), ...identity }: PkiOptions): Promise<Renewal[]> {
+  const authorities = await openAuthorities({ dir, now, mayCreate: false })
+  return findRenewals({ files: pkiFiles(dir), authorities, identity, now })
+}
+
+/** What the daemon shows and trusts as one of its clients, from the files as they are now. */
+export async function readIdentity(files: PkiFiles, name: LeafName): Promise<TlsIdentity> {
+  const { certFile, keyFile } = files.leaves[name]
+  const [ca, cert, key] = await Promise.all(
+    [files.authorities.server.certFile, certFile, keyFile].map((path) => readFile(path, 'utf8')),
+  )
+  return { ca: ca ?? '', cert: cert ?? '', key: key ?? '' }
+}
+
+/** A cluster ran from this directory: certificates are issued only after every authority and key is there. */
+function hasServed(files: PkiFiles): boolean {
+  return leafNames.some((name) => existsSync(files.leaves[name].certFile))
+}
+
+function openAuthorities(options: { dir: string; now: Date; mayCreate: boolean }): Promise<Authority[]> {
+  return Promise.all(authorityNames.map((name) => openAuthority({ name, ...options })))
+}
+
+async function findRenewals(given: {
+  files: PkiFiles
+  authorities: readonly Authority[]
+  identity: ClusterIdentity
+  now: Date
+}): Promise<Renewal[]> {
+  const { files, authorities, identity, now } = given
+  const table = leaves(identity)
+  const found = await Promise.all(
+    leafNames.map(async (name) => {
+      const { certFile, keyFile } = files.leaves[name]
+      const [certificatePem, keyPem] = await Promise.all([
+        readFileIfPresent(certFile),
+        readFileIfPresent(keyFile),
+      ])
+      if (keyPem !== undefined) await narrowMode(keyFile, privateMode)
+      const authority = authorityOf(authorities, table[name])
+      const reason = renewalReason({ leaf: table[name], authority, certificatePem, keyPem, now })
+      return reason === undefined ? undefined : { name, reason }
+    }),
+  )
+  return found.filter((renewal) => renewal !== undefined)
+}
+
+async function writeLeaf(given: {
+  files: KeyPairFiles
+  leaf: Leaf
+  authorities: readonly Authority[]
+  now: Date
+}): Promise<void> {
+  const { files, leaf, authorities, now } = given
+  const { certificate, key } = issueLeaf(leaf, authorityOf(authorities, leaf), now)
+  await Promise.all([
+    writeFileAtomically(files.keyFile, key, privateMode),
+    writeFileAtomically(files.certFile, certificate, publicMode),
+  ])
+}
+
+function authorityOf(authorities: readonly Authority[], leaf: Leaf): Authority {
+  const authority = authorities.find(({ name }) => name === leaf.authority)
+  if (authority === undefined) throw new Error(`bug: no authority ${leaf.authority}`)
+  return authority
+}
