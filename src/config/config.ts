@@ -33,6 +33,8 @@ export interface Config {
   readonly disable: readonly Disableable[]
   readonly cgroupDriver: 'auto' | 'systemd' | 'cgroupfs'
   readonly kubeProxyMode: 'auto' | 'nftables' | 'iptables'
+  /** Off, pods keep the /etc/hosts of their images (patches/README.md). */
+  readonly kubeletMountHostsFile: boolean
   readonly snapshotter: 'overlayfs' | 'native'
   /** flag=value without leading dashes, as are the four below; these win over the daemon's own flags. */
   readonly kubeApiserverArg: readonly string[]

@@ -1,0 +1,163 @@
+import { isAbsolute, relative } from 'node:path'
+import {
+  type Address,
+  addressAt,
+  contains,
+  overlaps,
+  parseAddress,
+  parseRange,
+  type Range,
+} from './address.ts'
+import type { Config } from './config.ts'
+import type { SettingName } from './schema.ts'
+
+/** Ports that the other components take on their usual addresses. */
+const takenPorts: Readonly<Record<number, string>> = {
+  10248: "the kubelet's health",
+  10249: "kube-proxy's metrics",
+  10250: 'the kubelet',
+  10256: "kube-proxy's health",
+  10257: 'kube-controller-manager',
+  10259: 'kube-scheduler',
+}
+
+/** A setting that cannot go with the others, and why. */
+export interface Conflict {
+  readonly name: SettingName
+  readonly reason: string
+}
+
+/** How another setting is called in a reason: with its value and where it comes from. */
+type Describe = (name: SettingName) => string
+
+/** The first combination that could not work; each setting by itself is valid. */
+export function findConflict(config: Config, describe: Describe): Conflict | undefined {
+  for (const rule of [
+    families,
+    ranges,
+    nodeAddressOutsideRanges,
+    clusterDns,
+    listenPort,
+    directories,
+    labels,
+    taints,
+    kubeProxy,
+  ]) {
+    const conflict = rule(config, describe)
+    if (conflict !== undefined) return conflict
+  }
+  return undefined
+}
+
+function families(config: Config, describe: Describe): Conflict | undefined {
+  const family = rangeOf(config.serviceCidr).first.family
+  const others: readonly [SettingName, Address][] = [
+    ['cluster-cidr', rangeOf(config.clusterCidr).first],
+    ['node-ip', addressOf(config.nodeIp)],
+    ['advertise-address', addressOf(config.advertiseAddress)],
+    ['cluster-dns', addressOf(config.clusterDns)],
+  ]
+  const other = others.find(([, address]) => address.family !== family)
+  if (other === undefined) return undefined
+  const reason = `it is IPv${other[1].family}, and ${describe('service-cidr')} is IPv${family}; both have to be of one family`
+  return { name: other[0], reason }
+}
+
+function ranges(config: Config, describe: Describe): Conflict | undefined {
+  if (!overlaps(rangeOf(config.clusterCidr), rangeOf(config.serviceCidr))) return undefined
+  return { name: 'cluster-cidr', reason: `it overlaps with ${describe('service-cidr')}` }
+}
+
+function nodeAddressOutsideRanges(config: Config, describe: Describe): Conflict | undefined {
+  const address = addressOf(config.nodeIp)
+  const name = (['cluster-cidr', 'service-cidr'] as const).find((candidate) =>
+    contains(rangeOf(candidate === 'cluster-cidr' ? config.clusterCidr : config.serviceCidr), address),
+  )
+  return name && { name, reason: `${describe('node-ip')} lies in it; the node needs an address outside` }
+}
+
+function clusterDns(config: Config, describe: Describe): Conflict | undefined {
+  const range = rangeOf(config.serviceCidr)
+  const address = addressOf(config.clusterDns)
+  if (!contains(range, address)) {
+    return { name: 'cluster-dns', reason: `it lies outside of ${describe('service-cidr')}` }
+  }
+  const offset = Number(address.bits - range.first.bits)
+  if (offset === 0)
+    return { name: 'cluster-dns', reason: `it is the network address of ${describe('service-cidr')}` }
+  if (offset === 1) {
+    return {
+      name: 'cluster-dns',
+      reason: `the first address of ${describe('service-cidr')} is that of the API server`,
+    }
+  }
+  return undefined
+}
+
+function listenPort({ httpsListenPort }: Config): Conflict | undefined {
+  const holder = takenPorts[httpsListenPort]
+  return holder === undefined
+    ? undefined
+    : {
+        name: 'https-listen-port',
+        reason: `${holder} has that port; allowed is any but ${Object.keys(takenPorts).join(', ')}`,
+      }
+}
+
+function directories({ dataDir, kubeletRootDir }: Config, describe: Describe): Conflict | undefined {
+  if (!isInside(dataDir, kubeletRootDir)) return undefined
+  return {
+    name: 'data-dir',
+    reason: `it lies in ${describe('kubelet-root-dir')}, which is the kubelet's alone; the other way round is allowed`,
+  }
+}
+
+function labels({ nodeLabel }: Config): Conflict | undefined {
+  const repeated = firstRepeated(nodeLabel.map((label) => label.slice(0, label.indexOf('='))))
+  return repeated === undefined
+    ? undefined
+    : { name: 'node-label', reason: `the label ${repeated} is there more than once` }
+}
+
+/** pkg/util/taints, ParseTaints: key and effect together have to be unique. */
+function taints({ nodeTaint }: Config): Conflict | undefined {
+  const repeated = firstRepeated(nodeTaint.map((taint) => taint.replace(/=[^:]*/, '')))
+  return repeated === undefined
+    ? undefined
+    : { name: 'node-taint', reason: `the taint ${repeated} is there more than once` }
+}
+
+function kubeProxy(config: Config, describe: Describe): Conflict | undefined {
+  if (!config.disable.includes('kube-proxy')) return undefined
+  const reason = `${describe('disable')} leaves kube-proxy out`
+  if (config.kubeProxyMode !== 'auto') return { name: 'kube-proxy-mode', reason }
+  if (config.kubeProxyArg.length > 0) return { name: 'kube-proxy-arg', reason }
+  return undefined
+}
+
+/** The tenth address of the service range, which its limits guarantee. */
+export function tenthAddress(serviceCidr: string): Address {
+  return known(addressAt(rangeOf(serviceCidr), 10), serviceCidr)
+}
+
+export function rangeOf(text: string): Range {
+  return known(parseRange(text), text)
+}
+
+function addressOf(text: string): Address {
+  return known(parseAddress(text), text)
+}
+
+function known<Value>(value: Value | undefined, text: string): Value {
+  if (value === undefined) throw new Error(`bug: ${text} was taken for valid`)
+  return value
+}
+
+function isInside(path: string, directory: string): boolean {
+  const way = relative(directory, path)
+  return way === '' || (!way.startsWith('..') && !isAbsolute(way))
+}
+
+function firstRepeated(names: readonly string[]): string | undefined {
+  return names.find((name, index) => names.indexOf(name) !== index)
+}

@@ -1,0 +1,171 @@
+import { resolve } from 'node:path'
+import {
+  formatAddress,
+  formatRange,
+  isLinkLocal,
+  isLoopback,
+  isMulticast,
+  isUnspecified,
+  parseAddress,
+  parseRange,
+} from './address.ts'
+import { isNodeName, isSubdomain, parseLabel, parseTaint, taintEffects } from './names.ts'
+import { Refused, type ValueKind } from './option.ts'
+
+/** What the values of options may be. Each kind parses, and says in words what it allows. */
+
+export const boolean: ValueKind<boolean> = {
+  placeholder: 'BOOL',
+  allowed: 'true or false',
+  choices: ['true', 'false'],
+  bare: 'true',
+  parse: (text) => (text === 'true' ? true : text === 'false' ? false : new Refused()),
+}
+
+export function choice<const Choice extends string>(
+  ...choices: readonly [Choice, Choice, ...Choice[]]
+): ValueKind<Choice> {
+  return {
+    placeholder: choices.join('|'),
+    allowed: `${choices.slice(0, -1).join(', ')} or ${choices.at(-1)}`,
+    choices,
+    parse: (text) => choices.find((allowed) => allowed === text) ?? new Refused(),
+  }
+}
+
+export function integer({ from, to }: { from: number; to: number }): ValueKind<number> {
+  return {
+    placeholder: 'NUMBER',
+    allowed: `a whole number from ${from} to ${to}`,
+    parse(text) {
+      const value = /^(0|[1-9][0-9]{0,9})$/.test(text) ? Number(text) : Number.NaN
+      return value >= from && value <= to ? value : new Refused()
+    },
+  }
+}
+
+/** In milliseconds. */
+export const duration: ValueKind<number> = {
+  placeholder: 'DURATION',
+  allowed: 'a whole number with its unit, such as 500ms, 30s, 5m or 1h',
+  parse(text) {
+    const [, count, unit = ''] = /^(0|[1-9][0-9]{0,6})(ms|s|m|h)$/.exec(text) ?? []
+    return count === undefined ? new Refused() : Number(count) * (unitMs[unit] ?? 1)
+  },
+}
+
+const unitMs: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }
+
+/** Made absolute from the working directory. */
+export const file: ValueKind<string> = {
+  placeholder: 'FILE',
+  allowed: 'the path of a file',
+  parse: (text) => (hasControlCharacter(text) || text.endsWith('/') ? new Refused() : resolve(text)),
+}
+
+/** Made absolute from the working directory. */
+export const directory: ValueKind<string> = {
+  placeholder: 'DIR',
+  allowed: 'the path of a directory other than /, without colons and commas',
+  parse(text) {
+    // Colons and commas separate the options of an overlay mount, whose layers are below it.
+    const path = resolve(text)
+    return path === '/' || /[:,]/.test(path) || hasControlCharacter(path) ? new Refused() : path
+  },
+}
+
+/** As `directory`, and short enough for the sockets below it, of which `longestSocket` is the longest. */
+export function socketDirectory({ longestSocket, limit }: { longestSocket: string; limit: number }) {
+  const longest = limit - longestSocket.length - 1
+  return {
+    placeholder: 'DIR',
+    allowed: `${directory.allowed}, of at most ${longest} bytes`,
+    parse(text) {
+      const path = directory.parse(text)
+      return typeof path === 'string' && Buffer.byteLength(path) > longest ? new Refused() : path
+    },
+  } satisfies ValueKind<string>
+}
+
+/** In the form that Go prints, which the components compare. */
+export const address: ValueKind<string> = {
+  placeholder: 'ADDRESS',
+  allowed: 'one IPv4 or IPv6 address',
+  parse(text) {
+    const parsed = parseAddress(text)
+    return parsed === undefined ? new Refused() : formatAddress(parsed)
+  },
+}
+
+/** What the kubelet takes as the address of a Node (pkg/kubelet/kubelet_node_status.go, validateNodeIP). */
+export const nodeAddress: ValueKind<string> = {
+  placeholder: 'ADDRESS',
+  allowed:
+    'one IPv4 or IPv6 address that other nodes could reach: neither loopback, link-local, multicast nor unspecified',
+  parse(text) {
+    const parsed = parseAddress(text)
+    if (parsed === undefined) return new Refused('allowed is one IPv4 or IPv6 address')
+    const isSpecial = [isLoopback, isLinkLocal, isMulticast, isUnspecified].some((is) => is(parsed))
+    return isSpecial ? new Refused() : formatAddress(parsed)
+  },
+}
+
+export interface PrefixLimits {
+  readonly 4: { readonly from: number; readonly to: number }
+  readonly 6: { readonly from: number; readonly to: number }
+}
+
+export function range(limits: PrefixLimits): ValueKind<string> {
+  return {
+    placeholder: 'CIDR',
+    allowed: `one range, IPv4 with a prefix of ${limits[4].from} to ${limits[4].to} or IPv6 with ${limits[6].from} to ${limits[6].to}`,
+    parse(text) {
+      const parsed = parseRange(text)
+      if (parsed === undefined) return new Refused()
+      const { from, to } = limits[parsed.first.family]
+      if (parsed.prefix < from || parsed.prefix > to) return new Refused()
+      const canonical = formatRange(parsed)
+      const given = parseAddress(text.slice(0, text.indexOf('/')))
+      return given?.bits === parsed.first.bits ? canonical : new Refused(`the range is ${canonical}`)
+    },
+  }
+}
+
+export const nodeName: ValueKind<string> = {
+  placeholder: 'NAME',
+  allowed: 'a DNS name of at most 63 characters: lower-case letters, digits, "-" and "."',
+  parse: (text) => (isNodeName(text) ? text : new Refused()),
+}
+
+export const domain: ValueKind<string> = {
+  placeholder: 'DOMAIN',
+  allowed: 'a DNS name in lower case, such as cluster.local',
+  parse: (text) => (isSubdomain(text) ? text : new Refused()),
+}
+
+export const dnsNameOrAddress: ValueKind<string> = {
+  placeholder: 'NAME',
+  allowed: 'a DNS name in lower case (its first part may be *) or an IPv4 or IPv6 address',
+  parse(text) {
+    const parsed = parseAddress(text)
+    if (parsed !== undefined) return formatAddress(parsed)
+    // "10.0.0" or "10.0.0.300" would pass as a name and never match what was meant.
+    return isSubdomain(text.replace(/^\*\./, '')) && !/^[0-9.]+$/.test(text) ? text : new Refused()
+  },
+}
+
+export const label: ValueKind<string> = {
+  placeholder: 'KEY=VALUE',
+  allowed: "a label KEY=VALUE in Kubernetes' syntax, such as example.com/disk=ssd",
+  parse: parseLabel,
+}
+
+export const taint: ValueKind<string> = {
+  placeholder: 'KEY=VALUE:EFFECT',
+  allowed: `a taint KEY=VALUE:EFFECT or KEY:EFFECT with an effect of ${taintEffects.join(', ')}`,
+  parse: parseTaint,
+}
+
+function hasControlCharacter(given: string): boolean {
+  return /\p{Cc}/u.test(given)
+}

@@ -1,0 +1,69 @@
+import { Refused, type ValueKind } from './option.ts'
+
+/**
+ * Flags that no pass-through may set, since the daemon itself relies on their value: with what to
+ * use instead, or why there is nothing else. Every other flag that a user passes wins.
+ */
+const ownFlags: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  'kube-apiserver': {
+    'advertise-address': 'use --advertise-address',
+    'bind-address': 'use --bind-address',
+    'client-ca-file': "the daemon issues the cluster's certificates",
+    'etcd-servers': 'the daemon is its datastore',
+    'secure-port': 'use --https-listen-port',
+    'service-cluster-ip-range': 'use --service-cidr',
+    'tls-cert-file': 'the daemon issues it; use --tls-san for more names',
+    'tls-private-key-file': 'the daemon issues it; use --tls-san for more names',
+  },
+  'kube-controller-manager': {
+    'cluster-cidr': 'use --cluster-cidr',
+    kubeconfig: 'the daemon writes it',
+    'root-ca-file': "the daemon issues the cluster's certificates",
+    'secure-port': 'the daemon asks it for its health there',
+    'service-account-private-key-file': "the daemon issues the cluster's keys",
+    'service-cluster-ip-range': 'use --service-cidr',
+  },
+  'kube-scheduler': {
+    kubeconfig: 'the daemon writes it',
+    'secure-port': 'the daemon asks it for its health there',
+  },
+  kubelet: {
+    'cgroup-driver': 'use --cgroup-driver',
+    'cluster-dns': 'use --cluster-dns',
+    'cluster-domain': 'use --cluster-domain',
+    config: 'the daemon writes it; pass the flag you want to change',
+    'container-runtime-endpoint': 'the daemon runs containerd',
+    'healthz-port': 'the daemon asks it for its health there',
+    'hostname-override': 'use --node-name',
+    kubeconfig: 'the daemon writes it',
+    'node-ip': 'use --node-ip',
+    'node-labels': 'use --node-label',
+    'register-with-taints': 'use --node-taint',
+    'root-dir': 'use --kubelet-root-dir',
+  },
+  'kube-proxy': {
+    'cluster-cidr': 'use --cluster-cidr',
+    config: 'the daemon writes it; pass the flag you want to change',
+    'healthz-bind-address': 'the daemon asks it for its health there',
+    'hostname-override': 'use --node-name',
+    kubeconfig: 'the daemon writes it',
+    'proxy-mode': 'use --kube-proxy-mode',
+  },
+}
+
+/** `flag=value` for the flags of `component`, without leading dashes. */
+export function passThrough(component: string): ValueKind<string> {
+  return {
+    placeholder: 'FLAG=VALUE',
+    allowed: `a flag of ${component} with its value, without leading dashes, such as v=4`,
+    // A value may be a secret; what is wrong is never the value.
+    show: (text) => text.split(/[=\s]/, 1)[0] ?? '',
+    parse(text) {
+      if (text.startsWith('-')) return new Refused('the flag goes without leading dashes')
+      const [, flag] = /^([a-z][a-z0-9-]*)=/s.exec(text) ?? []
+      if (flag === undefined) return new Refused()
+      const instead = ownFlags[component]?.[flag]
+      return instead === undefined ? text : new Refused(`${flag} belongs to the daemon: ${instead}`)
+    },
+  }
+}
