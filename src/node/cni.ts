@@ -1,0 +1,71 @@
+import { isIPv6 } from 'node:net'
+
+export interface CniOptions {
+  /** The addresses of this node's pods: `nodePodCidr` of the cluster's. */
+  readonly podCidr: string
+  /** What kube-proxy's rules are made of, so that one tool shows them all. */
+  readonly backend: 'nftables' | 'iptables'
+  /** host-local keeps one file here for each address in use; emptied by a reboot's cleaning. */
+  readonly ipamDir: string
+  /** Of the interface that the default route leaves by; undefined: the kernel's default. */
+  readonly mtu: number | undefined
+}
+
+export const bridgeName = 'cni0'
+/** Names the network in host-local's and libcni's records too. */
+export const networkName = 'k8s'
+/** Below cniConfDir; first in the order of names, as only one configuration is read. */
+export const cniConfigName = '10-k8s.conflist'
+
+/** The defaults of kube-controller-manager's --node-cidr-mask-size-ipv4 and -ipv6. */
+const nodePrefixes = { ipv4: 24, ipv6: 64 } as const
+
+/** What kube-controller-manager's --node-cidr-mask-size must be; a small cluster range is one node's. */
+export function nodeCidrMaskSize(clusterCidr: string): number {
+  const { address, prefix } = splitCidr(clusterCidr)
+  return Math.max(prefix, isIPv6(address) ? nodePrefixes.ipv6 : nodePrefixes.ipv4)
+}
+
+/**
+ * The range of the cluster's first node: the first of its size, as kube-controller-manager's allocator
+ * gives it (pkg/controller/nodeipam/ipam/cidrset starts at 0). Rendering it needs no Node object to be
+ * there, so pods start as soon as the kubelet does.
+ */
+export function nodePodCidr(clusterCidr: string): string {
+  return `${splitCidr(clusterCidr).address}/${nodeCidrMaskSize(clusterCidr)}`
+}
+
+/** The bridge, with a list of plugins for the pods' own interface and for hostPort. */
+export function renderCniConfig({ podCidr, backend, ipamDir, mtu }: CniOptions): string {
+  const anywhere = isIPv6(splitCidr(podCidr).address) ? '::/0' : '0.0.0.0/0'
+  const config = {
+    cniVersion: '1.0.0',
+    name: networkName,
+    plugins: [
+      {
+        type: 'bridge',
+        bridge: bridgeName,
+        isGateway: true,
+        ipMasq: true,
+        ipMasqBackend: backend,
+        // A pod may reach itself through its own Service.
+        hairpinMode: true,
+        ...(mtu === undefined ? {} : { mtu }),
+        ipam: {
+          type: 'host-local',
+          dataDir: ipamDir,
+          ranges: [[{ subnet: podCidr }]],
+          routes: [{ dst: anywhere }],
+        },
+      },
+      { type: 'portmap', backend, snat: true, capabilities: { portMappings: true } },
+    ],
+  }
+  return `${JSON.stringify(config, undefined, 2)}\n`
+}
+
+/** Config has checked the range: its address is its first one. */
+function splitCidr(cidr: string): { address: string; prefix: number } {
+  const [address = '', prefix = ''] = cidr.split('/')
+  return { address, prefix: Number(prefix) }
+}

@@ -1,0 +1,100 @@
+import { join } from 'node:path'
+import { renderYaml } from './yaml.ts'
+
+export interface KubeletOptions {
+  readonly cgroupVersion: 1 | 2
+  readonly cgroupDriver: 'systemd' | 'cgroupfs'
+  /** Where kubepods is made; undefined: at the top. Several nodes of one machine need one each. */
+  readonly cgroupRoot?: string
+  /** CAP_SYS_RESOURCE: lower OOM scores than one's own can be given. */
+  readonly canLowerOomScore: boolean
+  /** In a user namespace the kubelet must do without some of the kernel's settings. */
+  readonly userNamespace: boolean
+  readonly proxyMode: 'nftables' | 'iptables'
+  /** Of containerd, without unix://. */
+  readonly containerdSocket: string
+  readonly clientCaFile: string
+  readonly tlsCertFile: string
+  readonly tlsKeyFile: string
+  readonly clusterDns: string
+  readonly clusterDomain: string
+  readonly rootDir: string
+  /** Manifests that the kubelet runs by itself. */
+  readonly staticPodDir: string
+  /** undefined: /var/log/pods. Several nodes of one machine need one each. */
+  readonly podLogsDir?: string
+  readonly resolvConf: string
+  /** key=value:Effect or key:Effect, registered with the node. */
+  readonly nodeTaint: readonly string[]
+}
+
+/** KubeletConfiguration v1beta1. What is not named has upstream's default. */
+export function renderKubeletConfig(options: KubeletOptions): string {
+  return renderYaml({
+    apiVersion: 'kubelet.config.k8s.io/v1beta1',
+    kind: 'KubeletConfiguration',
+    ...access(options),
+    ...cgroups(options),
+    containerRuntimeEndpoint: `unix://${options.containerdSocket}`,
+    staticPodPath: options.staticPodDir,
+    podLogsDir: options.podLogsDir,
+    // The default is in /usr, which may be read-only.
+    volumePluginDir: join(options.rootDir, 'volume-plugins'),
+    clusterDNS: [options.clusterDns],
+    clusterDomain: options.clusterDomain,
+    resolvConf: options.resolvConf,
+    // Chains of iptables that kube-proxy's nftables mode does not use; without them no iptables is needed.
+    makeIPTablesUtilChains: options.proxyMode === 'iptables',
+    registerWithTaints: options.nodeTaint.map(parseTaint),
+    failSwapOn: false,
+    // A cluster of one node has nowhere to move pods to: it gives up space later than upstream's 10 and 15%.
+    evictionHard: {
+      'memory.available': '100Mi',
+      'nodefs.available': '5%',
+      'nodefs.inodesFree': '5%',
+      'imagefs.available': '5%',
+      'imagefs.inodesFree': '5%',
+    },
+    featureGates: options.userNamespace ? { KubeletInUserNamespace: true } : undefined,
+  })
+}
+
+/** Who may ask: holders of the client authority's certificates and tokens, each checked with the API server. */
+function access({ clientCaFile, tlsCertFile, tlsKeyFile }: KubeletOptions) {
+  return {
+    authentication: {
+      anonymous: { enabled: false },
+      webhook: { enabled: true },
+      x509: { clientCAFile: clientCaFile },
+    },
+    authorization: { mode: 'Webhook' },
+    tlsCertFile,
+    tlsPrivateKeyFile: tlsKeyFile,
+    // The daemon issues and renews both of the kubelet's certificates.
+    rotateCertificates: false,
+    serverTLSBootstrap: false,
+    readOnlyPort: 0,
+    healthzBindAddress: '127.0.0.1',
+    healthzPort: 10248,
+    enableProfilingHandler: false,
+    enableDebugFlagsHandler: false,
+  } as const
+}
+
+function cgroups(options: KubeletOptions) {
+  const { cgroupVersion, cgroupDriver, cgroupRoot, canLowerOomScore } = options
+  return {
+    cgroupDriver,
+    cgroupRoot,
+    // Since 1.35 the kubelet refuses cgroup v1 unless it is told not to (KEP-5573).
+    failCgroupV1: cgroupVersion === 1 ? false : undefined,
+    oomScoreAdj: canLowerOomScore ? undefined : 0,
+  } as const
+}
+
+/** Config has checked the form; the value may be absent. */
+function parseTaint(taint: string): { key: string; value: string | undefined; effect: string } {
+  const [name = '', effect = ''] = taint.split(':')
+  const [key = '', value] = name.split('=')
+  return { key, value, effect }
+}
