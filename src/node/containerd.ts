@@ -30,7 +30,7 @@ const oomScore = -999
  */
 const disabledPlugins = [
   'io.containerd.internal.v1.opt',
-  'io.containerd.internal.v1.restart',
+  'io.containerd.monitor.container.v1.restart',
   'io.containerd.monitor.task.v1.cgroups',
   'io.containerd.nri.v1.nri',
 ]
