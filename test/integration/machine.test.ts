@@ -1,0 +1,86 @@
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, writeFileSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import { hostState, remainsOf } from './harness/host-state.ts'
+import { Machine } from './harness/machine.ts'
+import { waitFor } from './harness/wait.ts'
+
+// What the other files rely on: a machine keeps to itself, and goes when its runner goes.
+
+test('a machine has its own host name, network, processes, cgroups and state directories', async () => {
+  await using machine = await Machine.create({ name: 'own', program: '' })
+  expect((await machine.exec(['hostname'])).stdout.trim()).toMatch(/^own-/)
+  expect((await machine.exec(['ip', 'route', 'show', 'default'])).stdout).toContain('dev eth0')
+  const pids = (await machine.exec(['ls', '/proc'])).stdout.split('\n').filter((name) => /^\d+$/.test(name))
+  expect(pids).toHaveLength(2)
+  for (const line of (await machine.exec(['cat', '/proc/self/cgroup'])).stdout.trim().split('\n')) {
+    expect(line).toMatch(/:\/(init)?$/)
+  }
+  expect(
+    (await machine.exec(['ls', '/var/lib', '/tmp', '/var/log'])).stdout.trim().split(/\s+/),
+  ).toHaveLength(3)
+})
+
+test('a machine reaches no network', async () => {
+  await using machine = await Machine.create({ name: 'offline', program: '' })
+  const links = (await machine.exec(['ls', '/sys/class/net'])).stdout.trim().split(/\s+/)
+  expect(links.sort()).toEqual(['eth0', 'lo', 'nowhere'])
+})
+
+test('orphans are reaped', async () => {
+  await using machine = await Machine.create({ name: 'orphans', program: '' })
+  await machine.exec(['sh', '-c', '(sh -c "exit 3" & echo $! > /tmp/orphan) &'])
+  const orphan = machine.read('/tmp/orphan').trim()
+  const isGone = () => !existsSync(machine.path(`/proc/${orphan}`))
+  await waitFor('the orphan is no zombie', isGone)
+  expect(isGone()).toBe(true)
+})
+
+test('what is written to /etc, /run, /tmp, /var and /proc/sys stays in the machine', async () => {
+  const before = hostState()
+  const machine = await Machine.create({ name: 'writes', program: '' })
+  await machine.exec([
+    'sh',
+    '-c',
+    'mkdir -p /etc/k8s /run/containerd /var/lib/kubelet && echo 1 >/proc/sys/vm/overcommit_memory',
+  ])
+  await machine.exec([
+    'sh',
+    '-c',
+    'ip link add cni0 type bridge && nft add table ip kube-proxy && echo 1 >/proc/sys/net/ipv4/ip_forward',
+  ])
+  expect(hostState()).toEqual(before)
+  await machine[Symbol.asyncDispose]()
+  expect(remainsOf(machine)).toEqual([])
+  expect(hostState()).toEqual(before)
+})
+
+test('a machine goes with its runner, even when that is killed', async () => {
+  const runner = fork(`${import.meta.dirname}/harness/abandoned-machine.ts`, {
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  })
+  const failed = once(runner, 'exit').then(() => Promise.reject(new Error('the runner ended early')))
+  const [machine] = (await Promise.race([once(runner, 'message'), failed])) as [
+    { id: string; directory: string },
+  ]
+  failed.catch(() => {})
+  expect(remainsOf(machine)).not.toEqual([])
+  runner.kill('SIGKILL')
+  await waitFor('nothing is left of the machine', () => remainsOf(machine).length === 0)
+  expect(remainsOf(machine)).toEqual([])
+})
+
+test('a machine that cannot be made says why and leaves nothing', async () => {
+  const program = `${import.meta.dirname}/no-such-artifact`
+  await expect(Machine.create({ name: 'refused', program })).rejects.toThrow(
+    /cannot make the machine .*no-such-artifact/s,
+  )
+})
+
+test('host files are reached by the machine as the same path', async () => {
+  await using machine = await Machine.create({ name: 'paths', program: '' })
+  const file = `${machine.directory}/from-host`
+  writeFileSync(file, 'seen')
+  expect((await machine.exec(['cat', file])).stdout).toBe('seen')
+})
