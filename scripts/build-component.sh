@@ -99,6 +99,11 @@ build_pause() {
   gcc -std=c11 -Os -Wall -Wextra -Werror -static -s -o "$temporary" "$(component pause)/pause.c"
 }
 
+build_launcher() {
+  gcc -std=gnu11 -O2 -Wall -Wextra -Werror -Wno-format-truncation -static -s -o "$temporary" "$(component launcher)"/*.c \
+    -lzstd -pthread
+}
+
 build_etcd() { CGO_ENABLED=0 go_build "$(component etcd)" go.etcd.io/etcd/server/v3 ''; }
 build_etcdctl() { CGO_ENABLED=0 go_build "$(component etcd)" go.etcd.io/etcd/etcdctl/v3 ''; }
 build_etcdutl() { CGO_ENABLED=0 go_build "$(component etcd)" go.etcd.io/etcd/etcdutl/v3 ''; }

@@ -2,7 +2,7 @@
  * Packs one container image as an OCI image archive, compressed with zstd. No registry and no container tool is needed:
  * an image is a tar of files and three small JSON documents.
  *
- *   node scripts/image.ts pause|coredns|busybox VERSION BINARY OUTPUT
+ *   node scripts/image.ts k8s.local/NAME:VERSION BINARY OUTPUT
  */
 import { createHash } from 'node:crypto'
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
@@ -171,10 +171,12 @@ function blob(mediaType: string, content: Buffer): Descriptor {
 
 const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value))
 
-const [name = '', version, binaryPath, output] = process.argv.slice(2)
+const [reference = '', binaryPath, output] = process.argv.slice(2)
+const { name = '', version = '' } =
+  /^k8s\.local\/(?<name>[a-z]+):(?<version>.+)$/.exec(reference)?.groups ?? {}
 const recipe = recipes[name]
-if (!recipe || !version || !binaryPath || !output) {
-  console.error(`usage: image.ts ${Object.keys(recipes).join('|')} VERSION BINARY OUTPUT`)
+if (!recipe || !binaryPath || !output) {
+  console.error(`usage: image.ts k8s.local/(${Object.keys(recipes).join('|')}):VERSION BINARY OUTPUT`)
   process.exit(2)
 }
 
@@ -191,7 +193,7 @@ const manifest = blob(
   json({ schemaVersion: 2, mediaType: manifestType, config: imageConfig, layers: [layer] }),
 )
 const annotations = {
-  'io.containerd.image.name': `k8s.local/${name}:${version}`,
+  'io.containerd.image.name': reference,
   'org.opencontainers.image.ref.name': version,
 }
 const platform = { architecture: 'amd64', os: 'linux' }

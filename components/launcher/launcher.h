@@ -1,0 +1,108 @@
+/*
+ * The launcher is the part of dist/artifacts/k8s that the kernel starts. Behind it in the same file are the payload's
+ * sections, each a tar archive in one zstd frame, and a footer that says where they are:
+ *
+ *   launcher ELF | section 0: node and the daemon | section 1 | ... | struct footer
+ *
+ * It unpacks the sections once per version and then becomes the program that was asked for.
+ */
+#ifndef LAUNCHER_H
+#define LAUNCHER_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { DIGEST_BYTES = 32, SECTIONS_LIMIT = 8, PAYLOAD_ID_DIGITS = 16 };
+
+/* ---- sha256.c ---- */
+
+struct sha256 {
+  uint32_t state[8];
+  uint64_t length;
+  uint8_t block[64];
+};
+
+void sha256_init(struct sha256 *hash);
+void sha256_update(struct sha256 *hash, const void *data, size_t length);
+void sha256_final(struct sha256 *hash, uint8_t digest[DIGEST_BYTES]);
+/* The first `digits` hexadecimal digits of a digest, and a NUL. */
+void hex(const uint8_t *digest, int digits, char *text);
+
+/* ---- artifact.c ---- */
+
+/* Little-endian, as x86-64 and arm64 are. scripts/pack.ts writes it. */
+struct section {
+  uint64_t offset, size, unpacked_size;
+  uint8_t digest[DIGEST_BYTES];
+};
+
+struct footer {
+  uint32_t section_count;
+  uint32_t reserved;
+  struct section sections[SECTIONS_LIMIT];
+  uint8_t payload_id[DIGEST_BYTES];
+  char magic[16];
+};
+
+struct artifact {
+  const uint8_t *bytes;
+  struct footer footer;
+  char payload_id[PAYLOAD_ID_DIGITS + 1];
+};
+
+enum entry_type { ENTRY_FILE = '0', ENTRY_SYMLINK = '2', ENTRY_DIRECTORY = '5' };
+
+struct entry {
+  const char *path;
+  enum entry_type type;
+  unsigned mode;
+  uint64_t size;
+  const char *target;
+};
+
+/* Receives a section's entries in order. `open` returns a descriptor that the content is written to, or -1 to skip it. */
+struct sink {
+  int (*open)(void *context, const struct entry *entry);
+  void (*close)(void *context, int fd);
+  void *context;
+};
+
+/* Opens the running file; ends the process with a message when it is cut short. */
+struct artifact open_artifact(void);
+
+/* Decodes a section into a sink and checks its digest. Returns NULL, or what is wrong in words. Writing errors are in errno
+ * with the message "write". */
+const char *decode_section(const struct artifact *artifact, unsigned index, const struct sink *sink);
+
+/* ---- settings.c ---- */
+
+struct settings {
+  char data_directory[PATH_MAX];
+  /* Index in argv of kubectl, crictl or ctr; 0 when the file itself is called by that name; -1 for the daemon's commands. */
+  int tool_index;
+  const char *tool;
+};
+
+struct settings read_settings(int argc, char **argv);
+/* Where the daemon keeps its sockets; the rule of src/config/paths.ts. */
+void run_directory(const char *data_directory, char *path, size_t size);
+
+/* ---- unpack.c ---- */
+
+/* The unpacked payload's directory when there is one that is whole. */
+bool find_payload(const struct artifact *artifact, const char *data_directory, char *path, size_t size);
+/* Unpacks unless another process just did; ends the process with a message when it cannot. */
+void unpack_payload(const struct artifact *artifact, const char *data_directory, char *path, size_t size);
+/* Marks a payload that has long been written as safe against a power cut. */
+void settle_payload(const char *path);
+
+/* ---- launcher.c ---- */
+
+/* Prints "k8s: cannot ..." and exits with 1. */
+_Noreturn void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* snprintf that fails on a path that is too long. */
+void format_path(char *path, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+#endif

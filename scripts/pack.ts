@@ -1,0 +1,151 @@
+/**
+ * Packs build/payload behind the launcher into one file: components/launcher/launcher.h has the picture.
+ *
+ *   node scripts/pack.ts LAUNCHER PAYLOAD OUTPUT best|fast
+ *
+ * Sections are compressed side by side here, and unpacked side by side by the launcher. Each compressed section is kept
+ * under build/sections by the digest of its content, so a change of the daemon alone does not compress 150 MB again.
+ */
+import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { tar, type TarEntry } from './tar.ts'
+
+/** As in launcher.h: struct section, struct footer. */
+const sectionsLimit = 8
+const sectionBytes = 3 * 8 + 32
+const magic = 'k8s payload v1\n\0'
+
+/** Section 0 is what runs before anything is unpacked; the others are about as long to unpack. */
+const core = ['bin/node', 'lib']
+const kubernetes = ['bin/kubernetes']
+
+/** 27 is the largest window that zstd's decoder takes without being told to. */
+const zstdOptions = { best: ['-19', '--long=27'], fast: ['-1', '--long=27'] } as const
+
+interface Section {
+  readonly unpackedBytes: number
+  readonly content: Buffer
+}
+
+function entriesBelow(payload: string, path: string): TarEntry[] {
+  const names = readdirSync(join(payload, path), { withFileTypes: true }).toSorted((a, b) =>
+    a.name < b.name ? -1 : 1,
+  )
+  return names.flatMap((entry): TarEntry[] => {
+    const child = path === '' ? entry.name : `${path}/${entry.name}`
+    if (entry.isSymbolicLink()) {
+      return [{ path: child, type: 'symlink', target: readlinkSync(join(payload, child)) }]
+    }
+    if (entry.isDirectory()) {
+      return [{ path: child, type: 'directory', mode: 0o755 }, ...entriesBelow(payload, child)]
+    }
+    // Marks of the build start with a dot.
+    if (!entry.isFile() || entry.name.startsWith('.')) return []
+    const file = join(payload, child)
+    const mode = statSync(file).mode & 0o111 ? 0o755 : 0o644
+    return [{ path: child, type: 'file', mode, content: readFileSync(file) }]
+  })
+}
+
+function sectionOf(path: string): number {
+  const within = (roots: readonly string[]) =>
+    roots.some((root) => path === root || path.startsWith(`${root}/`))
+  if (within(core)) return 0
+  return within(kubernetes) ? 1 : 2
+}
+
+/** Each section starts with all directories, as sections are unpacked in no order. */
+function divide(entries: readonly TarEntry[]): TarEntry[][] {
+  const directories = entries.filter((entry) => entry.type === 'directory')
+  const others = entries.filter((entry) => entry.type !== 'directory')
+  return [0, 1, 2].map((index) => [
+    ...directories,
+    ...others.filter((entry) => sectionOf(entry.path) === index),
+  ])
+}
+
+async function compress(entries: readonly TarEntry[], level: keyof typeof zstdOptions): Promise<Section> {
+  const parts = tar(entries)
+  const digest = createHash('sha256')
+  for (const part of parts) digest.update(part)
+  const kept = `build/sections/${digest.digest('hex')}.${level}.zst`
+  if (!existsSync(kept)) {
+    const zstd = spawn('zstd', [...zstdOptions[level], '-T1', '-q', '-f', '-o', `${kept}.tmp`], {
+      stdio: ['pipe', 'inherit', 'inherit'],
+    })
+    for (const part of parts) zstd.stdin.write(part)
+    zstd.stdin.end()
+    const code = await new Promise((resolve) => zstd.on('close', resolve))
+    if (code !== 0) throw new Error(`cannot compress: zstd exited with ${code}`)
+    renameSync(`${kept}.tmp`, kept)
+  }
+  return { unpackedBytes: parts.reduce((sum, part) => sum + part.length, 0), content: readFileSync(kept) }
+}
+
+function footer(sections: readonly Section[], firstOffset: number): Buffer {
+  const bytes = Buffer.alloc(8 + sectionsLimit * sectionBytes + 32 + 16)
+  const identity = createHash('sha256')
+  bytes.writeUInt32LE(sections.length, 0)
+  let offset = firstOffset
+  sections.forEach(({ content, unpackedBytes }, index) => {
+    const at = 8 + index * sectionBytes
+    const digest = createHash('sha256').update(content).digest()
+    bytes.writeBigUInt64LE(BigInt(offset), at)
+    bytes.writeBigUInt64LE(BigInt(content.length), at + 8)
+    bytes.writeBigUInt64LE(BigInt(unpackedBytes), at + 16)
+    digest.copy(bytes, at + 24)
+    identity.update(digest)
+    offset += content.length
+  })
+  identity.digest().copy(bytes, 8 + sectionsLimit * sectionBytes)
+  bytes.write(magic, bytes.length - 16, 'latin1')
+  return bytes
+}
+
+const [launcherPath, payload, output, level] = process.argv.slice(2)
+if (!launcherPath || !payload || !output || (level !== 'best' && level !== 'fast')) {
+  console.error('usage: pack.ts LAUNCHER PAYLOAD OUTPUT best|fast')
+  process.exit(2)
+}
+
+mkdirSync('build/sections', { recursive: true })
+const launcher = readFileSync(launcherPath)
+const divided = divide(entriesBelow(payload, ''))
+const sections = await Promise.all(divided.map((entries) => compress(entries, level)))
+
+const file = openSync(`${output}.tmp`, 'w')
+for (const part of [
+  launcher,
+  ...sections.map((section) => section.content),
+  footer(sections, launcher.length),
+]) {
+  writeSync(file, part)
+}
+closeSync(file)
+chmodSync(`${output}.tmp`, 0o755)
+renameSync(`${output}.tmp`, output)
+forgetOldSections()
+console.log(`${output}: ${(statSync(output).size / 1e6).toFixed(1)} MB`)
+
+/** Keeps what this artifact and a few before it are made of. */
+function forgetOldSections(): void {
+  const keptCount = 8
+  const files = readdirSync('build/sections').map((name) => join('build/sections', name))
+  const newestFirst = files.toSorted((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs)
+  for (const old of newestFirst.slice(keptCount)) rmSync(old)
+}
