@@ -142,14 +142,17 @@ build/bin/launcher: $(wildcard components/launcher/*) scripts/build-component.sh
 	$(call step,launcher)
 	@scripts/build-component.sh launcher $@
 
-build/bundle/main.js: $(sources) package-lock.json scripts/bundle.ts | setup
+build/version.json: build/.commit build/.k8s-version scripts/version-json.sh | setup
+	@scripts/version-json.sh >$@.tmp && mv $@.tmp $@
+
+build/bundle/main.js: $(sources) build/version.json package-lock.json scripts/bundle.ts | setup
 	$(call step,bundle)
-	@$(node) scripts/bundle.ts $(@D)
+	@$(node) scripts/bundle.ts build/version.json $(@D)
 
 binaries := $(addprefix build/bin/,node kubernetes containerd containerd-shim-runc-v2 runc cni crictl)
 
 build/payload/.complete: $(binaries) build/images/pause.tar.zst build/images/coredns.tar.zst build/bundle/main.js \
-		build/.commit scripts/stage-payload.sh
+		build/version.json scripts/stage-payload.sh
 	@scripts/stage-payload.sh
 
 $(artifact): build/payload/.complete build/bin/launcher build/.level scripts/pack.ts scripts/tar.ts

@@ -1,10 +1,9 @@
 /**
- * Bundles the daemon's programs: each entry becomes one CommonJS file, as Node runs it from memory too, where it has no name and
- * no directory (see components/launcher/launcher.c).
+ * Bundles the daemon's programs: each entry becomes one file that needs no other.
  *
- *   node scripts/bundle.ts OUTPUT_DIRECTORY
+ *   node scripts/bundle.ts VERSION_JSON OUTPUT_DIRECTORY
  */
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { build, type Plugin } from 'esbuild'
 
 const entries = {
@@ -22,15 +21,15 @@ const sqliteAddon: Plugin = {
         const { join, resolve } = require('node:path')
         exports.getBinding = (named) => {
           if (named !== null && typeof named === 'object') return named
-          return require(resolve(named ?? join(__dirname, 'better_sqlite3.node')))
+          return require(resolve(named ?? join(import.meta.dirname, 'better_sqlite3.node')))
         }`,
     }))
   },
 }
 
-const [outdir] = process.argv.slice(2)
-if (!outdir) {
-  console.error('usage: bundle.ts OUTPUT_DIRECTORY')
+const [versionFile, outdir] = process.argv.slice(2)
+if (!versionFile || !outdir) {
+  console.error('usage: bundle.ts VERSION_JSON OUTPUT_DIRECTORY')
   process.exit(2)
 }
 const missing = Object.values(entries).filter((entry) => !existsSync(entry))
@@ -45,10 +44,15 @@ await build({
   bundle: true,
   platform: 'node',
   target: 'node26',
-  format: 'cjs',
+  format: 'esm',
   legalComments: 'none',
-  define: { 'import.meta.url': 'bundleUrl' },
-  banner: { js: "const bundleUrl = require('node:url').pathToFileURL(__filename).href;" },
+  define: {
+    __K8S_VERSION_JSON__: JSON.stringify(readFileSync(versionFile, 'utf8')),
+    // In one file every module would be the main one.
+    'import.meta.main': 'false',
+  },
+  // For packages that are CommonJS.
+  banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
   plugins: [sqliteAddon],
   logLevel: 'warning',
 })

@@ -119,7 +119,7 @@ _Noreturn static void become_daemon(const char *payload, int argc, char **argv) 
 }
 
 struct memory_files {
-  int node, script, version;
+  int node, script;
 };
 
 static int open_in_memory(void *context, const struct entry *entry) {
@@ -127,7 +127,7 @@ static int open_in_memory(void *context, const struct entry *entry) {
   const struct {
     const char *path;
     int *fd;
-  } wanted[] = {{"bin/node", &files->node}, {"lib/main.js", &files->script}, {"lib/version.json", &files->version}};
+  } wanted[] = {{"bin/node", &files->node}, {"lib/main.js", &files->script}};
   errno = 0;
   for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
     if (strcmp(entry->path, wanted[i].path) == 0)
@@ -138,11 +138,9 @@ static int open_in_memory(void *context, const struct entry *entry) {
 static void keep_in_memory(void *context, int fd) { (void)context, (void)fd; }
 
 static void run_in_memory(const struct memory_files *files, int argc, char **argv) {
-  char script[32], version[32];
+  char script[32];
   snprintf(script, sizeof script, "/proc/self/fd/%d", files->script);
-  snprintf(version, sizeof version, "/proc/self/fd/%d", files->version);
   setenv("K8S_LAUNCHER", "unpacked-not", 1);
-  setenv("K8S_VERSION_FILE", version, 1);
   unsetenv("K8S_PAYLOAD_DIR");
   /* The path of a memory file leads nowhere when it is resolved. */
   fexecve(files->node, node_arguments(argc, argv, "--preserve-symlinks-main", script), environ);
@@ -151,7 +149,7 @@ static void run_in_memory(const struct memory_files *files, int argc, char **arg
 /* Help, versions and errors in the arguments touch no file: they are answered by the daemon run from memory. Returns when the
  * payload is needed. A kernel that forbids programs in memory (vm.memfd_noexec) leaves the answer to the unpacked one. */
 static void answer_from_memory(const struct artifact *artifact, int argc, char **argv) {
-  struct memory_files files = {-1, -1, -1};
+  struct memory_files files = {-1, -1};
   struct sink sink = {open_in_memory, keep_in_memory, &files};
   const char *problem = decode_section(artifact, 0, &sink);
   if (problem != NULL && strcmp(problem, "write") != 0)
@@ -162,7 +160,7 @@ static void answer_from_memory(const struct artifact *artifact, int argc, char *
     run_in_memory(&files, argc, argv);
     _exit(EXIT_PAYLOAD_NEEDED);
   }
-  close(files.node), close(files.script), close(files.version);
+  close(files.node), close(files.script);
   if (child < 0)
     return;
   int status;

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Prints lib/version.json: what the artifact is built from, as `k8s --version` shows it. The date is the commit's, so that one
+# commit makes one file.
+source "$(dirname "$0")/lib.sh"
+
+commit=unknown state=unknown date=1970-01-01T00:00:00Z
+if git -C "$root" rev-parse --verify --quiet HEAD >/dev/null; then
+  commit=$(git -C "$root" rev-parse HEAD)
+  date=$(TZ=UTC git -C "$root" log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd)
+  state=dirty
+  [[ -n $(git -C "$root" status --porcelain --untracked-files=no) ]] || state=clean
+fi
+sqlite=$(cd "$root" && node -p "require('better-sqlite3')(':memory:').prepare('select sqlite_version()').pluck().get()")
+
+cat <<EOF_JSON
+{
+  "gitVersion": "$K8S_VERSION+k8s.1",
+  "gitCommit": "$commit",
+  "gitTreeState": "$state",
+  "buildDate": "$date",
+  "k8sVersion": "$K8S_VERSION",
+  "components": {
+    "containerd": "$(pinned containerd github.com/containerd/containerd/v2)",
+    "runc": "$(pinned runc github.com/opencontainers/runc)",
+    "cni": "$(pinned cni github.com/containernetworking/plugins)",
+    "coredns": "$(pinned coredns github.com/coredns/coredns)",
+    "crictl": "$(pinned crictl github.com/kubernetes-sigs/cri-tools)",
+    "node": "$(node --version)",
+    "sqlite": "v$sqlite"
+  },
+  "images": {
+    "pause": "$("$root/scripts/image-reference.sh" pause)",
+    "coredns": "$("$root/scripts/image-reference.sh" coredns)"
+  }
+}
+EOF_JSON
