@@ -1,0 +1,26 @@
+/** A Kubernetes object as it is applied; the server checks the rest. */
+export interface Manifest {
+  readonly apiVersion: string
+  readonly kind: string
+  readonly metadata: { readonly name: string; readonly namespace?: string; readonly [key: string]: unknown }
+  readonly [key: string]: unknown
+}
+
+/** The resource names of the kinds that our add-ons use. */
+const resources: Readonly<Record<string, string>> = {
+  ClusterRole: 'clusterroles',
+  ClusterRoleBinding: 'clusterrolebindings',
+  ConfigMap: 'configmaps',
+  Deployment: 'deployments',
+  Service: 'services',
+  ServiceAccount: 'serviceaccounts',
+}
+
+/** The object's path at the API server: /apis/apps/v1/namespaces/kube-system/deployments/coredns. */
+export function manifestPath({ apiVersion, kind, metadata }: Manifest): string {
+  const resource = resources[kind]
+  if (resource === undefined) throw new Error(`bug: no resource name for kind ${kind}`)
+  const group = apiVersion.includes('/') ? `/apis/${apiVersion}` : `/api/${apiVersion}`
+  const namespace = metadata.namespace === undefined ? '' : `/namespaces/${metadata.namespace}`
+  return `${group}${namespace}/${resource}/${metadata.name}`
+}

@@ -1,0 +1,119 @@
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Config } from '../config/config.ts'
+import type { Paths } from '../config/paths.ts'
+import { cniConfigName, nodePodCidr, renderCniConfig } from '../node/cni.ts'
+import { renderContainerdConfig } from '../node/containerd.ts'
+import { chooseForNode, detectHost, type HostFacts, type NodeChoices } from '../node/detect.ts'
+import { renderKubeProxyConfig } from '../node/kube-proxy.ts'
+import { renderKubeletConfig } from '../node/kubelet.ts'
+import { applySysctls, networkSysctls } from '../node/sysctls.ts'
+import type { Payload } from '../payload/payload.ts'
+import { kubeconfigPath } from '../pki/kubeconfig.ts'
+import type { PkiFiles } from '../pki/pki.ts'
+
+/** Where distributions and DaemonSets put CNI plugins that the payload lacks. */
+const hostCniBinDir = '/opt/cni/bin'
+
+/** The files that containerd, the kubelet and kube-proxy are started with. */
+export interface NodeFiles {
+  readonly containerdConfig: string
+  readonly kubeletConfig: string
+  readonly kubeProxyConfig: string
+  /** The node has a name server to ask for names outside of the cluster. */
+  readonly hasNameServer: boolean
+  /** Writes them all, and sets what the network needs of the kernel. */
+  write(): Promise<void>
+}
+
+export interface NodeFileOptions {
+  readonly config: Config
+  readonly paths: Paths
+  readonly payload: Payload
+  readonly pki: PkiFiles
+}
+
+/** Looks at the machine and decides what its node's files say; writes nothing yet. */
+export function planNodeFiles(options: NodeFileOptions): NodeFiles {
+  const { config, paths } = options
+  const host = detectHost()
+  const choices = chooseForNode(config, host)
+  const file = (name: string) => join(paths.etcDir, name)
+  const resolvConf = host.resolvConf.kind === 'host' ? host.resolvConf.path : file('resolv.conf')
+  const cniConfDir = file('cni')
+  const dropInDir = file('containerd.d')
+  const staticPodDir = join(paths.dataDir, 'manifests')
+  const texts: Readonly<Record<string, string>> = {
+    [file('containerd.toml')]: containerd({ ...options, host, choices, cniConfDir, dropInDir }),
+    [file('kubelet.yaml')]: kubelet({ ...options, host, choices, resolvConf, staticPodDir }),
+    [file('kube-proxy.yaml')]: renderKubeProxyConfig({
+      kubeconfig: kubeconfigPath(paths.kubeconfigDir, 'kube-proxy'),
+      nodeName: config.nodeName,
+      mode: choices.proxyMode,
+      clusterCidr: config.clusterCidr,
+      canSetConntrack: host.canSetConntrack,
+      canLowerOomScore: host.capabilities.sysResource,
+    }),
+    [join(cniConfDir, cniConfigName)]: renderCniConfig({
+      podCidr: nodePodCidr(config.clusterCidr),
+      backend: choices.proxyMode,
+      ipamDir: join(paths.runDir, 'cni'),
+      mtu: host.defaultRoute?.mtu,
+    }),
+    ...(host.resolvConf.kind === 'rendered' && { [resolvConf]: host.resolvConf.text }),
+  }
+  return {
+    containerdConfig: file('containerd.toml'),
+    kubeletConfig: file('kubelet.yaml'),
+    kubeProxyConfig: file('kube-proxy.yaml'),
+    hasNameServer: host.resolvConf.kind === 'host' || !host.resolvConf.usesFallback,
+    async write() {
+      applySysctls(networkSysctls(config.clusterCidr))
+      await Promise.all(
+        [cniConfDir, dropInDir, staticPodDir].map((dir) => mkdir(dir, { recursive: true, mode: 0o700 })),
+      )
+      await Promise.all(Object.entries(texts).map(([path, text]) => writeFile(path, text, { mode: 0o600 })))
+    },
+  }
+}
+
+type Chosen = NodeFileOptions & { readonly host: HostFacts; readonly choices: NodeChoices }
+
+function containerd(options: Chosen & { cniConfDir: string; dropInDir: string }): string {
+  const { config, paths, payload, host, choices, cniConfDir, dropInDir } = options
+  return renderContainerdConfig({
+    root: paths.containerdRoot,
+    state: paths.containerdState,
+    socket: paths.containerdSocket,
+    dropInDir,
+    snapshotter: config.snapshotter,
+    pauseImage: payload.version.images.pause,
+    shim: payload.bin('containerd-shim-runc-v2'),
+    runc: payload.bin('runc'),
+    cniBinDirs: [payload.cniBinDir, hostCniBinDir],
+    cniConfDir,
+    cgroupDriver: choices.cgroupDriver,
+    canLowerOomScore: host.capabilities.sysResource,
+  })
+}
+
+function kubelet(options: Chosen & { resolvConf: string; staticPodDir: string }): string {
+  const { config, paths, pki, host, choices, resolvConf, staticPodDir } = options
+  return renderKubeletConfig({
+    cgroupVersion: host.cgroups.version,
+    cgroupDriver: choices.cgroupDriver,
+    canLowerOomScore: host.capabilities.sysResource,
+    userNamespace: host.isUserNamespace,
+    proxyMode: choices.proxyMode,
+    containerdSocket: paths.containerdSocket,
+    clientCaFile: pki.authorities.client.certFile,
+    tlsCertFile: pki.leaves.kubelet.certFile,
+    tlsKeyFile: pki.leaves.kubelet.keyFile,
+    clusterDns: config.clusterDns,
+    clusterDomain: config.clusterDomain,
+    rootDir: config.kubeletRootDir,
+    staticPodDir,
+    resolvConf,
+    nodeTaint: config.nodeTaint,
+  })
+}

@@ -1,0 +1,91 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Component, ComponentName } from '../components/component.ts'
+
+/** Between SIGKILL and the kernel's last word a process may still be there for a moment. */
+const stopMarginMs = 5_000
+
+export interface StartOptions {
+  /** In the order of their start; what one needs stands before it. */
+  readonly components: readonly Component[]
+  readonly signal: AbortSignal
+  readonly onReady: (component: Component) => void
+}
+
+/**
+ * Starts each component as soon as what it needs is ready. When one fails the others are given up and
+ * the first error is thrown; the caller stops whatever runs.
+ */
+export async function startComponents({ components, signal, onReady }: StartOptions): Promise<void> {
+  const giveUp = new AbortController()
+  const whenReady = new Map<ComponentName, Promise<void>>()
+  for (const component of components) {
+    const needed = component.needs.map((name) => {
+      const ready = whenReady.get(name)
+      if (ready === undefined)
+        throw new Error(`bug: ${component.name} needs ${name}, which does not stand before it`)
+      return ready
+    })
+    const begun = startOne(component, needed, AbortSignal.any([signal, giveUp.signal])).then(() =>
+      onReady(component),
+    )
+    begun.catch((cause) => giveUp.abort(cause))
+    whenReady.set(component.name, begun)
+  }
+  await Promise.allSettled(whenReady.values())
+  // The abort reason is the first failure; those that followed from it say nothing new.
+  giveUp.signal.throwIfAborted()
+  signal.throwIfAborted()
+}
+
+async function startOne(
+  component: Component,
+  needed: readonly Promise<void>[],
+  signal: AbortSignal,
+): Promise<void> {
+  await component.init()
+  await Promise.all(needed)
+  signal.throwIfAborted()
+  await component.start(signal)
+  const timeout = AbortSignal.timeout(component.readyTimeoutMs)
+  await component.ready(AbortSignal.any([signal, timeout]))
+}
+
+export interface StopOptions {
+  readonly components: readonly Component[]
+  /** Aborted: what still runs is killed at once. */
+  readonly hurry: AbortSignal
+  /** Called with the name before a component is stopped, and again with how long it took, ms. */
+  readonly onStop: (component: Component, tookMs: number) => void
+  /** Runs when everything up to and including the named component has stopped. */
+  readonly after?: Partial<Record<ComponentName, () => Promise<void>>>
+}
+
+/** Stops strictly one after the other, in the reverse of the start. An error of one does not spare the rest. */
+export async function stopComponents({ components, hurry, onStop, after = {} }: StopOptions): Promise<void> {
+  const errors: unknown[] = []
+  for (const component of components.toReversed()) {
+    const begun = performance.now()
+    const limit = AbortSignal.timeout(component.stopTimeoutMs + stopMarginMs)
+    await component.stop(AbortSignal.any([hurry, limit])).catch((error: unknown) => errors.push(error))
+    onStop(component, performance.now() - begun)
+    await after[component.name]?.().catch((error: unknown) => errors.push(error))
+  }
+  if (errors.length > 0)
+    throw errors.length === 1 ? errors[0] : new AggregateError(errors, 'cannot stop every component')
+}
+
+/** Calls `probe` until it resolves; with the last failure as cause when the signal ends it. */
+export async function poll(
+  probe: () => Promise<void>,
+  { intervalMs, signal }: { intervalMs: number; signal: AbortSignal },
+) {
+  for (;;) {
+    const failure = await probe().then(
+      () => undefined,
+      (error: unknown) => ({ error }),
+    )
+    if (failure === undefined) return
+    if (signal.aborted) throw failure.error
+    await sleep(intervalMs)
+  }
+}

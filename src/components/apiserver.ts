@@ -1,0 +1,71 @@
+import { join } from 'node:path'
+import type { Config } from '../config/config.ts'
+import type { Paths } from '../config/paths.ts'
+import type { PkiFiles } from '../pki/pki.ts'
+import { flags } from './arguments.ts'
+
+export interface ApiserverOptions {
+  readonly config: Config
+  readonly paths: Paths
+  readonly pki: PkiFiles
+}
+
+/**
+ * The flags of kube-apiserver (cmd/kube-apiserver/app/options). Node and RBAC authorization,
+ * NodeRestriction, Secrets encrypted in the datastore; who may come without a name is told by the
+ * authentication configuration.
+ */
+export function apiserverArguments({ config, paths, pki }: ApiserverOptions): string[] {
+  return flags(
+    {
+      'advertise-address': config.advertiseAddress,
+      'allow-privileged': true,
+      'authentication-config': authenticationConfigFile(paths),
+      'authorization-mode': 'Node,RBAC',
+      'bind-address': config.bindAddress,
+      'client-ca-file': pki.authorities.client.certFile,
+      'enable-admission-plugins': 'NodeRestriction',
+      'encryption-provider-config': pki.encryptionConfigFile,
+      'etcd-servers': `unix://${paths.datastoreSocket}`,
+      'kubelet-certificate-authority': pki.authorities.server.certFile,
+      'kubelet-client-certificate': pki.leaves['apiserver-kubelet-client'].certFile,
+      'kubelet-client-key': pki.leaves['apiserver-kubelet-client'].keyFile,
+      'kubelet-preferred-address-types': 'InternalIP,ExternalIP,Hostname',
+      profiling: false,
+      'proxy-client-cert-file': pki.leaves['front-proxy-client'].certFile,
+      'proxy-client-key-file': pki.leaves['front-proxy-client'].keyFile,
+      'requestheader-allowed-names': 'front-proxy-client',
+      'requestheader-client-ca-file': pki.authorities.requestHeader.certFile,
+      'requestheader-extra-headers-prefix': 'X-Remote-Extra-',
+      'requestheader-group-headers': 'X-Remote-Group',
+      'requestheader-username-headers': 'X-Remote-User',
+      'secure-port': config.httpsListenPort,
+      'service-account-issuer': `https://kubernetes.default.svc.${config.clusterDomain}`,
+      'service-account-key-file': pki.serviceAccountPublicKeyFile,
+      'service-account-signing-key-file': pki.serviceAccountKeyFile,
+      'service-cluster-ip-range': config.serviceCidr,
+      'tls-cert-file': pki.leaves.apiserver.certFile,
+      'tls-private-key-file': pki.leaves.apiserver.keyFile,
+      v: config.v > 0 ? config.v : undefined,
+    },
+    config.kubeApiserverArg,
+  )
+}
+
+export function authenticationConfigFile(paths: Paths): string {
+  return join(paths.etcDir, 'apiserver-authentication.yaml')
+}
+
+/** KEP-4633: without credentials one may ask for health and for nothing else. JSON is YAML. */
+export function authenticationConfig(): string {
+  const conditions = ['/healthz', '/livez', '/readyz'].map((path) => ({ path }))
+  return `${JSON.stringify(
+    {
+      apiVersion: 'apiserver.config.k8s.io/v1',
+      kind: 'AuthenticationConfiguration',
+      anonymous: { enabled: true, conditions },
+    },
+    undefined,
+    2,
+  )}\n`
+}

@@ -1,0 +1,73 @@
+import { AppError } from '../base/errors.ts'
+import type { Logger } from '../base/logger.ts'
+import { type Datastore, startDatastore } from '../datastore/datastore.ts'
+import type { ProcessStatus } from '../supervisor/supervised-process.ts'
+import type { Component } from './component.ts'
+
+export interface StorageOptions {
+  readonly database: string
+  readonly socket: string
+  readonly workerUrl: URL
+  /** The compiled part of better-sqlite3. */
+  readonly nativeBinding: string
+  readonly log: Logger
+  /** The datastore is part of this process: when its worker dies there is nothing to restart it in. */
+  readonly onFailure: (error: Error) => void
+}
+
+/** The embedded datastore: a worker thread of the daemon, which serves etcd's API at a Unix socket. */
+export function storage(options: StorageOptions): Component {
+  const { database, socket, workerUrl, nativeBinding, onFailure } = options
+  const log = options.log.child({ component: 'datastore' })
+  let running: Datastore | undefined
+  let starting: Promise<Datastore> | undefined
+  let state: ProcessStatus['state'] = 'idle'
+  let since = new Date()
+  const enter = (phase: ProcessStatus['state']) => {
+    state = phase
+    since = new Date()
+  }
+
+  return {
+    name: 'datastore',
+    needs: [],
+    readyTimeoutMs: 60_000,
+    stopTimeoutMs: 15_000,
+    init: async () => {},
+    async start() {
+      enter('starting')
+      starting = startDatastore({
+        path: database,
+        listen: { unixPath: socket },
+        workerUrl,
+        nativeBinding,
+        log,
+      })
+      running = await starting
+      enter('running')
+      void running.failed.then((cause) => {
+        if (state === 'stopping' || state === 'stopped') return
+        enter('stopped')
+        onFailure(new AppError('cannot go on without the datastore', { code: 'DATASTORE_FAILED' }, { cause }))
+      })
+    },
+    // It answers as soon as it runs: its start ends with a write and a read.
+    ready: async () => enter('ready'),
+    async stop() {
+      if (state === 'idle' || state === 'stopped') return
+      enter('stopping')
+      await starting?.then(
+        (datastore) => datastore.stop(),
+        () => {},
+      )
+      enter('stopped')
+    },
+    status: () => ({
+      name: 'datastore',
+      state,
+      restarts: 0,
+      since: since.toISOString(),
+      ...(running && { pid: process.pid }),
+    }),
+  }
+}
