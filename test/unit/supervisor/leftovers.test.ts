@@ -1,0 +1,228 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { endLeftovers, findLeftovers } from '../../../src/supervisor/leftovers.ts'
+import { isAlive, readStat } from '../../../src/supervisor/proc.ts'
+import { writeRecord } from '../../../src/supervisor/records.ts'
+import type { ProcessSpec, ProcessStatus } from '../../../src/supervisor/supervised-process.ts'
+import {
+  environment,
+  fixture,
+  program,
+  recordingLogger,
+  shell,
+  supervise,
+  temporaryDirectory,
+  until,
+  untilStatus,
+} from './support.ts'
+
+let directory: ReturnType<typeof temporaryDirectory>
+let logger: ReturnType<typeof recordingLogger>
+let recordDir: string
+let started: number[]
+
+beforeEach(() => {
+  directory = temporaryDirectory()
+  logger = recordingLogger(directory.path)
+  recordDir = join(directory.path, 'processes')
+  started = []
+})
+
+afterEach(() => {
+  for (const pid of started) if (alive(pid)) process.kill(pid, 'SIGKILL')
+  logger[Symbol.dispose]()
+  directory[Symbol.dispose]()
+})
+
+function alive(pid: number): boolean {
+  const stat = readStat(pid)
+  return stat !== undefined && isAlive({ pid, ...stat })
+}
+
+/** Another daemon: a process that supervises one with this spec. */
+async function startDaemon(spec: Pick<ProcessSpec, 'command' | 'args'> & Partial<ProcessSpec>) {
+  const whole = {
+    name: 'child',
+    env: environment,
+    logFormat: 'plain',
+    stopTimeoutMs: 60_000,
+    recordDir,
+    ...spec,
+  }
+  const daemon = spawn(process.execPath, [fixture('supervise.ts'), JSON.stringify(whole)])
+  started.push(daemon.pid!)
+  const logged = createInterface({ input: daemon.stderr })
+  const statuses = createInterface({ input: daemon.stdout })
+  const saidHolding = new Promise<void>((resolve) =>
+    logged.on('line', (line) => line.includes('"holding"') && resolve()),
+  )
+  const pid = await new Promise<number>((resolve) =>
+    statuses.on('line', (line) => {
+      const status = JSON.parse(line) as ProcessStatus
+      if (status.state === 'running') resolve(status.pid!)
+    }),
+  )
+  started.push(pid)
+  return { daemon, pid, saidHolding }
+}
+
+async function kill(daemon: ChildProcess): Promise<void> {
+  daemon.kill('SIGKILL')
+  await once(daemon, 'exit')
+}
+
+const endAll = (order: readonly string[] = [], stopTimeoutMs = 60_000) =>
+  endLeftovers({ recordDir, order, stopTimeoutMs, log: logger.log })
+
+describe('after kill -9 of the daemon', () => {
+  test('the next start ends what it left before it starts its own', async () => {
+    // The kernel gives the socket to one of them at a time: a start beside the old one would fail.
+    const spec = program('hold-socket.ts', `k8s-test-${directory.path}`)
+    const { daemon, pid, saidHolding } = await startDaemon(spec)
+    await saidHolding
+    await kill(daemon)
+    expect(alive(pid)).toBe(true)
+
+    await using next = supervise({ ...spec, recordDir })
+    await next.supervised.start()
+    expect(alive(pid)).toBe(false)
+    await until(() => next.records().some(({ msg }) => msg === 'holding'))
+    expect(next.supervised.status()).toMatchObject({ state: 'running', restarts: 0 })
+  })
+
+  test('one that ignores SIGTERM is killed at the limit', async () => {
+    const { daemon, pid, saidHolding } = await startDaemon(
+      program('hold-socket.ts', `k8s-test-${directory.path}`, 'stubborn'),
+    )
+    await saidHolding
+    await kill(daemon)
+    expect(await endAll([], 1)).toMatchObject([{ name: 'child', pid }])
+    expect(alive(pid)).toBe(false)
+    expect(readdirSync(recordDir)).toEqual([])
+  })
+
+  test('a stop hurries the end of what it left', async () => {
+    const spec = program('hold-socket.ts', `k8s-test-${directory.path}`, 'stubborn')
+    const { daemon, pid, saidHolding } = await startDaemon(spec)
+    await saidHolding
+    await kill(daemon)
+    await using next = supervise({ ...spec, recordDir })
+    const startup = next.supervised.start()
+    await next.supervised.stop(AbortSignal.abort())
+    await expect(startup).rejects.toMatchObject({ code: 'PROCESS_STOPPED' })
+    expect(alive(pid)).toBe(false)
+  })
+
+  test('its marks lead to it when its record is lost', async () => {
+    const { daemon, pid } = await startDaemon(shell('exec sleep 1000'))
+    await kill(daemon)
+    writeFileSync(join(recordDir, 'child.json'), '')
+    expect(await endAll()).toMatchObject([{ name: 'child', pid }])
+    expect(alive(pid)).toBe(false)
+  })
+
+  test('what it started itself lives on, as the shims of containerd have to', async () => {
+    const path = join(directory.path, 'shim')
+    const { daemon, pid } = await startDaemon(shell(`sleep 1000 & echo $! > ${path}; exec sleep 1000`))
+    const shim = await until(() => existsSync(path) && Number(readFileSync(path, 'utf8')))
+    started.push(shim)
+    await kill(daemon)
+    expect(await endAll()).toMatchObject([{ pid }])
+    expect(alive(shim)).toBe(true)
+  })
+
+  test('several are ended in the given order, and first those that are not in it', async () => {
+    for (const name of ['containerd', 'kubelet', 'gone-from-config', 'kube-proxy']) {
+      const { daemon } = await startDaemon({ name, ...shell('exec sleep 1000') })
+      await kill(daemon)
+    }
+    const ended = await endAll(['kube-proxy', 'kubelet', 'containerd'])
+    expect(ended.map(({ name }) => name)).toEqual(['gone-from-config', 'kube-proxy', 'kubelet', 'containerd'])
+    expect(ended.filter(({ pid }) => alive(pid))).toEqual([])
+    expect(findLeftovers(recordDir)).toEqual([])
+  })
+})
+
+describe('while the daemon lives', () => {
+  const refusal = (pid: number, daemonPid: number) => ({
+    code: 'PROCESS_OWNED',
+    message: `cannot take over child (process ${pid}): process ${daemonPid} supervises it`,
+  })
+
+  test('another one takes nothing over', async () => {
+    const { daemon, pid } = await startDaemon(shell('exec sleep 1000'))
+    await expect(endAll()).rejects.toMatchObject(refusal(pid, daemon.pid!))
+    await using other = supervise({ ...shell('exec sleep 1000'), recordDir })
+    await expect(other.supervised.start()).rejects.toMatchObject(refusal(pid, daemon.pid!))
+    expect(other.supervised.status().state).toBe('stopped')
+    expect(alive(pid)).toBe(true)
+  })
+
+  test('nothing runs twice within it', async () => {
+    await using first = supervise(shell('exec sleep 1000'))
+    await first.supervised.start()
+    const { pid } = await untilStatus(first.supervised, ({ state }) => state === 'running')
+    await using second = supervise({ ...shell('exec sleep 1000'), recordDir: first.recordDir })
+    await expect(second.supervised.start()).rejects.toMatchObject(refusal(pid!, process.pid))
+  })
+})
+
+describe('a stranger with the pid of a record lives on', () => {
+  async function stranger(env: Record<string, string> = environment): Promise<number> {
+    const child = spawn('sleep', ['1000'], { env, detached: true })
+    await once(child, 'spawn')
+    started.push(child.pid!)
+    writeRecord(recordDir, { name: 'child', pid: child.pid! })
+    return child.pid!
+  }
+
+  function changeRecord(change: Record<string, unknown>): void {
+    const path = join(recordDir, 'child.json')
+    writeFileSync(path, JSON.stringify({ ...JSON.parse(readFileSync(path, 'utf8')), ...change }))
+  }
+
+  test('as it has no mark', async () => {
+    const pid = await stranger()
+    expect(await endAll()).toEqual([])
+    expect(alive(pid)).toBe(true)
+    expect(readdirSync(recordDir)).toEqual([])
+  })
+
+  test.each([
+    ['start time', { startTicks: 1 }],
+    ['boot', { bootId: '00000000-0000-0000-0000-000000000000' }],
+    ['component', { name: 'child', pid: process.pid }],
+  ])('as its %s is another', async (_, change) => {
+    const pid = await stranger({ ...environment, K8S_COMPONENT: 'child' })
+    changeRecord(change)
+    expect(await endAll()).toEqual([])
+    expect(alive(pid)).toBe(true)
+  })
+
+  test('as it belongs to another data directory', async () => {
+    const { daemon, pid } = await startDaemon({
+      ...shell('exec sleep 1000'),
+      recordDir: join(directory.path, 'other'),
+    })
+    await kill(daemon)
+    expect(await endAll()).toEqual([])
+    expect(alive(pid)).toBe(true)
+  })
+})
+
+test.each(['', '{', 'null', '[]', '{"name":"child","pid":1,"startTicks":1,"bootId":""}', '{"pid":"4711"}'])(
+  'a record that says %j names no process',
+  async (text) => {
+    await endAll()
+    await using child = supervise({ ...shell('exec sleep 1000'), recordDir })
+    await child.supervised.start()
+    await child.supervised.stop(AbortSignal.abort())
+    writeFileSync(join(recordDir, 'child.json'), text)
+    await child.supervised.start()
+    expect(child.supervised.status().state).toBe('running')
+  },
+)
