@@ -1,0 +1,149 @@
+import { accessSync, constants } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import type { Config } from '../config/config.ts'
+import { type Cgroups, readCgroups } from './cgroups.ts'
+import { HostFiles } from './host-files.ts'
+import { type Kernel, readKernel } from './kernel.ts'
+import { type Mount, readMounts } from './mounts.ts'
+import { chooseResolvConf, type ResolvConf } from './resolv-conf.ts'
+
+/** capability.h of Linux. */
+const capabilities = { netAdmin: 12, sysAdmin: 21, sysResource: 24 } as const
+
+/** Debian's PATH of root; a service's own may be shorter. */
+const systemPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+
+/** What kube-proxy writes for its limits (pkg/proxy/conntrack/sysctls.go). */
+const conntrackLimits = [
+  '/proc/sys/net/netfilter/nf_conntrack_max',
+  '/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established',
+  '/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait',
+  '/sys/module/nf_conntrack/parameters/hashsize',
+]
+
+export interface HostFacts {
+  readonly kernel: Kernel
+  readonly mounts: readonly Mount[]
+  readonly cgroups: Cgroups
+  /** systemd is process 1 (sd_booted(3)). */
+  readonly isSystemd: boolean
+  readonly capabilities: Readonly<Record<keyof typeof capabilities, boolean>>
+  readonly isUserNamespace: boolean
+  readonly canSetConntrack: boolean
+  readonly hasSwap: boolean
+  readonly defaultRoute: { readonly interface: string; readonly mtu: number | undefined } | undefined
+  readonly resolvConf: ResolvConf
+  /** The path of a program, as a shell would find it. */
+  readonly command: (name: string) => string | undefined
+}
+
+/** Looks; changes and starts nothing. A few milliseconds. */
+export function detectHost({
+  root = '/',
+  path = `${process.env['PATH'] ?? ''}${delimiter}${systemPath}`,
+}: {
+  root?: string
+  path?: string
+} = {}): HostFacts {
+  const files = new HostFiles(root)
+  const mounts = readMounts(files)
+  return {
+    kernel: readKernel(files),
+    mounts,
+    cgroups: readCgroups(files, mounts),
+    isSystemd: files.exists('/run/systemd/system'),
+    capabilities: readCapabilities(files),
+    isUserNamespace: readsAsUserNamespace(files),
+    canSetConntrack: conntrackLimits.every((limit) => isWritable(files.path(limit))),
+    hasSwap: (files.read('/proc/swaps') ?? '').trim().split('\n').length > 1,
+    defaultRoute: readDefaultRoute(files),
+    resolvConf: chooseResolvConf(files),
+    command: (name) => findCommand(name, path),
+  }
+}
+
+/** What `auto` stands for on this machine. */
+export interface NodeChoices {
+  readonly cgroupDriver: 'systemd' | 'cgroupfs'
+  readonly proxyMode: 'nftables' | 'iptables'
+}
+
+export function chooseForNode(
+  config: Pick<Config, 'cgroupDriver' | 'kubeProxyMode'>,
+  host: HostFacts,
+): NodeChoices {
+  return {
+    cgroupDriver: config.cgroupDriver === 'auto' ? preferredCgroupDriver(host) : config.cgroupDriver,
+    proxyMode: config.kubeProxyMode === 'auto' ? preferredProxyMode(host) : config.kubeProxyMode,
+  }
+}
+
+/** On v2 systemd owns the tree, and two writers would undo each other's limits; on v1 each may have its own. */
+function preferredCgroupDriver({ isSystemd, cgroups }: HostFacts): 'systemd' | 'cgroupfs' {
+  return isSystemd && cgroups.version === 2 ? 'systemd' : 'cgroupfs'
+}
+
+/** nftables, unless something that it needs is known to be missing, or nothing is known and iptables is there. */
+function preferredProxyMode(host: HostFacts): 'nftables' | 'iptables' {
+  if (!canUseNftables(host)) return 'iptables'
+  return host.kernel.nftables() === 'unknown' && host.command('iptables') !== undefined
+    ? 'iptables'
+    : 'nftables'
+}
+
+/** kube-proxy's own condition is kernel 5.13 (pkg/proxy/nftables/supported.go). */
+export function canUseNftables({ kernel, command }: HostFacts): boolean {
+  return kernel.isAtLeast(5, 13) && kernel.nftables() !== 'absent' && command('nft') !== undefined
+}
+
+function readCapabilities(files: HostFiles): HostFacts['capabilities'] {
+  const hex = /^CapEff:\s*([0-9a-f]+)$/m.exec(files.read('/proc/self/status') ?? '')?.[1] ?? '0'
+  const effective = BigInt(`0x${hex}`)
+  const has = (bit: number) => ((effective >> BigInt(bit)) & 1n) === 1n
+  return {
+    netAdmin: has(capabilities.netAdmin),
+    sysAdmin: has(capabilities.sysAdmin),
+    sysResource: has(capabilities.sysResource),
+  }
+}
+
+/** The first user namespace maps every id to itself (user_namespaces(7)). */
+function readsAsUserNamespace(files: HostFiles): boolean {
+  const map = files.read('/proc/self/uid_map')
+  return map !== undefined && !/^\s*0\s+0\s+4294967295\s*$/.test(map)
+}
+
+/** /proc/net/route: addresses in hex; destination and mask 0 are the default. */
+function readDefaultRoute(files: HostFiles): HostFacts['defaultRoute'] {
+  const rows = (files.read('/proc/net/route') ?? '').split('\n').slice(1)
+  const routes = rows.flatMap((row) => {
+    const [name, destination, , , , , metric, mask] = row.split('\t').map((cell) => cell.trim())
+    return name && destination === '00000000' && mask === '00000000' ? [{ name, metric: Number(metric) }] : []
+  })
+  const best = routes.sort((a, b) => a.metric - b.metric)[0]
+  if (best === undefined) return undefined
+  const mtu = Number(files.read(`/sys/class/net/${best.name}/mtu`))
+  return { interface: best.name, mtu: mtu > 0 ? mtu : undefined }
+}
+
+function findCommand(name: string, path: string): string | undefined {
+  return path
+    .split(delimiter)
+    .filter(Boolean)
+    .map((directory) => join(directory, name))
+    .find((candidate) => isAllowed(candidate, constants.X_OK))
+}
+
+/** For /proc/sys this is the kernel's own answer, root or not: EROFS in containers, EACCES in namespaces. */
+export function isWritable(path: string): boolean {
+  return isAllowed(path, constants.W_OK)
+}
+
+function isAllowed(path: string, mode: number): boolean {
+  try {
+    accessSync(path, mode)
+    return true
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,49 @@
+import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { gunzipSync } from 'node:zlib'
+
+/**
+ * What the kernel and the distribution tell in small files. `root` is / on a machine; tests give a
+ * tree of their own. Whatever cannot be read counts as absent.
+ */
+export class HostFiles {
+  readonly #root: string
+
+  constructor(root = '/') {
+    this.#root = root
+  }
+
+  path(path: string): string {
+    return join(this.#root, path)
+  }
+
+  /** undefined: there is none, or it is not for us. */
+  read(path: string): string | undefined {
+    return this.#readBytes(path)?.toString('utf8')
+  }
+
+  readGzip(path: string): string | undefined {
+    const bytes = this.#readBytes(path)
+    return bytes && gunzipSync(bytes).toString('utf8')
+  }
+
+  exists(path: string): boolean {
+    return statSync(this.path(path), { throwIfNoEntry: false }) !== undefined
+  }
+
+  list(path: string): string[] {
+    try {
+      return readdirSync(this.path(path))
+    } catch {
+      return []
+    }
+  }
+
+  #readBytes(path: string): Buffer | undefined {
+    try {
+      return readFileSync(this.path(path))
+    } catch {
+      return undefined
+    }
+  }
+}

@@ -1,0 +1,87 @@
+import type { HostFiles } from './host-files.ts'
+import type { Examination } from './preflight-kernel.ts'
+import { missing, ok, type Requirement, warning } from './requirement.ts'
+import { fallbackServer } from './resolv-conf.ts'
+
+/** Ports of the components on loopback or, for the kubelet, everywhere; the API server's is a setting. */
+const fixedPorts: readonly { port: number; component: string }[] = [
+  { port: 10248, component: 'kubelet health' },
+  { port: 10249, component: 'kube-proxy metrics' },
+  { port: 10250, component: 'kubelet' },
+  { port: 10256, component: 'kube-proxy health' },
+  { port: 10257, component: 'kube-controller-manager' },
+  { port: 10259, component: 'kube-scheduler' },
+]
+
+export function networkRequirements(examination: Examination): Requirement[] {
+  const { config } = examination
+  const api = { port: config.httpsListenPort, component: 'kube-apiserver' }
+  return [
+    nodeAddress(examination),
+    ...ports(examination, [api, ...fixedPorts]),
+    nameServers(examination),
+    warning(
+      'NetworkPolicy',
+      'objects are stored but not enforced yet',
+      'do not rely on them to keep pods apart',
+    ),
+  ]
+}
+
+function nodeAddress({ config, addresses }: Examination): Requirement {
+  const name = 'node address'
+  const { nodeIp, nodeName } = config
+  if (nodeIp.startsWith('127.') || nodeIp === '::1') {
+    return missing(
+      name,
+      `${nodeIp}: the kubelet takes no loopback address for the node's`,
+      'give an interface an address, for instance: ip link add k8s0 type dummy && ip address add 192.168.254.1/32 dev k8s0 && ip link set k8s0 up',
+    )
+  }
+  if (!addresses.includes(nodeIp)) {
+    return missing(name, `no interface has ${nodeIp}`, 'set --node-ip to an address of this machine')
+  }
+  return ok(name, `${nodeName} at ${nodeIp}`)
+}
+
+function ports(
+  examination: Examination,
+  wanted: readonly { port: number; component: string }[],
+): Requirement[] {
+  const { files, isRunning, config } = examination
+  if (isRunning) return [ok('ports', 'in use by this cluster, which is running')]
+  const listening = listeningPorts(files)
+  const taken = wanted.filter(({ port }) => listening.has(port))
+  if (taken.length === 0) return [ok('ports', `${wanted.map(({ port }) => port).join(', ')} are free`)]
+  return taken.map(({ port, component }) => {
+    const remedy =
+      port === config.httpsListenPort
+        ? 'end what listens there, or choose another with --https-listen-port'
+        : 'end what listens there (another Kubernetes?)'
+    return missing(`port ${port}`, `taken; ${component} needs it`, remedy)
+  })
+}
+
+/** The local ports of /proc/net/tcp and tcp6 in state LISTEN (0A). */
+function listeningPorts(files: HostFiles): Set<number> {
+  const rows = ['/proc/net/tcp', '/proc/net/tcp6'].flatMap((path) =>
+    (files.read(path) ?? '').split('\n').slice(1),
+  )
+  return new Set(
+    rows.flatMap((row) => {
+      const [, local = '', , state] = row.trim().split(/\s+/)
+      return state === '0A' ? [Number.parseInt(local.slice(local.lastIndexOf(':') + 1), 16)] : []
+    }),
+  )
+}
+
+function nameServers({ host: { resolvConf }, config }: Examination): Requirement {
+  const name = 'name servers'
+  if (resolvConf.kind === 'host') return ok(name, resolvConf.path)
+  if (!resolvConf.usesFallback) return ok(name, '/etc/resolv.conf without its servers on loopback addresses')
+  return warning(
+    name,
+    `this machine names none that a pod can reach: names outside ${config.clusterDomain} are asked at ${fallbackServer}`,
+    'write a file with servers that pods reach, and name it: --kubelet-arg=resolv-conf=FILE',
+  )
+}

@@ -1,0 +1,49 @@
+import { connect } from 'node:net'
+import { networkInterfaces } from 'node:os'
+import type { Config } from '../config/config.ts'
+import { paths } from '../config/paths.ts'
+import { detectHost } from './detect.ts'
+import { HostFiles } from './host-files.ts'
+import { type Examination, kernelRequirements } from './preflight-kernel.ts'
+import { networkRequirements } from './preflight-network.ts'
+import { systemRequirements } from './preflight-system.ts'
+import type { Requirement } from './requirement.ts'
+
+export type { Requirement } from './requirement.ts'
+
+/**
+ * Whether this machine can run the cluster: each requirement with its state and the remedy. Looks
+ * only: nothing is changed, loaded or started.
+ */
+export async function preflight(
+  config: Config,
+  { root = '/', now = new Date() }: { root?: string; now?: Date } = {},
+): Promise<Requirement[]> {
+  const addresses = Object.values(networkInterfaces()).flatMap((entries) => entries ?? [])
+  const examination: Examination = {
+    config,
+    host: detectHost({ root }),
+    files: new HostFiles(root),
+    addresses: addresses.map(({ address }) => address),
+    isRunning: await isRunning(paths(config).controlSocket),
+    isRoot: process.getuid?.() === 0,
+    now,
+  }
+  return [
+    ...systemRequirements(examination),
+    ...kernelRequirements(examination),
+    ...networkRequirements(examination),
+  ]
+}
+
+/** The daemon of this data directory answers, so what it uses is not in its own way. */
+async function isRunning(socketPath: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(socketPath)
+    socket.on('connect', () => {
+      socket.destroy()
+      resolve(true)
+    })
+    socket.on('error', () => resolve(false))
+  })
+}
