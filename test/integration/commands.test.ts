@@ -1,0 +1,210 @@
+import { existsSync, readdirSync } from 'node:fs'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { type Cluster, defaultDataDir, startCluster } from './harness/cluster.ts'
+import { imageReference } from './harness/images.ts'
+import { Machine } from './harness/machine.ts'
+import { pod, sleepForever } from './harness/manifests.ts'
+import { processesOf } from './harness/processes.ts'
+
+const componentNames = [
+  'datastore',
+  'containerd',
+  'kube-apiserver',
+  'kube-controller-manager',
+  'kube-scheduler',
+  'kubelet',
+  'kube-proxy',
+] as const
+
+let cluster: Cluster
+
+beforeAll(async () => {
+  cluster = await startCluster({ name: 'commands', flags: ['--write-kubeconfig=/etc/copy/kubeconfig'] })
+})
+afterAll(() => cluster?.[Symbol.asyncDispose]())
+
+test('status shows each component with its state, process and use', async () => {
+  const { stdout } = await cluster.k8s(['status'])
+  const [header, ...rows] = stdout.trimEnd().split('\n')
+  for (const column of ['NAME', 'STATE', 'PID', 'RESTARTS', 'SINCE', 'MEMORY', 'CPU'])
+    expect(header).toContain(column)
+  for (const name of componentNames) {
+    expect(
+      rows.find((row) => row.startsWith(name)),
+      name,
+    ).toMatch(/ready/)
+  }
+})
+
+test('status -o json says the same to a program', async () => {
+  const status = JSON.parse((await cluster.k8s(['status', '-o', 'json'])).stdout) as {
+    nodeReady: boolean
+    components: { name: string; state: string; pid: number; restarts: number; since: string }[]
+  }
+  expect(status.nodeReady).toBe(true)
+  expect(status.components.map(({ name }) => name).sort()).toEqual([...componentNames].sort())
+  for (const { name, state, pid, restarts, since } of status.components) {
+    expect(state, name).toBe('ready')
+    expect(existsSync(cluster.machine.path(`/proc/${pid}`)), name).toBe(true)
+    expect(restarts, name).toBe(0)
+    expect(new Date(since).getTime()).toBeLessThanOrEqual(Date.now())
+  }
+})
+
+test('status --wait returns when the node is Ready', async () => {
+  expect((await cluster.k8s(['status', '--wait'])).exitCode).toBe(0)
+})
+
+test('--version, kubectl version and the node say v1.37.1+k8s.1', async () => {
+  expect((await cluster.k8s(['--version'])).stdout).toContain('v1.37.1+k8s.1')
+  const { clientVersion, serverVersion } = JSON.parse(
+    (await cluster.kubectl(['version', '-o', 'json'])).stdout,
+  ) as Record<string, { gitVersion: string; gitTreeState: string }>
+  expect(clientVersion).toMatchObject({ gitVersion: 'v1.37.1+k8s.1', gitTreeState: 'clean' })
+  expect(serverVersion).toMatchObject({ gitVersion: 'v1.37.1+k8s.1', gitTreeState: 'clean' })
+  const { items } = await cluster.get<{ items: { status: { nodeInfo: { kubeletVersion: string } } }[] }>(
+    'nodes',
+  )
+  expect(items.map(({ status }) => status.nodeInfo.kubeletVersion)).toEqual(['v1.37.1+k8s.1'])
+})
+
+test('kubectl, crictl and ctr work with no further set-up', async () => {
+  expect((await cluster.k8s(['kubectl', 'get', 'namespaces', '-o', 'name'])).stdout).toContain(
+    'namespace/kube-system',
+  )
+  expect((await cluster.k8s(['crictl', 'version'])).stdout).toMatch(/RuntimeName: +containerd/)
+  expect((await cluster.k8s(['ctr', 'images', 'list', '-q'])).stdout).toContain(imageReference('pause'))
+})
+
+test('a failed kubectl keeps its exit code and words', async () => {
+  const { exitCode, stderr } = await cluster.kubectl(['get', 'pod', 'nobody'], { check: false })
+  expect(exitCode).toBe(1)
+  expect(stderr).toBe('Error from server (NotFound): pods "nobody" not found\n')
+})
+
+test('--write-kubeconfig makes a copy for its owner alone that works', async () => {
+  expect((await cluster.exec(['stat', '-c', '%a', '/etc/copy/kubeconfig'])).stdout.trim()).toBe('600')
+  const { stdout } = await cluster.kubectl(['--kubeconfig=/etc/copy/kubeconfig', 'auth', 'can-i', '*', '*'])
+  expect(stdout.trim()).toBe('yes')
+})
+
+test('a second daemon on the same data directory is refused with the pid of the first', async () => {
+  const { exitCode, stderr } = await cluster.k8s(['--data-dir', defaultDataDir], { check: false })
+  expect(exitCode).toBe(1)
+  expect(stderr).toContain(String(cluster.daemon.pid))
+  expect(cluster.daemon.ending).toBeUndefined()
+  expect((await cluster.kubectl(['get', '--raw', '/readyz'])).stdout).toBe('ok')
+})
+
+test('the API server outlives what is wrong with the rest of a command line', async () => {
+  const { exitCode } = await cluster.k8s(['--node-nmae=x'], { check: false })
+  expect(exitCode).toBe(2)
+  expect(cluster.daemon.ending).toBeUndefined()
+})
+
+test('reset is refused while the daemon runs', async () => {
+  const { exitCode, stderr } = await cluster.k8s(['reset', '--force'], { check: false })
+  expect(exitCode).toBe(1)
+  expect(stderr).toContain(String(cluster.daemon.pid))
+  await cluster.ready()
+})
+
+test('stop ends the daemon and leaves pods running', async () => {
+  await cluster.runPods(pod('keeper', sleepForever))
+  await cluster.k8s(['stop'])
+  expect(await cluster.daemon.ended).toEqual({ exitCode: 0, signal: null })
+  expect(shellsOfPods()).toHaveLength(1)
+})
+
+test('stop --pods ends the pods, too, gracefully', async () => {
+  cluster.startDaemon()
+  await cluster.ready()
+  await cluster.kubectl(['delete', 'pod', 'keeper'])
+  const line = 'trap "echo ended by TERM >/marks/end; exit" TERM; while :; do sleep 0.1; done'
+  await cluster.runPods(
+    pod('polite', line, {
+      container: { volumeMounts: [{ name: 'marks', mountPath: '/marks' }] },
+      spec: {
+        terminationGracePeriodSeconds: 20,
+        volumes: [{ name: 'marks', hostPath: { path: '/var/lib/marks', type: 'DirectoryOrCreate' } }],
+      },
+    }),
+  )
+  await cluster.k8s(['stop', '--pods'])
+  expect((await cluster.daemon.ended).exitCode).toBe(0)
+  expect(cluster.machine.read('/var/lib/marks/end')).toBe('ended by TERM\n')
+  expect(remainingProcesses()).toEqual([])
+})
+
+test('after a stop with its pods everything runs again', async () => {
+  cluster.startDaemon()
+  await cluster.ready()
+  await cluster.waitForPods(['polite'])
+  const [status] = (await cluster.pod('polite')).status.containerStatuses ?? []
+  expect(status?.restartCount).toBe(1)
+})
+
+test('--stop-pods makes SIGTERM end the pods', async () => {
+  await cluster.k8s(['stop'])
+  await cluster.daemon.ended
+  cluster.startDaemon({ flags: ['--stop-pods'] })
+  await cluster.ready()
+  await cluster.waitForPods(['polite'])
+  expect((await cluster.daemon.stop()).exitCode).toBe(0)
+  expect(remainingProcesses()).toEqual([])
+})
+
+test('reset removes everything that a killed daemon left with pods running', async () => {
+  cluster.startDaemon()
+  await cluster.ready()
+  await cluster.waitForPods(['polite'])
+  const links = await linksOf(cluster.machine)
+  expect(links).toContain('cni0')
+  cluster.daemon.signal('SIGKILL')
+  await cluster.daemon.ended
+  const { exitCode } = await cluster.k8s(['reset', '--force'])
+  expect(exitCode).toBe(0)
+  expect(remainingProcesses()).toEqual([])
+  expect(await linksOf(cluster.machine)).toEqual(['eth0', 'lo', 'nowhere'])
+  expect((await cluster.exec(['nft', 'list', 'tables'])).stdout).not.toMatch(/kube|cni/i)
+  expect((await cluster.exec(['iptables-save'])).stdout).not.toMatch(/KUBE-|CNI-/)
+  const mounts = cluster.machine.read('/proc/1/mountinfo')
+  for (const place of [defaultDataDir, '/var/lib/kubelet', '/run/containerd', '/run/netns'])
+    expect(mounts).not.toContain(place)
+  expect((await cluster.exec(['find', '/sys/fs/cgroup', '-maxdepth', '2', '-name', '*kube*'])).stdout).toBe(
+    '',
+  )
+  for (const place of [
+    defaultDataDir,
+    '/var/lib/kubelet',
+    '/var/lib/cni',
+    '/run/k8s',
+    '/run/containerd',
+    '/var/log/pods',
+  ]) {
+    expect(existsSync(cluster.machine.path(place)), place).toBe(false)
+  }
+  // The copy of the kubeconfig lies where the user wanted it, and marks are a pod's own.
+  expect(readdirSync(cluster.machine.path('/var/lib'))).toEqual(['marks'])
+})
+
+test('reset where nothing is left says so and succeeds', async () => {
+  expect((await cluster.k8s(['reset', '--force'])).exitCode).toBe(0)
+})
+
+async function linksOf(machine: Machine): Promise<string[]> {
+  return (await machine.exec(['ls', '/sys/class/net'])).stdout.trim().split(/\s+/).sort()
+}
+
+function shellsOfPods() {
+  return processesOf(cluster.machine).filter(
+    ({ name, arguments: given }) => name === 'sh' && given[1] === sleepForever,
+  )
+}
+
+/** Everything but the machine's own pid 1. */
+function remainingProcesses(): string[] {
+  return processesOf(cluster.machine)
+    .filter(({ pid }) => pid !== 1)
+    .map(({ pid, name }) => `${pid} ${name}`)
+}

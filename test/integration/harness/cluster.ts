@@ -1,0 +1,183 @@
+import { copyFileSync, mkdirSync } from 'node:fs'
+import { basename } from 'node:path'
+import { Daemon } from './daemon.ts'
+import { busyboxArchive } from './images.ts'
+import { Machine, type ExecOptions, type ExecResult, type Running } from './machine.ts'
+import type { Pod } from './manifests.ts'
+import { waitFor, type WaitOptions } from './wait.ts'
+
+export const defaultDataDir = '/var/lib/k8s'
+
+/** How long a node may take to be Ready on a loaded machine before that counts as never. */
+const readyTimeoutMs = 120_000
+
+export interface ClusterOptions {
+  /** The machine's host name, and so the node's name, begins with it. */
+  readonly name: string
+  readonly flags?: readonly string[]
+  readonly env?: Readonly<Record<string, string>>
+  /** Archives put into the images directory before the first start. */
+  readonly images?: readonly string[]
+}
+
+/** Starts the built artifact on an empty data directory in a machine of its own, and waits until its node is Ready. */
+export async function startCluster(options: ClusterOptions): Promise<Cluster> {
+  const machine = await Machine.create({ name: options.name })
+  const cluster = new Cluster(machine, options)
+  try {
+    cluster.addImages(options.images ?? [busyboxArchive])
+    cluster.startDaemon()
+    await cluster.ready()
+    return cluster
+  } catch (error) {
+    const report = await cluster.report()
+    await machine[Symbol.asyncDispose]()
+    throw new Error(`cannot start the cluster ${options.name}\n${report}`, { cause: error })
+  }
+}
+
+/** A machine with a daemon in it, and what a user would do there. */
+export class Cluster implements AsyncDisposable {
+  readonly machine: Machine
+  readonly #flags: readonly string[]
+  readonly #env: Readonly<Record<string, string>>
+  #daemon: Daemon | undefined
+
+  constructor(machine: Machine, { flags = [], env = {} }: Pick<ClusterOptions, 'flags' | 'env'>) {
+    this.machine = machine
+    this.#flags = flags
+    this.#env = env
+  }
+
+  /** The latest run of the daemon. */
+  get daemon(): Daemon {
+    if (this.#daemon === undefined) throw new Error('the daemon was never started')
+    return this.#daemon
+  }
+
+  startDaemon({ flags = [] }: { flags?: readonly string[] } = {}): Daemon {
+    this.#daemon = Daemon.start(this.machine, { flags: [...this.#flags, ...flags], env: this.#env })
+    return this.#daemon
+  }
+
+  /** Waits until the node is Ready, or fails with the daemon's end when that comes first. */
+  async ready({ timeoutMs = readyTimeoutMs }: { timeoutMs?: number } = {}): Promise<void> {
+    await this.waitFor('the node is Ready', async () => (await this.readyCondition())?.status === 'True', {
+      timeoutMs,
+    })
+  }
+
+  async readyCondition(): Promise<{ status: string; lastHeartbeatTime: string } | undefined> {
+    const { items } = await this.get<{ items: Node[] }>('nodes')
+    return items[0]?.status.conditions?.find((condition) => condition.type === 'Ready')
+  }
+
+  addImages(archives: readonly string[]): void {
+    const directory = this.machine.path(`${defaultDataDir}/images`)
+    mkdirSync(directory, { recursive: true })
+    for (const archive of archives) copyFileSync(archive, `${directory}/${basename(archive)}`)
+  }
+
+  exec(command: readonly string[], options?: ExecOptions): Promise<ExecResult> {
+    return this.machine.exec(command, options)
+  }
+
+  /** `k8s ARGUMENTS` with the environment that the daemon has. */
+  k8s(arguments_: readonly string[], options?: ExecOptions): Promise<ExecResult> {
+    return this.exec(['k8s', ...arguments_], { ...options, env: { ...this.#env, ...options?.env } })
+  }
+
+  kubectl(arguments_: readonly string[], options?: ExecOptions): Promise<ExecResult> {
+    return this.k8s(['kubectl', ...arguments_], options)
+  }
+
+  /** kubectl as a command that runs on: `await using forward = cluster.kubectlStart([...])`. */
+  kubectlStart(arguments_: readonly string[]): Running {
+    return this.machine.spawn(['k8s', 'kubectl', ...arguments_], { env: this.#env })
+  }
+
+  /** kubectl get ... -o json, parsed. */
+  async get<Type>(...arguments_: readonly string[]): Promise<Type> {
+    return JSON.parse((await this.kubectl(['get', ...arguments_, '-o', 'json'])).stdout) as Type
+  }
+
+  /** Applies manifests; objects become JSON, which kubectl reads as well. */
+  async apply(...manifests: readonly object[]): Promise<void> {
+    const list = { apiVersion: 'v1', kind: 'List', items: manifests }
+    await this.kubectl(['apply', '-f', '-'], { stdin: JSON.stringify(list) })
+  }
+
+  /** Applies the pods and waits until they are ready. */
+  async runPods(...pods: readonly { metadata: { name: string } }[]): Promise<void> {
+    await this.apply(...pods)
+    await this.waitForPods(pods.map(({ metadata }) => metadata.name))
+  }
+
+  async waitForPods(names: readonly string[]): Promise<void> {
+    const resources = names.map((name) => `pod/${name}`)
+    await this.wait(['--for=condition=Ready', ...resources])
+  }
+
+  /** kubectl wait, whose failure comes with a report. */
+  async wait(
+    arguments_: readonly string[],
+    { timeoutSeconds = 90 }: { timeoutSeconds?: number } = {},
+  ): Promise<void> {
+    const command = ['wait', `--timeout=${timeoutSeconds}s`, ...arguments_]
+    const { exitCode, stderr } = await this.kubectl(command, {
+      check: false,
+      timeoutMs: (timeoutSeconds + 10) * 1000,
+    })
+    if (exitCode !== 0) throw new Error(`kubectl ${command.join(' ')}: ${stderr}\n${await this.report()}`)
+  }
+
+  async pod(name: string): Promise<Pod> {
+    return this.get<Pod>('pod', name)
+  }
+
+  /** Runs a shell line in a pod and returns what it printed. */
+  async shell(pod: string, line: string, options?: ExecOptions): Promise<string> {
+    return (await this.kubectl(['exec', pod, '--', 'sh', '-c', line], options)).stdout
+  }
+
+  /** waitFor that ends early when the daemon has ended, and whose failure comes with a report. */
+  async waitFor<Value>(
+    what: string,
+    condition: () => Promise<Value | undefined | null | false>,
+    options: WaitOptions = {},
+  ): Promise<Value> {
+    const daemon = this.#daemon
+    const giveUp = () =>
+      daemon?.ending === undefined
+        ? undefined
+        : new Error(`the daemon ended with ${JSON.stringify(daemon.ending)} before ${what}`)
+    try {
+      return await waitFor(what, condition, { giveUp, ...options })
+    } catch (error) {
+      throw new Error(`${String(error)}\n${await this.report()}`, { cause: error })
+    }
+  }
+
+  /** What one would look at first when something is wrong. */
+  async report(): Promise<string> {
+    const parts = [`--- daemon log\n${this.#daemon?.logTail() ?? '(never started)'}`]
+    for (const arguments_ of [
+      ['get', 'pods', '--all-namespaces', '--output=wide'],
+      ['get', 'events', '--all-namespaces'],
+    ]) {
+      const { stdout, stderr } = await this.kubectl(arguments_, { check: false, timeoutMs: 5000 })
+      parts.push(`--- kubectl ${arguments_.join(' ')}\n${stdout}${stderr}`)
+    }
+    return parts.join('\n')
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.machine[Symbol.asyncDispose]()
+  }
+}
+
+interface Node {
+  readonly status: {
+    readonly conditions?: readonly { type: string; status: string; lastHeartbeatTime: string }[]
+  }
+}

@@ -1,0 +1,185 @@
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { type Cluster, startCluster } from './harness/cluster.ts'
+import { type Pod, pod, sleepForever } from './harness/manifests.ts'
+import { processesNamed, processesOf, processNamed } from './harness/processes.ts'
+
+/** In the order of their start; the datastore is a thread of the daemon. */
+const processNames = [
+  'containerd',
+  'kube-apiserver',
+  'kube-controller-manager',
+  'kube-scheduler',
+  'kubelet',
+  'kube-proxy',
+] as const
+
+let cluster: Cluster
+let keeper: Pod
+
+beforeAll(async () => {
+  cluster = await startCluster({ name: 'restart' })
+  await cluster.runPods(pod('keeper', sleepForever))
+  keeper = await cluster.pod('keeper')
+})
+afterAll(() => cluster?.[Symbol.asyncDispose]())
+
+test.for(processNames)('%s is started again after SIGKILL, and all is Ready again', async (name) => {
+  const before = processNamed(cluster.machine, name)
+  await kill(before.pid, 'KILL')
+  const after = await cluster.waitFor(`${name} runs again`, async () => {
+    const component = (await components()).find((one) => one.name === name)
+    return component?.state === 'ready' && component.pid !== before.pid ? component : undefined
+  })
+  expect(after.restarts).toBeGreaterThanOrEqual(1)
+  await expectWorkingCluster()
+  await expectKeeperUntouched()
+  expect(failuresOf(name).join('\n')).toContain('SIGKILL')
+})
+
+test('SIGTERM stops the components strictly in reverse, and pods live on', async () => {
+  const container = processInKeeper()
+  cluster.daemon.signal('SIGTERM')
+  expect(await cluster.daemon.ended).toEqual({ exitCode: 0, signal: null })
+  const stopped = cluster.daemon
+    .records()
+    .filter(({ msg }) => msg === 'stopped')
+    .map(({ component }) => component)
+  const order = [
+    'kube-proxy',
+    'kubelet',
+    'kube-scheduler',
+    'kube-controller-manager',
+    'kube-apiserver',
+    'containerd',
+    'datastore',
+  ]
+  expect(stopped.slice(-order.length)).toEqual(order)
+  for (const name of processNames) expect(processesNamed(cluster.machine, name), name).toEqual([])
+  expect(processInKeeper()).toEqual(container)
+})
+
+test('after a stop and a start the pod kept its start time, container and restart count', async () => {
+  const container = processInKeeper()
+  cluster.startDaemon()
+  await cluster.ready()
+  await expectWorkingCluster()
+  await expectKeeperUntouched()
+  expect(processInKeeper()).toEqual(container)
+})
+
+test('after SIGKILL of the daemon the next start takes over, and nothing runs twice', async () => {
+  const container = processInKeeper()
+  cluster.daemon.signal('SIGKILL')
+  expect((await cluster.daemon.ended).signal).toBe('SIGKILL')
+  expect(processesNamed(cluster.machine, 'kubelet')).toHaveLength(1)
+  cluster.startDaemon()
+  await cluster.ready()
+  await expectWorkingCluster()
+  for (const name of processNames) expect(processesNamed(cluster.machine, name), name).toHaveLength(1)
+  const running = await components()
+  for (const name of processNames) {
+    const pid = running.find((component) => component.name === name)?.pid
+    expect(pid, name).toBe(processNamed(cluster.machine, name).pid)
+  }
+  await expectKeeperUntouched()
+  expect(processInKeeper()).toEqual(container)
+})
+
+test('a component that ignores SIGTERM is killed after its limit', async () => {
+  // A stopped process does not get to its SIGTERM.
+  await kill(processNamed(cluster.machine, 'kube-scheduler').pid, 'STOP')
+  cluster.daemon.signal('SIGTERM')
+  expect(await cluster.daemon.ended).toEqual({ exitCode: 0, signal: null })
+  expect(processesNamed(cluster.machine, 'kube-scheduler')).toEqual([])
+  const killed = cluster.daemon
+    .records()
+    .filter(({ component, msg }) => component === 'kube-scheduler' && /kill/i.test(msg))
+  expect(killed).not.toEqual([])
+})
+
+test('a second signal hurries the stop', async () => {
+  cluster.startDaemon()
+  await cluster.ready()
+  // Without the second signal the stop would wait for each of these until its limit.
+  for (const name of processNames) await kill(processNamed(cluster.machine, name).pid, 'STOP')
+  cluster.daemon.signal('SIGTERM')
+  await cluster.waitFor('the stop has begun', async () => /stop/i.test(cluster.daemon.log()), {
+    giveUp: () => undefined,
+  })
+  cluster.daemon.signal('SIGTERM')
+  const { exitCode } = await cluster.daemon.ended
+  expect(exitCode).toBe(0)
+  expect(cluster.daemon.log()).toMatch(/hurr/i)
+  for (const name of processNames) expect(processesNamed(cluster.machine, name), name).toEqual([])
+})
+
+test('a stop during the start leaves nothing running', async () => {
+  cluster.startDaemon()
+  await cluster.waitFor(
+    'the API server is being started',
+    async () => processesNamed(cluster.machine, 'kube-apiserver').length === 1,
+    {
+      intervalMs: 20,
+    },
+  )
+  cluster.daemon.signal('SIGINT')
+  expect((await cluster.daemon.ended).signal).toBeNull()
+  for (const name of processNames) expect(processesNamed(cluster.machine, name), name).toEqual([])
+  cluster.startDaemon()
+  await cluster.ready()
+  await expectKeeperUntouched()
+})
+
+interface ComponentStatus {
+  readonly name: string
+  readonly state: string
+  readonly pid?: number
+  readonly restarts: number
+}
+
+async function components(): Promise<readonly ComponentStatus[]> {
+  const { stdout } = await cluster.k8s(['status', '-o', 'json'])
+  return (JSON.parse(stdout) as { components: ComponentStatus[] }).components
+}
+
+async function kill(pid: number, signal: string): Promise<void> {
+  await cluster.exec(['sh', '-c', `kill -${signal} ${pid}`])
+}
+
+/** Writes, schedules and runs: every component has its part in this. */
+async function expectWorkingCluster(): Promise<void> {
+  await cluster.ready()
+  const name = `probe-${Date.now()}`
+  await cluster.runPods(pod(name, sleepForever))
+  expect(await cluster.shell(name, 'echo runs')).toBe('runs\n')
+  await cluster.kubectl(['delete', 'pod', name])
+}
+
+async function expectKeeperUntouched(): Promise<void> {
+  const { metadata, status } = await cluster.pod('keeper')
+  const [before] = keeper.status.containerStatuses ?? []
+  const [after] = status.containerStatuses ?? []
+  expect(metadata.uid).toBe(keeper.metadata.uid)
+  expect(status.startTime).toBe(keeper.status.startTime)
+  expect(after).toMatchObject({
+    restartCount: 0,
+    containerID: before?.containerID,
+    state: { running: { startedAt: before?.state.running?.startedAt } },
+  })
+}
+
+/** The container's first process, the same one as long as it was not restarted. */
+function processInKeeper() {
+  const shells = processesOf(cluster.machine).filter(
+    ({ name, arguments: given }) => name === 'sh' && given[1] === sleepForever,
+  )
+  expect(shells).toHaveLength(1)
+  return shells[0]
+}
+
+function failuresOf(component: string): string[] {
+  return cluster.daemon
+    .log()
+    .split('\n')
+    .filter((line) => line.includes(component) && /"level":"(warn|error)"/.test(line))
+}
