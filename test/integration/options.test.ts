@@ -108,8 +108,9 @@ test('archives are imported and pinned, and a damaged one is named and spares th
   }
   expect(images.find(({ repoTags }) => repoTags.includes(busybox))).toMatchObject({ pinned: true })
   const imported = cluster.daemon.log()
-  for (const archive of ['plain.tar', 'busybox.tar.zst'])
-    expect(imported).toMatch(new RegExp(`imported[^\\n]*|[^\\n]*${archive}`))
+  for (const archive of ['plain.tar', 'busybox.tar.zst']) {
+    expect(imported).toMatch(new RegExp(`"archive":"[^"]*/${RegExp.escape(archive)}"[^\\n]*imported`))
+  }
   expect(imported).toMatch(/"level":"error"[^\n]*damaged\.tar/)
 })
 

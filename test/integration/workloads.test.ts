@@ -20,11 +20,12 @@ test('a Deployment behind a Service answers by DNS name and by cluster IP from a
   )
   await cluster.kubectl(['rollout', 'status', 'deployment/web', '--timeout=90s'], { timeoutMs: 100_000 })
   const { spec } = await cluster.get<{ spec: { clusterIP: string } }>('service', 'web')
-  for (const host of ['web', 'web.default.svc.cluster.local', spec.clusterIP]) {
+  const hosts = ['web', 'web.default.svc.cluster.local', spec.clusterIP]
+  for (const host of hosts) {
     const answer = await cluster.waitFor(`http://${host} answers`, () =>
       cluster.shell('client', `wget -q -T 5 -O - http://${host}/`),
     )
-    expect(answer, host).toMatch(/^web-/)
+    expect(`${host} ${answer}`).toMatch(new RegExp(`^${RegExp.escape(host)} web-`))
   }
   // kube-proxy chooses at random: 40 requests all to one of two happen once in 10^12 runs.
   const answers = await cluster.shell(
