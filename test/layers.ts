@@ -3,6 +3,11 @@
  * libraries one part has to itself. test/layers.test.ts holds every source file to it.
  */
 
+const inComponents = ['supervisor', 'pki', 'node', 'config', 'base']
+// control: status and stop talk to the daemon. node: check and reset work without a cluster.
+// payload: the server opens it, and version prints what is in it.
+const inCommands = ['cluster', 'control', 'node', 'payload', 'config', 'base']
+
 /** A room is the longest of these paths below src/ that a file's path starts with. */
 export const rooms: Readonly<Record<string, readonly string[]>> = {
   base: [],
@@ -19,8 +24,8 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
   'datastore/proxy': ['base'],
   // The files beside those folders put them together: the worker, and what starts it.
   datastore: ['datastore/log', 'datastore/mvcc', 'datastore/grpc', 'datastore/proxy', 'base'],
-  components: ['supervisor', 'pki', 'node', 'config', 'base'],
-  'components/storage.ts': ['components', 'datastore', 'config', 'base'],
+  components: inComponents,
+  'components/storage.ts': ['components', 'datastore', ...inComponents],
   cluster: [
     'components',
     'components/storage.ts',
@@ -34,9 +39,8 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
     'config',
     'base',
   ],
-  // control: status and stop talk to the daemon. node: check and reset work without a cluster.
-  cli: ['cluster', 'control', 'node', 'config', 'base'],
-  'cli/datastore.ts': ['cli', 'datastore', 'config', 'base'],
+  cli: ['cli/datastore.ts', ...inCommands],
+  'cli/datastore.ts': ['cli', 'datastore', ...inCommands],
   'main.ts': ['cli'],
 }
 

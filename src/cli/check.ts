@@ -1,0 +1,44 @@
+import { loadConfig } from '../config/load.ts'
+import { schema } from '../config/schema.ts'
+import { type Command, configOption, type Invocation, optionValues } from './command.ts'
+import { outputOption } from './output.ts'
+import { renderTable } from './table.ts'
+
+const ownOptions = { output: outputOption }
+
+export const check: Command = {
+  name: 'check',
+  description: 'Look whether this machine can run the cluster, and say what to do where it cannot.',
+  details:
+    'Takes the settings of the server, and changes nothing. Exits with 1 when something required is missing.',
+  examples: [
+    { command: 'k8s check', description: 'Look at this machine with the settings of the server' },
+    { command: 'k8s check -o json', description: 'The same for a program' },
+  ],
+  options: { ...ownOptions, ...configOption, ...schema },
+  handler,
+}
+
+async function handler({ flags, environment }: Invocation): Promise<number> {
+  const own = flags.filter(({ name }) => Object.hasOwn(ownOptions, name))
+  const settings = flags.filter(({ name }) => !Object.hasOwn(ownOptions, name))
+  const { output } = optionValues(ownOptions, own)
+  const config = await loadConfig({ flags: settings, environment })
+  const { preflight } = await import('../node/preflight.ts')
+  const requirements = await preflight(config)
+  const missing = requirements.filter(({ state, required }) => required && state === 'missing')
+  if (output === 'json') {
+    process.stdout.write(`${JSON.stringify(requirements, null, 2)}\n`)
+    return missing.length === 0 ? 0 : 1
+  }
+  const rows = requirements.map(({ name, state, detail }) => [name, state, detail])
+  process.stdout.write(renderTable(['REQUIREMENT', 'STATE', 'DETAIL'], rows))
+  const remedies = requirements.filter(({ state, remedy }) => state !== 'ok' && remedy !== undefined)
+  for (const { name, remedy } of remedies) process.stdout.write(`\n${name}: ${remedy}\n`)
+  process.stdout.write(
+    missing.length === 0
+      ? '\nThis machine can run the cluster.\n'
+      : `\nThis machine cannot run the cluster: ${missing.map(({ name }) => name).join(', ')}.\n`,
+  )
+  return missing.length === 0 ? 0 : 1
+}

@@ -1,0 +1,82 @@
+import { AppError } from '../base/errors.ts'
+import { file } from '../config/kinds.ts'
+import { camelCase, type ListOption, type OptionTable, type SingleOption } from '../config/option.ts'
+import { parseSetting } from '../config/setting.ts'
+import { type Environment, type Flags, settingsOfFlags } from '../config/sources.ts'
+
+/**
+ * One command of `k8s`. Its file imports nothing but this and the configuration: what the handler
+ * needs beyond that, it imports when it runs.
+ */
+export interface Command {
+  readonly name: string
+  /** One sentence; it stands in the list of commands. */
+  readonly description: string
+  /** What else its user has to know. */
+  readonly details?: string
+  readonly examples: readonly Example[]
+  readonly options: OptionTable
+  /** Returns the exit code. */
+  readonly handler: (invocation: Invocation) => Promise<number>
+}
+
+export interface Example {
+  readonly command: string
+  readonly description: string
+}
+
+/** What a command was called with. Each flag is one of the command's options and has a text. */
+export interface Invocation {
+  readonly flags: Flags
+  readonly environment: Environment
+}
+
+/** The options by which a command finds its configuration. */
+export const configOption = {
+  config: {
+    group: 'Configuration',
+    description: 'The configuration file, in YAML; its keys are the names of the flags.',
+    kind: file,
+    defaultText: '/etc/k8s/config.yaml where it exists',
+  },
+} satisfies OptionTable
+
+type ValueOf<Entry> =
+  Entry extends ListOption<infer Item>
+    ? readonly Item[]
+    : Entry extends { readonly default: unknown; readonly kind: SingleOption<infer Value>['kind'] }
+      ? Value
+      : Entry extends SingleOption<infer Value>
+        ? Value | undefined
+        : never
+
+type Camel<Name> = Name extends `${infer Head}-${infer Tail}` ? `${Head}${Capitalize<Camel<Tail>>}` : Name
+
+export type OptionValues<Table extends OptionTable> = {
+  readonly [Name in keyof Table as Camel<Name & string>]: ValueOf<Table[Name]>
+}
+
+/** The values of a command's own options, which come from flags alone. */
+export function optionValues<const Table extends OptionTable>(
+  table: Table,
+  flags: Flags,
+): OptionValues<Table> {
+  const settings = new Map(settingsOfFlags(flags).map((setting) => [setting.name, setting]))
+  const values = Object.entries(table).map(([name, option]) => {
+    const setting = settings.get(name)
+    return [camelCase(name), setting === undefined ? option.default : parseSetting(option, setting)]
+  })
+  return Object.fromEntries(values) as OptionValues<Table>
+}
+
+/** The launcher unpacks the artifact on this exit code, and starts the command again. */
+export const payloadNeededExitCode = 100
+
+/**
+ * Call it when all input is checked and before anything is touched: a command that runs from the
+ * launcher's memory, and needs the files in the artifact, ends here.
+ */
+export function requirePayload(environment: Environment): void {
+  if (environment['K8S_LAUNCHER'] !== 'unpacked-not') return
+  throw new AppError('cannot run before the artifact is unpacked', { code: 'PAYLOAD_NEEDED' })
+}

@@ -1,0 +1,12 @@
+import { loadDataDir } from '../config/load.ts'
+import { paths } from '../config/paths.ts'
+import { schema } from '../config/schema.ts'
+import { configOption, type Invocation } from './command.ts'
+
+/** How a command that talks to the daemon finds it: by its data directory alone. */
+export const daemonOptions = { ...configOption, 'data-dir': schema['data-dir'] }
+
+export async function controlSocketOf({ flags, environment }: Invocation): Promise<string> {
+  const settings = flags.filter(({ name }) => Object.hasOwn(daemonOptions, name))
+  return paths({ dataDir: await loadDataDir({ flags: settings, environment }) }).controlSocket
+}

@@ -1,0 +1,74 @@
+import { AppError, errorCode } from '../base/errors.ts'
+import type { Config } from '../config/config.ts'
+import { boolean } from '../config/kinds.ts'
+import { loadConfig } from '../config/load.ts'
+import { paths } from '../config/paths.ts'
+import { schema } from '../config/schema.ts'
+import { usageError } from '../config/setting.ts'
+import { type Command, configOption, type Invocation, optionValues } from './command.ts'
+
+const ownOptions = {
+  force: {
+    group: 'Resetting',
+    description: 'Ask nothing.',
+    kind: boolean,
+    default: false,
+    short: 'f',
+  },
+}
+
+export const reset: Command = {
+  name: 'reset',
+  description: 'Remove everything that the server made on this machine, with all data of the cluster.',
+  details: `Ends the pods, and removes mounts, network links, firewall rules, cgroups and the data directory. Takes the
+settings of the server, and refuses while it runs.`,
+  examples: [
+    { command: 'k8s stop --pods && k8s reset --force', description: 'Remove everything without a question' },
+  ],
+  options: { ...ownOptions, ...configOption, ...schema },
+  handler,
+}
+
+async function handler({ flags, environment }: Invocation): Promise<number> {
+  const own = flags.filter(({ name }) => Object.hasOwn(ownOptions, name))
+  const settings = flags.filter(({ name }) => !Object.hasOwn(ownOptions, name))
+  const { force } = optionValues(ownOptions, own)
+  const config = await loadConfig({ flags: settings, environment })
+  if (!force && !process.stdin.isTTY) {
+    throw usageError(`cannot reset ${config.dataDir} without --force: there is no terminal to ask at`)
+  }
+  await refuseWhileRunning(paths(config).controlSocket)
+  if (!force && !(await isConfirmed(config))) {
+    process.stdout.write('Nothing was removed.\n')
+    return 1
+  }
+  const { resetNode } = await import('../cluster/reset.ts')
+  await resetNode(config, { announce: (line) => process.stdout.write(`${line}\n`) })
+  return 0
+}
+
+async function refuseWhileRunning(socket: string): Promise<void> {
+  const { connectControl } = await import('../control/client.ts')
+  const isRunning = await connectControl(socket)
+    .identity()
+    .then(
+      () => true,
+      // A daemon that answers in any way, even with a failure, is there.
+      (error: unknown) => errorCode(error) !== 'DAEMON_NOT_RUNNING',
+    )
+  if (!isRunning) return
+  throw new AppError('cannot reset: the daemon runs', {
+    code: 'DAEMON_RUNNING',
+    socket,
+    remedy: 'stop it first: k8s stop --pods (or systemctl stop k8s)',
+  })
+}
+
+async function isConfirmed({ dataDir, kubeletRootDir, nodeName }: Config): Promise<boolean> {
+  const { createInterface } = await import('node:readline/promises')
+  using terminal = createInterface({ input: process.stdin, output: process.stdout })
+  process.stdout.write(
+    `This removes all data of the cluster on ${nodeName}: ${dataDir} and ${kubeletRootDir}.\n`,
+  )
+  return (await terminal.question('Type yes to go on: ')) === 'yes'
+}

@@ -1,0 +1,89 @@
+import { readFileSync } from 'node:fs'
+import { constants } from 'node:os'
+import type { Config } from '../config/config.ts'
+import { loadConfig } from '../config/load.ts'
+import { schema } from '../config/schema.ts'
+import { type Command, configOption, type Invocation, requirePayload } from './command.ts'
+
+export const server: Command = {
+  name: 'server',
+  description: 'Run the cluster in the foreground (the default command).',
+  details: `Starts the datastore, containerd and the components of Kubernetes, keeps them running, and stops them
+in reverse on SIGTERM or SIGINT; a second signal hurries the stop. Pods keep running meanwhile.
+
+Every flag is a setting: --node-name is K8S_NODE_NAME in the environment and node-name in the
+configuration file. A flag wins over the environment, and that over the file.`,
+  examples: [
+    { command: 'k8s', description: 'Run a cluster of one node with all defaults' },
+    {
+      command: 'k8s --server-mode=single --data-dir=/srv/k8s --node-label=disk=ssd',
+      description: 'Keep its data elsewhere, and label the node',
+    },
+    {
+      command: 'k8s --kubelet-arg=max-pods=200 --v=4',
+      description: 'Pass a flag on to the kubelet, with more words in all logs',
+    },
+  ],
+  options: { ...configOption, ...schema },
+  handler,
+}
+
+async function handler({ flags, environment }: Invocation): Promise<number> {
+  const config = await loadConfig({ flags, environment })
+  requirePayload(environment)
+  const signals = stopSignals()
+  const [{ createLogger }, { createNotifier }, { openPayload }, { runCluster }] = await Promise.all([
+    import('../base/logger.ts'),
+    import('../base/notify.ts'),
+    import('../payload/payload.ts'),
+    import('../cluster/run.ts'),
+  ])
+  const log = createLogger({ format: logFormat(config), level: logLevel(config) })
+  // Nothing can be trusted after a bug has shown. The next start ends what this one leaves behind.
+  process.on('uncaughtException', (error) => {
+    log.fatal({ err: error }, 'bug in the daemon')
+    process.exit(1)
+  })
+  await runCluster(config, {
+    ...signals,
+    log,
+    notify: createNotifier(environment['K8S_NOTIFY_FD']),
+    announce: (line) => process.stdout.write(`${line}\n`),
+    payload: openPayload(environment['K8S_PAYLOAD_DIR']),
+  })
+  return 0
+}
+
+/**
+ * The first of these signals aborts `stop`; the second one `hurry`; later ones change nothing. A closed
+ * terminal (SIGHUP) counts, unless nohup says that it does not.
+ */
+function stopSignals(): { stop: AbortSignal; hurry: AbortSignal } {
+  const stop = new AbortController()
+  const hurry = new AbortController()
+  const names = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
+  for (const name of names.filter((candidate) => !isIgnored(constants.signals[candidate]))) {
+    process.on(name, () => {
+      if (stop.signal.aborted) hurry.abort(name)
+      else stop.abort(name)
+    })
+  }
+  return { stop: stop.signal, hurry: hurry.signal }
+}
+
+/** As whoever started this process left it; a handler of ours would undo that. */
+function isIgnored(signal: number): boolean {
+  const mask = /^SigIgn:\s+([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0'
+  return ((BigInt(`0x${mask}`) >> BigInt(signal - 1)) & 1n) === 1n
+}
+
+function logFormat({ logFormat: wanted }: Config): 'json' | 'text' {
+  if (wanted !== 'auto') return wanted
+  return process.stderr.isTTY ? 'text' : 'json'
+}
+
+/** klog's habits: from 2 on it says more about what it does, from 5 on it traces. */
+function logLevel({ v }: Config): 'info' | 'debug' | 'trace' {
+  if (v >= 5) return 'trace'
+  return v >= 2 ? 'debug' : 'info'
+}

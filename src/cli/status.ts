@@ -1,0 +1,130 @@
+import { readlinkSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { AppError, describeError, errorCode } from '../base/errors.ts'
+import { boolean, duration } from '../config/kinds.ts'
+import type { ControlClient } from '../control/client.ts'
+import type { DaemonStatus } from '../control/messages.ts'
+import { type Command, type Invocation, optionValues } from './command.ts'
+import { controlSocketOf, daemonOptions } from './daemon.ts'
+import { outputOption } from './output.ts'
+import { renderSince } from './since.ts'
+import { renderTable } from './table.ts'
+import { measureUsage, type Usage } from './usage.ts'
+
+const pollIntervalMs = 250
+
+const ownOptions = {
+  output: outputOption,
+  wait: {
+    group: 'Waiting',
+    description: 'Return when the Node is Ready.',
+    kind: boolean,
+    default: false,
+  },
+  timeout: {
+    group: 'Waiting',
+    description: 'How long --wait waits before it fails.',
+    kind: duration,
+    default: 300_000,
+    defaultText: '5m',
+  },
+}
+
+export const status: Command = {
+  name: 'status',
+  description: 'Show each component: its state, process and restarts, and what it uses.',
+  details: `MEMORY is the proportional set size; CPU is measured over a quarter of a second, in thousandths of a core.
+The datastore runs in the daemon: its row is the daemon's process. Exits with 1 when the daemon does not run.`,
+  examples: [
+    { command: 'k8s status', description: 'Show the components' },
+    { command: 'k8s status --wait --timeout=2m', description: 'Wait until the Node is Ready' },
+    { command: 'k8s status -o json', description: 'The same for a program' },
+  ],
+  options: { ...ownOptions, ...daemonOptions },
+  handler,
+}
+
+async function handler(invocation: Invocation): Promise<number> {
+  const { output, wait, timeout } = optionValues(ownOptions, invocation.flags)
+  const socket = await controlSocketOf(invocation)
+  const { connectControl } = await import('../control/client.ts')
+  const client = connectControl(socket)
+  const current = wait ? await nodeReady({ client, timeoutMs: timeout }) : await client.status()
+  const { pidNamespace } = await client.identity()
+  // Seen from another namespace, the pids are those of strangers.
+  const isHere = pidNamespace === readlinkSync('/proc/self/ns/pid')
+  const pids = isHere ? current.components.flatMap(({ pid }) => pid ?? []) : []
+  const usage = await measureUsage([...new Set(pids)])
+  process.stdout.write(
+    output === 'json' ? renderJson(current, usage) : renderStatus(current, usage, Date.now()),
+  )
+  return 0
+}
+
+/** Waits for the daemon, too: whoever has just started it need not know when its socket is there. */
+async function nodeReady(options: { client: ControlClient; timeoutMs: number }): Promise<DaemonStatus> {
+  const { client, timeoutMs } = options
+  const deadline = performance.now() + timeoutMs
+  for (;;) {
+    const answer = await client.status().catch((error: unknown) => {
+      if (['DAEMON_NOT_RUNNING', 'DAEMON_SILENT'].includes(errorCode(error) ?? '')) return error as Error
+      throw error
+    })
+    if (!(answer instanceof Error) && answer.nodeReady) return answer
+    if (performance.now() >= deadline) throw notReady(answer, timeoutMs)
+    await sleep(pollIntervalMs)
+  }
+}
+
+function notReady(answer: DaemonStatus | Error, timeoutMs: number): AppError {
+  const waiting =
+    answer instanceof Error
+      ? describeError(answer)
+      : answer.components
+          .filter(({ state }) => state !== 'ready')
+          .map(({ name, state }) => `${name} is ${state}`)
+          .join(', ') || 'all components are ready, the Node is not'
+  return new AppError(`cannot see a Ready Node after ${timeoutMs / 1000} s: ${waiting}`, {
+    code: 'NODE_NOT_READY',
+    remedy: 'the logs of the daemon say more (journalctl -u k8s)',
+  })
+}
+
+function renderJson(current: DaemonStatus, usage: ReadonlyMap<number, Usage>): string {
+  const components = current.components.map((component) => ({
+    ...component,
+    ...usageOf(component.pid, usage),
+  }))
+  return `${JSON.stringify({ ...current, components }, null, 2)}\n`
+}
+
+export function renderStatus(
+  current: DaemonStatus,
+  usage: ReadonlyMap<number, Usage>,
+  nowMs: number,
+): string {
+  const rows = current.components.map((component) => {
+    const { memoryBytes, cpuMillicores } = usageOf(component.pid, usage)
+    return [
+      component.name,
+      component.state,
+      String(component.pid ?? '-'),
+      String(component.restarts),
+      renderSince(component.since, nowMs),
+      memoryBytes === null ? '-' : `${(memoryBytes / 2 ** 20).toFixed(0)}Mi`,
+      cpuMillicores === null ? '-' : `${cpuMillicores}m`,
+    ]
+  })
+  const failures = current.components.flatMap(({ name, lastFailure }) =>
+    lastFailure === undefined
+      ? []
+      : [`\n${name} failed ${renderSince(lastFailure.at, nowMs)} ago: ${lastFailure.message}\n`],
+  )
+  const node = `\nNode ${current.nodeName} is ${current.nodeReady ? 'Ready' : 'not Ready'}.\n`
+  const table = renderTable(['NAME', 'STATE', 'PID', 'RESTARTS', 'SINCE', 'MEMORY', 'CPU'], rows)
+  return [table, ...failures, node].join('')
+}
+
+function usageOf(pid: number | undefined, usage: ReadonlyMap<number, Usage>): Usage {
+  return (pid === undefined ? undefined : usage.get(pid)) ?? { memoryBytes: null, cpuMillicores: null }
+}

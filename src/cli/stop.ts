@@ -1,0 +1,41 @@
+import { errorCode } from '../base/errors.ts'
+import { boolean } from '../config/kinds.ts'
+import { type Command, type Invocation, optionValues } from './command.ts'
+import { controlSocketOf, daemonOptions } from './daemon.ts'
+
+const ownOptions = {
+  pods: {
+    group: 'Stopping',
+    description: 'End the pods, too, each with its own grace period.',
+    kind: boolean,
+    default: false,
+  },
+}
+
+export const stop: Command = {
+  name: 'stop',
+  description: 'Stop the daemon and its components; pods keep running unless --pods is given.',
+  details:
+    'Returns when everything has stopped. Without a daemon there is nothing to do, except with --pods.',
+  examples: [
+    { command: 'k8s stop', description: 'Stop, and leave the pods running until the next start' },
+    { command: 'k8s stop --pods', description: 'Stop everything' },
+  ],
+  options: { ...ownOptions, ...daemonOptions },
+  handler,
+}
+
+async function handler(invocation: Invocation): Promise<number> {
+  const { pods } = optionValues(ownOptions, invocation.flags)
+  const socket = await controlSocketOf(invocation)
+  const { connectControl } = await import('../control/client.ts')
+  try {
+    await connectControl(socket).stop({ pods })
+  } catch (error) {
+    if (errorCode(error) !== 'DAEMON_NOT_RUNNING' || pods) throw error
+    process.stdout.write('The daemon does not run.\n')
+    return 0
+  }
+  process.stdout.write(pods ? 'Stopped, with all pods.\n' : 'Stopped; pods keep running.\n')
+  return 0
+}

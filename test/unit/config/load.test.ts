@@ -1,0 +1,190 @@
+import { mkdtempDisposableSync, writeFileSync } from 'node:fs'
+import { hostname, networkInterfaces, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { thisHost } from '../../../src/config/host.ts'
+import { loadConfig, loadDataDir } from '../../../src/config/load.ts'
+import { flagsOf, load, refusal, testHost } from './given.ts'
+
+test('nothing given: every setting has its default', async () => {
+  const config = await load({})
+  expect(config).toEqual({
+    serverMode: 'single',
+    dataDir: '/var/lib/k8s',
+    nodeName: 'worker-1',
+    nodeIp: '192.168.7.2',
+    nodeLabel: [],
+    nodeTaint: [],
+    tlsSan: [],
+    bindAddress: '0.0.0.0',
+    advertiseAddress: '192.168.7.2',
+    httpsListenPort: 6443,
+    clusterCidr: '10.244.0.0/16',
+    serviceCidr: '10.96.0.0/12',
+    clusterDns: '10.96.0.10',
+    clusterDomain: 'cluster.local',
+    kubeletRootDir: '/var/lib/kubelet',
+    kubeletMountHostsFile: true,
+    disable: [],
+    cgroupDriver: 'auto',
+    kubeProxyMode: 'auto',
+    snapshotter: 'overlayfs',
+    kubeApiserverArg: [],
+    kubeControllerManagerArg: [],
+    kubeSchedulerArg: [],
+    kubeletArg: [],
+    kubeProxyArg: [],
+    v: 0,
+    logFormat: 'auto',
+    stopPods: false,
+  })
+  expect(Object.isFrozen(config)).toBe(true)
+})
+
+describe('precedence', () => {
+  const file = 'node-name: from-file\nv: 1\nnode-label: [a=file]\ncluster-domain: file.local\n'
+  const environment = { K8S_NODE_NAME: 'from-environment', K8S_V: '2', K8S_NODE_LABEL: 'a=environment' }
+
+  test('the environment wins over the file, a flag over both', async () => {
+    const config = await load({ file, environment, flags: ['--node-name=from-flag'] })
+    expect(config).toMatchObject({ nodeName: 'from-flag', v: 2, clusterDomain: 'file.local' })
+  })
+
+  test('lists of different sources are not joined', async () => {
+    expect((await load({ file, environment })).nodeLabel).toEqual(['a=environment'])
+    expect(
+      (await load({ file, environment, flags: ['--node-label=b=1', '--node-label=c=2'] })).nodeLabel,
+    ).toEqual(['b=1', 'c=2'])
+  })
+
+  test('an empty flag empties a list', async () => {
+    expect((await load({ file, flags: ['--node-label='] })).nodeLabel).toEqual([])
+  })
+
+  test('the last one of a repeated flag counts', async () => {
+    expect((await load({ flags: ['--v=3', '--v=5'] })).v).toBe(5)
+  })
+
+  test('an empty variable is an unset one', async () => {
+    expect((await load({ file, environment: { K8S_NODE_NAME: '' } })).nodeName).toBe('from-file')
+  })
+
+  test("--config wins over K8S_CONFIG, and the launcher's variables are no settings", async () => {
+    using directory = mkdtempDisposableSync(join(tmpdir(), 'k8s-config-'))
+    const path = join(directory.path, 'other.yaml')
+    writeFileSync(path, 'node-name: other\n')
+    const environment = {
+      K8S_PAYLOAD_DIR: '/x',
+      K8S_NOTIFY_FD: '3',
+      K8S_LAUNCHER: 'unpacked-not',
+      K8S_VERSION: 'v1.37.1',
+    }
+    expect((await load({ file, environment, flags: [`--config=${path}`] })).nodeName).toBe('other')
+  })
+})
+
+describe('lists', () => {
+  test('come with commas from flags and environment, as a list from the file', async () => {
+    const wanted = ['coredns', 'kube-proxy']
+    expect((await load({ flags: ['--disable=coredns,kube-proxy'] })).disable).toEqual(wanted)
+    expect((await load({ flags: ['--disable=coredns', '--disable=kube-proxy'] })).disable).toEqual(wanted)
+    expect((await load({ environment: { K8S_DISABLE: 'coredns,kube-proxy' } })).disable).toEqual(wanted)
+    expect((await load({ file: 'disable:\n  - coredns\n  - kube-proxy\n' })).disable).toEqual(wanted)
+    expect((await load({ file: 'disable: coredns,kube-proxy\n' })).disable).toEqual(wanted)
+    expect((await load({ file: 'disable: []\n' })).disable).toEqual([])
+  })
+
+  test('of flags passed through keep their commas', async () => {
+    const wanted = ['feature-gates=A=true,B=false', 'max-pods=50']
+    expect((await load({ flags: wanted.map((argument) => `--kubelet-arg=${argument}`) })).kubeletArg).toEqual(
+      wanted,
+    )
+    expect((await load({ environment: { K8S_KUBELET_ARG: ` ${wanted.join('  ')} ` } })).kubeletArg).toEqual(
+      wanted,
+    )
+    expect((await load({ file: `kubelet-arg:\n  - ${wanted.join('\n  - ')}\n` })).kubeletArg).toEqual(wanted)
+    expect((await load({ file: 'kubelet-arg: "foo=a b"\n' })).kubeletArg).toEqual(['foo=a b'])
+  })
+})
+
+describe('values', () => {
+  test('paths become absolute', async () => {
+    const config = await load({
+      flags: ['--data-dir=here', '--write-kubeconfig=./k.yaml', '--kubelet-root-dir=/a/../b/'],
+    })
+    expect(config.dataDir).toBe(join(process.cwd(), 'here'))
+    expect(config.writeKubeconfig).toBe(join(process.cwd(), 'k.yaml'))
+    expect(config.kubeletRootDir).toBe('/b')
+  })
+
+  test('a file keeps texts as they are written', async () => {
+    const config = await load({ file: 'node-name: 0123\nstop-pods: true\nhttps-listen-port: 7443\n' })
+    expect(config).toMatchObject({ nodeName: '0123', stopPods: true, httpsListenPort: 7443 })
+  })
+
+  test('an IPv6 service range turns the other defaults', async () => {
+    const config = await load({ flags: ['--service-cidr=fd01::/112', '--cluster-cidr=fd02::/56'] })
+    expect(config).toMatchObject({
+      nodeIp: 'fd07::2',
+      advertiseAddress: 'fd07::2',
+      bindAddress: '::',
+      clusterDns: 'fd01::a',
+    })
+  })
+
+  test('the advertised address follows node-ip', async () => {
+    expect((await load({ flags: ['--node-ip=10.1.2.3'] })).advertiseAddress).toBe('10.1.2.3')
+  })
+
+  test("the kubelet's directory may lie in the data directory", async () => {
+    const config = await load({ flags: ['--data-dir=/srv/k8s', '--kubelet-root-dir=/srv/k8s/kubelet'] })
+    expect(config.kubeletRootDir).toBe('/srv/k8s/kubelet')
+  })
+})
+
+describe('the data directory alone', () => {
+  test('is found although other settings are broken', async () => {
+    using directory = mkdtempDisposableSync(join(tmpdir(), 'k8s-config-'))
+    const path = join(directory.path, 'config.yaml')
+    writeFileSync(path, 'unknown-key: 1\nnode-ip: nonsense\ndata-dir: /srv/k8s\n')
+    const environment = { K8S_NODE_NAME: 'NOT A NAME', K8S_WHATEVER: '1', K8S_CONFIG: path }
+    expect(await loadDataDir({ flags: [], environment })).toBe('/srv/k8s')
+  })
+
+  test('is refused when it is broken itself', async () => {
+    const environment = { K8S_CONFIG: '', K8S_DATA_DIR: '/' }
+    await expect(loadDataDir({ flags: [], environment })).rejects.toThrow(
+      'cannot use K8S_DATA_DIR=/ in the environment',
+    )
+  })
+
+  test('has a default', async () => {
+    expect(await loadDataDir({ flags: [], environment: {} })).toBe('/var/lib/k8s')
+  })
+})
+
+describe('this machine', () => {
+  test('has an address of its own', async () => {
+    const own = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? [])
+    expect(own.map(({ address }) => address)).toContain(await thisHost.nodeIp(4))
+  })
+
+  test('gives its name in lower case', () => {
+    expect(thisHost.nodeName()).toBe(hostname().toLowerCase())
+  })
+
+  test('needs a name that a Node can have', async () => {
+    const host = { ...testHost, nodeName: () => 'my_host' }
+    expect(await refusal({ host })).toBe(
+      'cannot use the host name my_host as node-name: allowed is a DNS name of at most 63 characters: ' +
+        'lower-case letters, digits, "-" and "."; give one with --node-name',
+    )
+    expect((await load({ host, flags: ['--node-name=mine'] })).nodeName).toBe('mine')
+  })
+})
+
+test('a file that nobody named may be absent, one that somebody named not', async () => {
+  await expect(
+    loadConfig({ flags: flagsOf(['--config=/nonexistent/k8s.yaml']), environment: {}, host: testHost }),
+  ).rejects.toThrow('cannot read the configuration file /nonexistent/k8s.yaml')
+})

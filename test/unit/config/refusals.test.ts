@@ -1,0 +1,273 @@
+import { describe, expect, test } from 'vitest'
+import { type Given, refusal } from './given.ts'
+
+type Case = readonly [what: string, given: Given, message: string]
+
+const node = 'a DNS name of at most 63 characters: lower-case letters, digits, "-" and "."'
+const nodeAddress =
+  'one IPv4 or IPv6 address that other nodes could reach: neither loopback, link-local, multicast nor unspecified'
+
+const cases: Readonly<Record<string, readonly Case[]>> = {
+  'unknown names': [
+    [
+      'in the environment',
+      { environment: { K8S_NODE_NAMES: 'secret' } },
+      'cannot use K8S_NODE_NAMES in the environment: there is no such setting; did you mean K8S_NODE_NAME?',
+    ],
+    [
+      'unlike any setting',
+      { environment: { K8S_TOKEN: 'secret' } },
+      'cannot use K8S_TOKEN in the environment: there is no such setting; k8s server --help lists them',
+    ],
+    [
+      'in the file, with its line',
+      { file: '# mine\nv: 1\nnodeName: x\n' },
+      'cannot use nodeName in DIR/config.yaml:3: there is no such setting; did you mean node-name?',
+    ],
+    [
+      'that every object has',
+      { file: 'constructor: x\n' },
+      'cannot use constructor in DIR/config.yaml:1: there is no such setting; k8s server --help lists them',
+    ],
+    [
+      'of the config file in itself',
+      { file: 'config: /etc/other.yaml\n' },
+      'cannot use config in DIR/config.yaml:1: there is no such setting; k8s server --help lists them',
+    ],
+  ],
+  'files that are no configuration': [
+    [
+      'invalid YAML',
+      { file: 'v: 1\nnode-name: "x\n' },
+      'cannot use DIR/config.yaml:3: it is not valid YAML: Missing closing "quote',
+    ],
+    [
+      'a key twice',
+      { file: 'v: 1\nv: 2\n' },
+      'cannot use DIR/config.yaml:2: it is not valid YAML: Map keys must be unique',
+    ],
+    [
+      'a list',
+      { file: '- v\n' },
+      'cannot use DIR/config.yaml: allowed is a map of settings, such as "node-name: NAME"',
+    ],
+    [
+      'a nested map',
+      { file: 'kubelet-arg:\n  max-pods: 5\n' },
+      'cannot use kubelet-arg in DIR/config.yaml:1: allowed is one value or a list of them, not a map or a nested list',
+    ],
+    [
+      'a list for one value',
+      { file: 'v: [1, 2]\n' },
+      'cannot use v in DIR/config.yaml:1: it is a list; allowed is a whole number from 0 to 10',
+    ],
+    [
+      'no value',
+      { file: 'cluster-domain:\n' },
+      'cannot use cluster-domain in DIR/config.yaml:1: it has no value; allowed is a DNS name in lower case, such as cluster.local',
+    ],
+    [
+      'a directory',
+      { flags: ['--config=/etc'] },
+      'cannot read the configuration file /etc: it is no regular file',
+    ],
+  ],
+  'values, with the source as it was written': [
+    ['a flag', { flags: ['--v=11'] }, 'cannot use --v=11: allowed is a whole number from 0 to 10'],
+    [
+      'a variable',
+      { environment: { K8S_STOP_PODS: 'yes' } },
+      'cannot use K8S_STOP_PODS=yes in the environment: allowed is true or false',
+    ],
+    [
+      'a key',
+      { file: 'v: 1\ncgroup-driver: cgroups\n' },
+      'cannot use cgroup-driver: cgroups in DIR/config.yaml:2: allowed is auto, systemd or cgroupfs',
+    ],
+    [
+      'a text with spaces',
+      { flags: ['--node-name=my node\n'] },
+      `cannot use --node-name="my node\\n": allowed is ${node}`,
+    ],
+    [
+      'an empty flag',
+      { flags: ['--node-name='] },
+      `cannot use --node-name: it has no value; allowed is ${node}`,
+    ],
+    [
+      'a long name',
+      { flags: [`--node-name=${'a'.repeat(64)}`] },
+      `cannot use --node-name=${'a'.repeat(64)}: allowed is ${node}`,
+    ],
+    ['an upper-case name', { flags: ['--node-name=One'] }, `cannot use --node-name=One: allowed is ${node}`],
+    [
+      'the mode that is to come',
+      { flags: ['--server-mode=ha'] },
+      'cannot use --server-mode=ha: clusters of several servers are not there yet; allowed is single',
+    ],
+    ['no mode', { flags: ['--server-mode=both'] }, 'cannot use --server-mode=both: allowed is single'],
+    [
+      'no address',
+      { flags: ['--node-ip=10.0.0.300'] },
+      'cannot use --node-ip=10.0.0.300: allowed is one IPv4 or IPv6 address',
+    ],
+    [
+      'two addresses',
+      { flags: ['--node-ip=10.0.0.1,fd00::1'] },
+      'cannot use --node-ip=10.0.0.1,fd00::1: allowed is one IPv4 or IPv6 address',
+    ],
+    [
+      'an address that only this machine has',
+      { flags: ['--node-ip=127.0.0.1'] },
+      `cannot use --node-ip=127.0.0.1: allowed is ${nodeAddress}`,
+    ],
+    [
+      'a port',
+      { flags: ['--https-listen-port=0'] },
+      'cannot use --https-listen-port=0: allowed is a whole number from 1 to 65535',
+    ],
+    [
+      'a port with a sign',
+      { flags: ['--https-listen-port=+80'] },
+      'cannot use --https-listen-port=+80: allowed is a whole number from 1 to 65535',
+    ],
+    [
+      'a range with host bits',
+      { flags: ['--cluster-cidr=10.244.1.0/16'] },
+      'cannot use --cluster-cidr=10.244.1.0/16: the range is 10.244.0.0/16',
+    ],
+    [
+      'a range without room for nodes',
+      { flags: ['--cluster-cidr=10.244.0.0/25'] },
+      'cannot use --cluster-cidr=10.244.0.0/25: allowed is one range, IPv4 with a prefix of 8 to 24 or IPv6 with 48 to 64',
+    ],
+    [
+      'the root as data directory',
+      { flags: ['--data-dir=/'] },
+      'cannot use --data-dir=/: allowed is the path of a directory other than /, without colons and commas',
+    ],
+    [
+      'a kubelet directory too deep for its sockets',
+      { flags: [`--kubelet-root-dir=/${'d'.repeat(80)}`] },
+      `cannot use --kubelet-root-dir=/${'d'.repeat(80)}: allowed is the path of a directory other than /, without colons and commas, of at most 80 bytes`,
+    ],
+    [
+      'a name that is meant as an address',
+      { flags: ['--tls-san=10.0.0'] },
+      'cannot use --tls-san=10.0.0: allowed is a DNS name in lower case (its first part may be *) or an IPv4 or IPv6 address',
+    ],
+    [
+      'an empty item',
+      { flags: ['--disable=coredns,'] },
+      'cannot use --disable: it has no value; allowed is coredns or kube-proxy',
+    ],
+  ],
+  'labels and taints': [
+    [
+      'no equals sign',
+      { flags: ['--node-label=disk'] },
+      "cannot use --node-label=disk: allowed is a label KEY=VALUE in Kubernetes' syntax, such as example.com/disk=ssd",
+    ],
+    [
+      "a label that is not the kubelet's to set",
+      { flags: ['--node-label=node-role.kubernetes.io/worker=true'] },
+      'cannot use --node-label=node-role.kubernetes.io/worker=true: a kubelet must not set node-role.kubernetes.io/worker ' +
+        'on its own Node; once the node is Ready, use: k8s kubectl label node NAME node-role.kubernetes.io/worker=true',
+    ],
+    [
+      'a label twice',
+      { flags: ['--node-label=a=1,a=2'] },
+      'cannot use --node-label=a=1,a=2: the label a is there more than once',
+    ],
+    [
+      'an unknown effect',
+      { flags: ['--node-taint=a=b:NoRun'] },
+      'cannot use --node-taint=a=b:NoRun: allowed is a taint KEY=VALUE:EFFECT or KEY:EFFECT with an effect of NoSchedule, PreferNoSchedule, NoExecute',
+    ],
+    [
+      'a taint twice',
+      { flags: ['--node-taint=a=1:NoExecute', '--node-taint=a=2:NoExecute'] },
+      'cannot use --node-taint=a=1:NoExecute,a=2:NoExecute: the taint a:NoExecute is there more than once',
+    ],
+  ],
+  'flags passed through': [
+    [
+      'without a value, of which nothing more is shown',
+      { flags: ['--kube-apiserver-arg=oidc-secret hunter2'] },
+      'cannot use --kube-apiserver-arg=oidc-secret: allowed is a flag of kube-apiserver with its value, without leading dashes, such as v=4',
+    ],
+    [
+      'with dashes',
+      { flags: ['--kubelet-arg=--max-pods=5'] },
+      'cannot use --kubelet-arg=--max-pods: the flag goes without leading dashes',
+    ],
+    [
+      'that the daemon owns',
+      { flags: ['--kube-apiserver-arg=etcd-servers=http://elsewhere'] },
+      'cannot use --kube-apiserver-arg=etcd-servers: etcd-servers belongs to the daemon: the daemon is its datastore',
+    ],
+    [
+      'for which there is a setting',
+      { environment: { K8S_KUBELET_ARG: 'v=4 root-dir=/x' } },
+      'cannot use K8S_KUBELET_ARG=root-dir in the environment: root-dir belongs to the daemon: use --kubelet-root-dir',
+    ],
+  ],
+  combinations: [
+    [
+      'ranges that overlap',
+      { flags: ['--cluster-cidr=10.100.0.0/16'] },
+      'cannot use --cluster-cidr=10.100.0.0/16: it overlaps with the default service-cidr 10.96.0.0/12',
+    ],
+    [
+      'families that differ',
+      { file: 'service-cidr: fd01::/112\n' },
+      'cannot use the default cluster-cidr 10.244.0.0/16: it is IPv4, and service-cidr: fd01::/112 in DIR/config.yaml:1 is IPv6; both have to be of one family',
+    ],
+    [
+      'a node of the other family',
+      { flags: ['--node-ip=fd00::1'] },
+      'cannot use --node-ip=fd00::1: it is IPv6, and the default service-cidr 10.96.0.0/12 is IPv4; both have to be of one family',
+    ],
+    [
+      'a DNS address outside of its range',
+      { flags: ['--cluster-dns=10.1.0.10'] },
+      'cannot use --cluster-dns=10.1.0.10: it lies outside of the default service-cidr 10.96.0.0/12',
+    ],
+    [
+      "the API server's own address for DNS",
+      { flags: ['--cluster-dns=10.96.0.1'] },
+      'cannot use --cluster-dns=10.96.0.1: the first address of the default service-cidr 10.96.0.0/12 is that of the API server',
+    ],
+    [
+      'a node inside the pod range',
+      { flags: ['--node-ip=10.244.0.9'] },
+      'cannot use the default cluster-cidr 10.244.0.0/16: --node-ip=10.244.0.9 lies in it; the node needs an address outside',
+    ],
+    [
+      'the port of another component',
+      { flags: ['--https-listen-port=10250'] },
+      'cannot use --https-listen-port=10250: the kubelet has that port; allowed is any but 10248, 10249, 10250, 10256, 10257, 10259',
+    ],
+    [
+      "data in the kubelet's directory",
+      { flags: ['--data-dir=/var/lib/kubelet/k8s'] },
+      "cannot use --data-dir=/var/lib/kubelet/k8s: it lies in the default kubelet-root-dir /var/lib/kubelet, which is the kubelet's alone; the other way round is allowed",
+    ],
+    [
+      'a mode for what is left out',
+      { flags: ['--disable=kube-proxy', '--kube-proxy-mode=iptables'] },
+      'cannot use --kube-proxy-mode=iptables: --disable=kube-proxy leaves kube-proxy out',
+    ],
+    [
+      'flags for what is left out',
+      { flags: ['--disable=kube-proxy', '--kube-proxy-arg=secret=hunter2'] },
+      'cannot use --kube-proxy-arg=secret: --disable=kube-proxy leaves kube-proxy out',
+    ],
+  ],
+}
+
+describe.each(Object.entries(cases))('refused: %s', (_, group) => {
+  test.each(group)('%s', async (_what, given, message) => {
+    expect(await refusal(given)).toBe(message)
+  })
+})
