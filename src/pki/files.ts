@@ -80,6 +80,14 @@ export async function syncDirectory(dir: string): Promise<void> {
   }
 }
 
+/** Promise.all that leaves nothing running behind when it rejects: it waits for the others first. */
+export async function allDone<const Tasks extends readonly unknown[]>(
+  tasks: Tasks,
+): Promise<{ -readonly [Index in keyof Tasks]: Awaited<Tasks[Index]> }> {
+  await Promise.allSettled(tasks)
+  return Promise.all(tasks)
+}
+
 /** For a file that a user named: its directory is made when it is missing. */
 export async function prepareParent(path: string): Promise<void> {
   await mkdir(dirname(path), { recursive: true, mode: directoryMode })

@@ -1,7 +1,7 @@
 import { realpath } from 'node:fs/promises'
 import { join } from 'node:path'
 import { errorCode } from '../base/errors.ts'
-import { prepareParent, preparePrivateDirectory, privateMode, writeFileIfChanged } from './files.ts'
+import { allDone, prepareParent, preparePrivateDirectory, privateMode, writeFileIfChanged } from './files.ts'
 import type { LeafName } from './leaves.ts'
 import { type PkiFiles, readIdentity } from './pki.ts'
 
@@ -46,7 +46,7 @@ export async function writeKubeconfigs(options: KubeconfigOptions): Promise<void
     })
     return writeFileIfChanged(kubeconfigPath(dir, client as KubeconfigClient), text, privateMode)
   })
-  await Promise.all([...writes, writeFileIfChanged(adminPath, admin, privateMode)])
+  await allDone([...writes, writeFileIfChanged(adminPath, admin, privateMode)])
   if (copyPath !== undefined) {
     await prepareParent(copyPath)
     await writeFileIfChanged(await followLink(copyPath), admin, privateMode)

@@ -23,6 +23,7 @@ import {
   requirePlausibleClock,
 } from './authority.ts'
 import {
+  allDone,
   narrowMode,
   preparePrivateDirectory,
   privateMode,
@@ -94,7 +95,8 @@ export async function preparePki({ dir, now = new Date(), ...identity }: PkiOpti
   await preparePrivateDirectory(dir)
   const files = pkiFiles(dir)
   const mayCreate = !hasServed(files)
-  const [authorities] = await Promise.all([
+  if (mayCreate) requirePlausibleClock(now)
+  const [authorities] = await allDone([
     openAuthorities({ dir, now, mayCreate }),
     prepareSecrets({ dir, mayCreate }),
   ])
@@ -104,7 +106,7 @@ export async function preparePki({ dir, now = new Date(), ...identity }: PkiOpti
   const renewed = await findRenewals({ files, authorities, identity, now })
   if (renewed.length > 0) requirePlausibleClock(now)
   const table = leaves(identity)
-  await Promise.all(
+  await allDone(
     renewed.map(({ name }) => writeLeaf({ files: files.leaves[name], leaf: table[name], authorities, now })),
   )
   if (renewed.length > 0) await syncDirectory(dir)
@@ -133,7 +135,7 @@ function hasServed(files: PkiFiles): boolean {
 }
 
 function openAuthorities(options: { dir: string; now: Date; mayCreate: boolean }): Promise<Authority[]> {
-  return Promise.all(authorityNames.map((name) => openAuthority({ name, ...options })))
+  return allDone(authorityNames.map((name) => openAuthority({ name, ...options })))
 }
 
 async function findRenewals(given: {
@@ -168,7 +170,7 @@ async function writeLeaf(given: {
 }): Promise<void> {
   const { files, leaf, authorities, now } = given
   const { certificate, key } = issueLeaf(leaf, authorityOf(authorities, leaf), now)
-  await Promise.all([
+  await allDone([
     writeFileAtomically(files.keyFile, key, privateMode),
     writeFileAtomically(files.certFile, certificate, publicMode),
   ])

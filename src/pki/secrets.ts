@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { AppError } from '../base/errors.ts'
 import { exportKey } from './authority.ts'
 import {
+  allDone,
   narrowMode,
   privateMode,
   publicMode,
@@ -36,7 +37,7 @@ export function secretFiles(dir: string): SecretFiles {
  */
 export async function prepareSecrets({ dir, mayCreate }: { dir: string; mayCreate: boolean }): Promise<void> {
   const files = secretFiles(dir)
-  await Promise.all([
+  await allDone([
     prepareServiceAccountKey(files, mayCreate),
     prepareEncryptionConfig(files.encryptionConfigFile, mayCreate),
   ])
