@@ -1,0 +1,76 @@
+import { AppError, describeError } from '../base/errors.ts'
+import { silentLogger } from '../base/logger.ts'
+import { componentNames } from '../components/component.ts'
+import type { Config } from '../config/config.ts'
+import { paths as pathsOf } from '../config/paths.ts'
+import { keepForeignRules, type ResetStep, resetPlan, runFileStep } from '../node/reset.ts'
+import { endLeftovers } from '../supervisor/leftovers.ts'
+import { runCommand } from '../supervisor/process.ts'
+
+const commandTimeoutMs = 60_000
+const leftoverStopTimeoutMs = 2_000
+
+/** Where a host keeps umount, nft and iptables, and the payload its own tools. */
+const hostPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+
+export interface ResetOptions {
+  /** Told of each step before it is taken. */
+  readonly announce: (line: string) => void
+}
+
+/**
+ * Removes what the daemon made on this machine. A step that fails spares the others; the error names
+ * all that did, and a second call takes up what was left.
+ */
+export async function resetNode(config: Config, { announce }: ResetOptions): Promise<void> {
+  const paths = pathsOf(config)
+  await endLeftovers({
+    recordDir: paths.processRecordsDir,
+    order: componentNames.toReversed(),
+    stopTimeoutMs: leftoverStopTimeoutMs,
+    log: silentLogger,
+  })
+  const failures: string[] = []
+  for (const step of await resetPlan(config)) {
+    announce(step.description)
+    await runStep(step).catch((error: unknown) => {
+      failures.push(describeError(error))
+      announce(`  failed: ${describeError(error)}`)
+    })
+  }
+  if (failures.length > 0) {
+    throw new AppError(`cannot remove everything: ${failures.join('; ')}`, {
+      code: 'RESET_INCOMPLETE',
+      remedy: 'mend what is named and run `k8s reset` again',
+    })
+  }
+}
+
+async function runStep(step: ResetStep): Promise<void> {
+  switch (step.kind) {
+    case 'command':
+      await run(step.command, step.args)
+      return
+    case 'rules': {
+      const { stdout } = await run(step.save, [])
+      const foreign = keepForeignRules(stdout)
+      if (foreign !== undefined) await run(step.restore, [], foreign)
+      return
+    }
+    case 'kill':
+    case 'cgroup':
+    case 'remove':
+    case 'rmdir':
+      return runFileStep(step)
+  }
+}
+
+function run(command: string, args: readonly string[], input?: string) {
+  return runCommand({
+    command,
+    args,
+    env: { PATH: hostPath },
+    timeoutMs: commandTimeoutMs,
+    ...(input !== undefined && { input }),
+  })
+}
