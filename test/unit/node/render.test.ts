@@ -1,0 +1,255 @@
+import { describe, expect, test } from 'vitest'
+import { parse } from 'yaml'
+import { nodeCidrMaskSize, nodePodCidr, renderCniConfig } from '../../../src/node/cni.ts'
+import { type ContainerdOptions, renderContainerdConfig } from '../../../src/node/containerd.ts'
+import { type KubeProxyOptions, renderKubeProxyConfig } from '../../../src/node/kube-proxy.ts'
+import { type KubeletOptions, renderKubeletConfig } from '../../../src/node/kubelet.ts'
+import { renderYaml } from '../../../src/node/yaml.ts'
+
+describe('YAML', () => {
+  test.each([
+    { what: 'words', value: { a: 'plain', path: '/var/lib/k8s', name: 'node-1.example' } },
+    {
+      what: 'words that YAML takes for something else',
+      value: { a: 'true', b: 'null', c: 'No', d: '10', e: '0x1f', f: '1e3', g: '' },
+    },
+    {
+      what: 'characters that mean something',
+      value: { a: 'x: y', b: '- z', c: '#no', d: '"q"', e: 'two\nlines', f: '{}', g: 'ü\u2028' },
+    },
+    { what: 'numbers and booleans', value: { a: 0, b: -999, c: true, d: false, e: null, f: 1.5 } },
+    { what: 'nesting', value: { a: { b: { c: [1, [2, 3], { d: 'e', f: { g: 'h' } }, {}] } }, i: [], j: {} } },
+    { what: 'keys that need quotes', value: { 'memory.available': '5%', '1': 'x', true: 'y', 'a: b': 'z' } },
+  ])('holds $what', ({ value }) => {
+    expect(parse(renderYaml(value))).toEqual(value)
+  })
+
+  test('leaves undefined out', () => {
+    expect(renderYaml({ a: undefined, b: 1 })).toBe('b: 1\n')
+  })
+})
+
+describe('containerd', () => {
+  const options: ContainerdOptions = {
+    root: '/data/containerd',
+    state: '/data/run/containerd',
+    socket: '/data/run/containerd/containerd.sock',
+    dropInDir: '/data/etc/containerd.d',
+    snapshotter: 'overlayfs',
+    pauseImage: 'k8s.local/pause:1',
+    shim: '/payload/bin/containerd-shim-runc-v2',
+    runc: '/payload/bin/runc',
+    cniBinDirs: ['/payload/bin/cni', '/opt/cni/bin'],
+    cniConfDir: '/data/etc/cni',
+    cgroupDriver: 'systemd',
+    canLowerOomScore: true,
+  }
+  const lines = (changed: Partial<ContainerdOptions> = {}) =>
+    renderContainerdConfig({ ...options, ...changed }).split('\n')
+
+  test('keeps all it makes below its own directories', () => {
+    const text = renderContainerdConfig(options)
+    for (const line of [
+      'version = 4',
+      'root = "/data/containerd"',
+      'state = "/data/run/containerd"',
+      'address = "/data/run/containerd/containerd.sock"',
+      'address = "/data/run/containerd/containerd.sock.ttrpc"',
+      'imports = ["/data/etc/containerd.d/*.toml"]',
+      'Root = "/data/run/containerd/runc"',
+      'netns_mounts_under_state_dir = true',
+      '  "io.containerd.internal.v1.opt",',
+      'sandbox = "k8s.local/pause:1"',
+      'bin_dirs = ["/payload/bin/cni", "/opt/cni/bin"]',
+    ]) {
+      expect(text.split('\n')).toContain(line)
+    }
+  })
+
+  test.each([
+    { cgroupDriver: 'systemd', line: 'SystemdCgroup = true' },
+    { cgroupDriver: 'cgroupfs', line: 'SystemdCgroup = false' },
+  ] as const)('uses the $cgroupDriver driver', ({ cgroupDriver, line }) => {
+    expect(lines({ cgroupDriver })).toContain(line)
+  })
+
+  test('asks for a lower OOM score only where it may have one', () => {
+    expect(lines()).toEqual(expect.arrayContaining(['oom_score = -999', 'restrict_oom_score_adj = false']))
+    const without = lines({ canLowerOomScore: false })
+    expect(without).toContain('restrict_oom_score_adj = true')
+    expect(without.join('\n')).not.toContain('oom_score =')
+  })
+
+  test('quotes what TOML would take for something else', () => {
+    expect(lines({ root: '/a "quoted" \\ path' })).toContain('root = "/a \\"quoted\\" \\\\ path"')
+  })
+})
+
+describe('the kubelet', () => {
+  const options: KubeletOptions = {
+    cgroupVersion: 2,
+    cgroupDriver: 'systemd',
+    canLowerOomScore: true,
+    userNamespace: false,
+    proxyMode: 'nftables',
+    containerdSocket: '/data/run/containerd/containerd.sock',
+    clientCaFile: '/data/pki/client-ca.crt',
+    tlsCertFile: '/data/pki/kubelet.crt',
+    tlsKeyFile: '/data/pki/kubelet.key',
+    clusterDns: 'fd00::a',
+    clusterDomain: 'cluster.local',
+    rootDir: '/var/lib/kubelet',
+    staticPodDir: '/data/manifests',
+    resolvConf: '/etc/resolv.conf',
+    nodeTaint: ['dedicated=db:NoSchedule', 'example.org/maintenance:NoExecute'],
+  }
+  const rendered = (changed: Partial<KubeletOptions> = {}) =>
+    parse(renderKubeletConfig({ ...options, ...changed })) as Record<string, unknown>
+
+  test('lets nobody in without asking the API server, and listens nowhere else', () => {
+    expect(rendered()).toMatchObject({
+      apiVersion: 'kubelet.config.k8s.io/v1beta1',
+      kind: 'KubeletConfiguration',
+      authentication: {
+        anonymous: { enabled: false },
+        webhook: { enabled: true },
+        x509: { clientCAFile: '/data/pki/client-ca.crt' },
+      },
+      authorization: { mode: 'Webhook' },
+      readOnlyPort: 0,
+      healthzBindAddress: '127.0.0.1',
+      rotateCertificates: false,
+      serverTLSBootstrap: false,
+      containerRuntimeEndpoint: 'unix:///data/run/containerd/containerd.sock',
+      clusterDNS: ['fd00::a'],
+    })
+  })
+
+  test('registers taints with and without a value', () => {
+    expect(rendered()['registerWithTaints']).toEqual([
+      { key: 'dedicated', value: 'db', effect: 'NoSchedule' },
+      { key: 'example.org/maintenance', effect: 'NoExecute' },
+    ])
+    expect(rendered({ nodeTaint: [] })['registerWithTaints']).toEqual([])
+  })
+
+  test.each([
+    {
+      what: 'v2 with systemd',
+      changed: {},
+      expected: {
+        cgroupDriver: 'systemd',
+        failCgroupV1: undefined,
+        oomScoreAdj: undefined,
+        featureGates: undefined,
+      },
+    },
+    {
+      what: 'v1 with cgroupfs',
+      changed: { cgroupVersion: 1, cgroupDriver: 'cgroupfs' },
+      expected: { cgroupDriver: 'cgroupfs', failCgroupV1: false },
+    },
+    { what: 'no CAP_SYS_RESOURCE', changed: { canLowerOomScore: false }, expected: { oomScoreAdj: 0 } },
+    {
+      what: 'a user namespace',
+      changed: { userNamespace: true },
+      expected: { featureGates: { KubeletInUserNamespace: true } },
+    },
+    { what: 'nftables', changed: {}, expected: { makeIPTablesUtilChains: false } },
+    { what: 'iptables', changed: { proxyMode: 'iptables' }, expected: { makeIPTablesUtilChains: true } },
+    {
+      what: 'a second node of the machine',
+      changed: { cgroupRoot: '/node-b', podLogsDir: '/data/logs' },
+      expected: { cgroupRoot: '/node-b', podLogsDir: '/data/logs' },
+    },
+  ] satisfies { what: string; changed: Partial<KubeletOptions>; expected: Record<string, unknown> }[])(
+    'is configured for $what',
+    ({ changed, expected }) => {
+      const document = rendered(changed)
+      for (const [key, value] of Object.entries(expected)) expect([key, document[key]]).toEqual([key, value])
+    },
+  )
+})
+
+describe('kube-proxy', () => {
+  const options: KubeProxyOptions = {
+    kubeconfig: '/data/kubeconfig/kube-proxy.kubeconfig',
+    nodeName: '1e3',
+    mode: 'nftables',
+    clusterCidr: 'fd00:10::/56',
+    canSetConntrack: true,
+    canLowerOomScore: true,
+  }
+  const rendered = (changed: Partial<KubeProxyOptions> = {}): unknown =>
+    parse(renderKubeProxyConfig({ ...options, ...changed }))
+
+  test('listens on loopback and has upstream’s limits', () => {
+    expect(rendered()).toEqual({
+      apiVersion: 'kubeproxy.config.k8s.io/v1alpha1',
+      kind: 'KubeProxyConfiguration',
+      clientConnection: { kubeconfig: '/data/kubeconfig/kube-proxy.kubeconfig' },
+      hostnameOverride: '1e3',
+      mode: 'nftables',
+      clusterCIDR: 'fd00:10::/56',
+      healthzBindAddress: '127.0.0.1:10256',
+      metricsBindAddress: '127.0.0.1:10249',
+    })
+  })
+
+  test('leaves limits as they are that it cannot write', () => {
+    expect(rendered({ canSetConntrack: false, canLowerOomScore: false })).toMatchObject({
+      conntrack: { maxPerCore: 0, min: 0, tcpEstablishedTimeout: '0s', tcpCloseWaitTimeout: '0s' },
+      oomScoreAdj: 0,
+    })
+  })
+})
+
+describe('CNI', () => {
+  test.each([
+    { cluster: '10.244.0.0/16', mask: 24, node: '10.244.0.0/24' },
+    { cluster: '10.0.0.0/8', mask: 24, node: '10.0.0.0/24' },
+    { cluster: '192.168.7.128/26', mask: 26, node: '192.168.7.128/26' },
+    { cluster: 'fd00:10:244::/56', mask: 64, node: 'fd00:10:244::/64' },
+    { cluster: 'fd00::/112', mask: 112, node: 'fd00::/112' },
+  ])('gives the first node of $cluster $node', ({ cluster, mask, node }) => {
+    expect([nodeCidrMaskSize(cluster), nodePodCidr(cluster)]).toEqual([mask, node])
+  })
+
+  test('plugs pods into a bridge that translates with the backend of kube-proxy', () => {
+    const text = renderCniConfig({
+      podCidr: '10.244.0.0/24',
+      backend: 'nftables',
+      ipamDir: '/data/run/cni',
+      mtu: 1400,
+    })
+    expect(JSON.parse(text)).toEqual({
+      cniVersion: '1.0.0',
+      name: 'k8s',
+      plugins: [
+        {
+          type: 'bridge',
+          bridge: 'cni0',
+          isGateway: true,
+          ipMasq: true,
+          ipMasqBackend: 'nftables',
+          hairpinMode: true,
+          mtu: 1400,
+          ipam: {
+            type: 'host-local',
+            dataDir: '/data/run/cni',
+            ranges: [[{ subnet: '10.244.0.0/24' }]],
+            routes: [{ dst: '0.0.0.0/0' }],
+          },
+        },
+        { type: 'portmap', backend: 'nftables', snat: true, capabilities: { portMappings: true } },
+      ],
+    })
+  })
+
+  test('leaves the MTU to the kernel where it is not known, and routes IPv6', () => {
+    const text = renderCniConfig({ podCidr: 'fd00::/64', backend: 'iptables', ipamDir: '/d', mtu: undefined })
+    const { plugins } = JSON.parse(text) as { plugins: { mtu?: number; ipam?: { routes: unknown } }[] }
+    expect(plugins[0]).not.toHaveProperty('mtu')
+    expect(plugins[0]?.ipam?.routes).toEqual([{ dst: '::/0' }])
+  })
+})
