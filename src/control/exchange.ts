@@ -1,0 +1,145 @@
+import { type IncomingMessage, request as httpRequest } from 'node:http'
+import { setTimeout as delay } from 'node:timers/promises'
+import { AppError, errorCode } from '../base/errors.ts'
+import { type ErrorReply, type MessageName, type Messages, routes } from './messages.ts'
+
+/** No path of a Unix socket is longer: sun_path of unix(7) without its final zero byte. */
+export const socketPathLimit = 107
+
+/** The bytes of a reply. */
+const replyLimit = 16 * 1024 * 1024
+
+/** A daemon that has too many clients, or ends just now, closes connections: it is asked again. */
+const attemptsLimit = 5
+const attemptIntervalMs = 100
+
+export interface ExchangeOptions<Name extends MessageName> {
+  readonly socketPath: string
+  readonly message: Name
+  readonly body: Messages[Name]['request']
+  readonly timeoutMs: number
+}
+
+/**
+ * One message and its reply. Rejects with DAEMON_NOT_RUNNING when nobody listens, DAEMON_SILENT when
+ * there is no answer in time, DAEMON_UNREACHABLE for any other trouble on the way, and with the
+ * daemon's own error and code when it refuses.
+ */
+export async function exchange<Name extends MessageName>(
+  options: ExchangeOptions<Name>,
+): Promise<Messages[Name]['reply']> {
+  if (Buffer.byteLength(options.socketPath) > socketPathLimit) throw pathTooLong(options.socketPath)
+  const signal = AbortSignal.timeout(options.timeoutMs)
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return readReply(options, await send(options, signal))
+    } catch (error) {
+      if (error instanceof AppError) throw error
+      if (signal.aborted) throw silent(options)
+      const code = errorCode(error)
+      const closed = code === 'ECONNRESET' || code === 'EPIPE'
+      if (!closed || attempt === attemptsLimit) throw cannotReach(options, error)
+    }
+    await delay(attemptIntervalMs)
+  }
+}
+
+interface RawReply {
+  readonly statusCode: number
+  readonly text: string
+}
+
+function readReply<Name extends MessageName>(
+  { socketPath }: ExchangeOptions<Name>,
+  { statusCode, text }: RawReply,
+): Messages[Name]['reply'] {
+  let reply: unknown
+  try {
+    reply = JSON.parse(text)
+  } catch (cause) {
+    throw cannotUnderstand(socketPath, cause)
+  }
+  if (typeof reply !== 'object' || reply === null) throw cannotUnderstand(socketPath)
+  if (statusCode >= 200 && statusCode < 300) return reply as Messages[Name]['reply']
+  const { error } = reply as Partial<ErrorReply>
+  if (typeof error?.message !== 'string' || typeof error.code !== 'string') throw cannotUnderstand(socketPath)
+  const { message, code, remedy } = error
+  throw new AppError(message, { code, ...(typeof remedy === 'string' && { remedy }) })
+}
+
+function send<Name extends MessageName>(
+  { socketPath, message, body }: ExchangeOptions<Name>,
+  signal: AbortSignal,
+): Promise<RawReply> {
+  const { method, path } = routes[message]
+  const content = body === undefined ? '' : JSON.stringify(body)
+  const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(content) }
+  return new Promise((resolve, reject) => {
+    const request = httpRequest({ socketPath, method, path, headers, agent: false, signal })
+    request.on('error', reject)
+    request.on('response', (response) => {
+      readText(response).then((text) => resolve({ statusCode: response.statusCode ?? 0, text }), reject)
+    })
+    request.end(content)
+  })
+}
+
+async function readText(response: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = []
+  let length = 0
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    length += chunk.length
+    if (length > replyLimit) throw new Error(`its reply is longer than ${replyLimit} bytes`)
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+function silent({ socketPath, timeoutMs }: ExchangeOptions<MessageName>): AppError {
+  return new AppError(
+    `cannot reach the daemon at ${socketPath}: it has not answered within ${timeoutMs} ms`,
+    {
+      code: 'DAEMON_SILENT',
+      remedy: 'It is overloaded or stopped (Ctrl-Z, SIGSTOP): look at it with `ps`.',
+    },
+  )
+}
+
+function cannotReach({ socketPath }: ExchangeOptions<MessageName>, cause: unknown): AppError {
+  const prefix = `cannot reach the daemon at ${socketPath}`
+  switch (errorCode(cause)) {
+    case 'ENOENT':
+    case 'ENOTDIR':
+    case 'ECONNREFUSED':
+      return new AppError(`${prefix}: it is not running`, {
+        code: 'DAEMON_NOT_RUNNING',
+        remedy: 'Start it with `systemctl start k8s` or `k8s`, or give the --data-dir that it runs with.',
+      })
+    case 'EACCES':
+    case 'EPERM':
+      return new AppError(`${prefix}: permission denied`, {
+        code: 'DAEMON_UNREACHABLE',
+        remedy: 'Only its own user may: try again as root.',
+      })
+    default:
+      return new AppError(prefix, { code: 'DAEMON_UNREACHABLE' }, { cause })
+  }
+}
+
+function cannotUnderstand(socketPath: string, cause?: unknown): AppError {
+  return new AppError(
+    `cannot understand what answers at ${socketPath}`,
+    { code: 'DAEMON_UNREACHABLE', remedy: 'See which program listens there: `ss -xlp`.' },
+    { cause },
+  )
+}
+
+export function pathTooLong(socketPath: string): AppError {
+  return new AppError(
+    `cannot use the socket ${socketPath}: its path is longer than ${socketPathLimit} bytes`,
+    {
+      code: 'SOCKET_PATH',
+      remedy: 'Use a data directory with a shorter path.',
+    },
+  )
+}
