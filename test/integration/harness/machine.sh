@@ -104,7 +104,7 @@ mount_filesystems() {
   # Staged before anything is hidden: the repository may be below a directory that is replaced.
   mkdir -p "$directory/run" "$directory/lib" "$directory/log"
   mount -t tmpfs -o mode=755 tmpfs "$directory/run"
-  mkdir -p "$directory"/run/{repository,bin,lock,sysctl,etc/upper,etc/work}
+  mkdir -p "$directory"/run/{repository,bin,lock,etc/upper,etc/work}
   mount --bind "$repository" "$directory/run/repository"
   touch "$directory/run/bin/k8s"
   [[ -z $artifact ]] || mount --bind "$artifact" "$directory/run/bin/k8s"
@@ -129,7 +129,7 @@ mount_filesystems() {
 
 # Fresh ones, of the new namespaces; the hierarchies to mount are read from descriptor 3.
 mount_kernel_filesystems() {
-  local version controllers target sysctl
+  local version controllers target
   umount --recursive --lazy /sys
   mount -t sysfs sysfs /sys
   while read -r version controllers target <&3; do
@@ -143,6 +143,13 @@ mount_kernel_filesystems() {
   exec 3<&-
   umount --recursive --lazy /proc
   mount -t proc proc /proc
+  shield_sysctls
+}
+
+# Also for a /proc that something inside has mounted anew: bash -s shield_sysctls <machine.sh
+shield_sysctls() {
+  local sysctl
+  mkdir -p /run/sysctl
   for sysctl in $host_sysctls; do
     [[ -e /proc/sys/$sysctl ]] || continue
     cat "/proc/sys/$sysctl" >"/run/sysctl/${sysctl//\//.}"

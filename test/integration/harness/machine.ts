@@ -9,7 +9,8 @@ import { requireClusterHost } from './requirements.ts'
 export const repository = resolve(import.meta.dirname, '../../..')
 export const artifact = process.env['K8S_ARTIFACT'] ?? `${repository}/dist/artifacts/k8s`
 
-const script = resolve(import.meta.dirname, 'machine.sh')
+/** Sets the namespaces up, enters them, and cleans up. */
+export const machineScript = resolve(import.meta.dirname, 'machine.sh')
 const defaultTimeoutMs = 60_000
 
 /** Nothing of the runner's environment reaches a machine, least of all K8S_* settings. */
@@ -105,7 +106,7 @@ export class Machine implements AsyncDisposable {
     requireClusterHost(parent)
     const directory = mkdtempSync(`${parent}/${name}-`)
     const id = `k8s-test-${name}-${randomBytes(3).toString('hex')}`
-    const outer = spawn('/bin/bash', [script, 'run', id, directory, repository, program], {
+    const outer = spawn('/bin/bash', [machineScript, 'run', id, directory, repository, program], {
       stdio: ['pipe', 'pipe', 'pipe'],
       env: { ...baseEnvironment, PATH: baseEnvironment.PATH.replace('/run/bin:', ''), ...keepSetting() },
       // A terminal's Ctrl-C must not end the one that cleans up.
@@ -128,7 +129,7 @@ export class Machine implements AsyncDisposable {
 
   /** Starts a command and lets it run; `await using` ends it. */
   spawn(command: readonly string[], { env, stdio = ['ignore', 'pipe', 'pipe'] }: SpawnOptions = {}): Running {
-    const child = spawn('/bin/bash', [script, 'enter', this.id, String(this.initPid), ...command], {
+    const child = spawn('/bin/bash', [machineScript, 'enter', this.id, String(this.initPid), ...command], {
       stdio: [...stdio],
       env: { ...baseEnvironment, ...env },
       detached: true,

@@ -1,0 +1,153 @@
+import { execFileSync } from 'node:child_process'
+import { copyFileSync, mkdirSync, statSync } from 'node:fs'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { BootedMachine } from './harness/booted.ts'
+import { busyboxArchive } from './harness/images.ts'
+import type { ExecOptions } from './harness/machine.ts'
+import { repository } from './harness/machine.ts'
+import { type Pod, pod, sleepForever } from './harness/manifests.ts'
+import { waitFor } from './harness/wait.ts'
+
+const minute = 60_000
+
+let booted: BootedMachine
+
+beforeAll(async () => {
+  booted = await BootedMachine.boot({
+    name: 'systemd',
+    prepare: (root) => {
+      // The artifact is built already, which `make install` would see to.
+      make(root, 'install')
+      mkdirSync(`${root}/var/lib/k8s/images`, { recursive: true })
+      copyFileSync(busyboxArchive, `${root}/var/lib/k8s/images/busybox.tar.zst`)
+    },
+  })
+}, 20 * minute)
+afterAll(() => booted?.[Symbol.asyncDispose](), minute)
+
+test('make install puts the binary, the unit and its environment in place', () => {
+  const mode = (path: string) => (statSync(`${booted.root}${path}`).mode & 0o777).toString(8)
+  expect(mode('/usr/local/bin/k8s')).toBe('755')
+  expect(mode('/etc/systemd/system/k8s.service')).toBe('644')
+  expect(mode('/etc/k8s/k8s.env')).toBe('600')
+})
+
+test('systemctl start returns when the cluster is ready', async () => {
+  await systemctl(['start', 'k8s'])
+  const { stdout } = await booted.exec(['k8s', 'status', '-o', 'json'])
+  const { nodeReady, components } = JSON.parse(stdout) as {
+    nodeReady: boolean
+    components: { state: string }[]
+  }
+  expect(nodeReady).toBe(true)
+  expect(components.map(({ state }) => state)).toEqual(components.map(() => 'ready'))
+})
+
+test('systemctl status shows it running, with its last lines', async () => {
+  const { stdout } = await systemctl(['status', 'k8s', '--no-pager', '--full'])
+  expect(stdout).toMatch(/Active: active \(running\)/)
+  expect(stdout).toMatch(/Main PID: \d+/)
+})
+
+test('journalctl -u k8s has the lines of the daemon and of each component', async () => {
+  const { stdout } = await booted.exec(['journalctl', '-u', 'k8s', '--output=cat', '--no-pager'])
+  for (const component of [
+    'containerd',
+    'kube-apiserver',
+    'kube-controller-manager',
+    'kube-scheduler',
+    'kubelet',
+    'kube-proxy',
+  ]) {
+    expect(stdout).toContain(component)
+  }
+})
+
+test('a pod runs, and lives on when the service restarts', async () => {
+  await kubectl(['apply', '-f', '-'], { stdin: JSON.stringify(pod('keeper', sleepForever)) })
+  await kubectl(['wait', '--for=condition=Ready', 'pod/keeper', '--timeout=90s'], { timeoutMs: 100_000 })
+  const before = await containerOfKeeper()
+  await systemctl(['restart', 'k8s'])
+  expect(await containerOfKeeper()).toEqual(before)
+})
+
+test('a killed daemon is started again by systemd, and the pod is untouched', async () => {
+  const before = await containerOfKeeper()
+  const pid = await property('MainPID')
+  await booted.exec(['kill', '-KILL', pid])
+  await waitFor(
+    'another daemon is ready',
+    async () => (await property('MainPID')) !== pid && (await property('ActiveState')) === 'active',
+    {
+      timeoutMs: minute,
+    },
+  )
+  expect(await containerOfKeeper()).toEqual(before)
+})
+
+test('systemctl stop ends the components and leaves the pod running', async () => {
+  await systemctl(['stop', 'k8s'])
+  expect(await property('ActiveState')).toBe('inactive')
+  expect(await property('Result')).toBe('success')
+  expect((await booted.exec(['pgrep', '-x', 'kubelet'], { check: false })).stdout).toBe('')
+  expect((await booted.exec(['pgrep', '--full', 'trap exit TERM'])).stdout.trim().split('\n')).toHaveLength(1)
+})
+
+test('bad configuration fails the unit at once, is not tried again, and is in the journal', async () => {
+  await booted.exec(['sh', '-c', 'echo K8S_NODE_NMAE=x >>/etc/k8s/k8s.env'])
+  expect((await systemctl(['start', 'k8s'], { check: false })).exitCode).not.toBe(0)
+  expect(await property('ActiveState')).toBe('failed')
+  expect(await property('ExecMainStatus')).toBe('2')
+  const { stdout } = await booted.exec([
+    'journalctl',
+    '-u',
+    'k8s',
+    '--output=cat',
+    '--no-pager',
+    '--lines=20',
+  ])
+  expect(stdout).toMatch(/K8S_NODE_NMAE[^\n]*K8S_NODE_NAME/)
+})
+
+test('reset and make uninstall leave the machine as it was', async () => {
+  await booted.exec(['sed', '-i', '/K8S_NODE_NMAE/d', '/etc/k8s/k8s.env'])
+  await booted.exec(['k8s', 'reset', '--force'])
+  expect((await booted.exec(['ip', '-o', 'link'])).stdout.trim().split('\n')).toHaveLength(3)
+  make(booted.root, 'uninstall')
+  const { stdout } = await booted.exec([
+    'find',
+    '/usr/local/bin',
+    '/etc/systemd/system',
+    '/var/lib',
+    '-name',
+    '*k8s*',
+  ])
+  expect(stdout).toBe('')
+})
+
+function make(root: string, target: 'install' | 'uninstall'): void {
+  execFileSync('make', ['--old-file=build', '--old-file=setup', target, `DESTDIR=${root}`], {
+    cwd: repository,
+    stdio: 'pipe',
+  })
+}
+
+function systemctl(arguments_: readonly string[], options?: ExecOptions) {
+  return booted.exec(['systemctl', ...arguments_], { timeoutMs: 5 * minute, ...options })
+}
+
+function kubectl(arguments_: readonly string[], options?: ExecOptions) {
+  return booted.exec(['k8s', 'kubectl', ...arguments_], options)
+}
+
+async function property(name: string): Promise<string> {
+  return (await systemctl(['show', 'k8s', `--property=${name}`, '--value'])).stdout.trim()
+}
+
+/** What stays the same as long as nobody restarts the container. */
+async function containerOfKeeper() {
+  const { stdout } = await kubectl(['get', 'pod', 'keeper', '-o', 'json'])
+  const { status } = JSON.parse(stdout) as Pod
+  const [container] = status.containerStatuses ?? []
+  return { startTime: status.startTime, id: container?.containerID, restarts: container?.restartCount }
+}
