@@ -4,27 +4,11 @@
  *   node scripts/bundle.ts VERSION_JSON OUTPUT_DIRECTORY
  */
 import { existsSync, readFileSync } from 'node:fs'
-import { build, type Plugin } from 'esbuild'
+import { build } from 'esbuild'
 
 const entries = {
   main: 'src/main.ts',
   'datastore-worker': 'src/datastore/worker.ts',
-  'addons-worker': 'src/addons/worker.ts',
-}
-
-/** better-sqlite3 searches its package for the addon; in the payload it lies beside the bundles. */
-const sqliteAddon: Plugin = {
-  name: 'sqlite-addon',
-  setup(pluginBuild) {
-    pluginBuild.onLoad({ filter: /better-sqlite3\/lib\/binding\.js$/ }, () => ({
-      contents: `
-        const { join, resolve } = require('node:path')
-        exports.getBinding = (named) => {
-          if (named !== null && typeof named === 'object') return named
-          return require(resolve(named ?? join(import.meta.dirname, 'better_sqlite3.node')))
-        }`,
-    }))
-  },
 }
 
 const [versionFile, outdir] = process.argv.slice(2)
@@ -52,7 +36,8 @@ await build({
     'import.meta.main': 'false',
   },
   // For packages that are CommonJS.
-  banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
-  plugins: [sqliteAddon],
+  banner: {
+    js: "import { createRequire as requireFrom } from 'node:module'; const require = requireFrom(import.meta.url);",
+  },
   logLevel: 'warning',
 })
