@@ -28,6 +28,7 @@ for patch in "${patches[@]}"; do
   say "applying patch $number of ${#patches[@]}: ${patch#"$root/"}"
   # --fuzz=0: a hunk whose surroundings changed upstream is looked at by a person.
   if ! report=$(patch --strip=1 --fuzz=0 --batch --forward --reject-file="$copy/rejected" --directory="$copy/vendor" <"$patch" 2>&1); then
+    report=${report//" -- saving rejects to file $copy/rejected"/}
     printf 'cannot apply %s to Kubernetes %s:\n%s\n' "${patch#"$root/"}" "$K8S_VERSION" "$report" >&2
     [[ -s $copy/rejected ]] && cat "$copy/rejected" >&2
     exit 1
