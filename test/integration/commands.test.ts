@@ -5,6 +5,7 @@ import { imageReference } from './harness/images.ts'
 import type { Machine } from './harness/machine.ts'
 import { pod, sleepForever } from './harness/manifests.ts'
 import { processesOf } from './harness/processes.ts'
+import { reportFailures } from './harness/report.ts'
 
 const componentNames = [
   'datastore',
@@ -22,6 +23,7 @@ beforeAll(async () => {
   cluster = await startCluster({ name: 'commands', flags: ['--write-kubeconfig=/etc/copy/kubeconfig'] })
 })
 afterAll(() => cluster?.[Symbol.asyncDispose]())
+reportFailures(() => cluster)
 
 test('status shows each component with its state, process and use', async () => {
   const { stdout } = await cluster.k8s(['status'])

@@ -7,6 +7,7 @@ import { listenersOf } from './harness/listeners.ts'
 import { Machine } from './harness/machine.ts'
 import { busybox, pod, sleepForever } from './harness/manifests.ts'
 import { processesNamed } from './harness/processes.ts'
+import { reportFailures } from './harness/report.ts'
 
 // One cluster with everything set otherwise than by default, from all three sources.
 
@@ -45,6 +46,7 @@ beforeAll(async () => {
   await cluster.ready()
 })
 afterAll(() => cluster?.machine[Symbol.asyncDispose]())
+reportFailures(() => cluster)
 
 test('the node has its name, labels, taint and capacity', async () => {
   const { items } = await cluster.get<{

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Cluster, startCluster } from './harness/cluster.ts'
 import { type Pod, pod, sleepForever } from './harness/manifests.ts'
 import { processesNamed, processesOf, processNamed } from './harness/processes.ts'
+import { reportFailures } from './harness/report.ts'
 
 /** In the order of their start; the datastore is a thread of the daemon. */
 const processNames = [
@@ -22,6 +23,7 @@ beforeAll(async () => {
   keeper = await cluster.pod('keeper')
 })
 afterAll(() => cluster?.[Symbol.asyncDispose]())
+reportFailures(() => cluster)
 
 test.for(processNames)('%s is started again after SIGKILL, and all is Ready again', async (name) => {
   const before = processNamed(cluster.machine, name)

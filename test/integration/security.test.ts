@@ -7,6 +7,7 @@ import { readKubeconfig } from './harness/kubeconfig.ts'
 import { listenersOf } from './harness/listeners.ts'
 import { pod, sleepForever } from './harness/manifests.ts'
 import { processesOf } from './harness/processes.ts'
+import { reportFailures } from './harness/report.ts'
 
 const dataDir = defaultDataDir
 const secretValue = `secret-${randomBytes(16).toString('hex')}`
@@ -41,6 +42,7 @@ beforeAll(async () => {
   )
 })
 afterAll(() => cluster?.[Symbol.asyncDispose]())
+reportFailures(() => cluster)
 
 test('a Secret reaches its pod, and its bytes are not readable in the database', async () => {
   expect(await cluster.shell('holder', 'cat /secret/password')).toBe(secretValue)

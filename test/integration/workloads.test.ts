@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Cluster, startCluster } from './harness/cluster.ts'
 import { busybox, deployment, pod, podSpec, service, sleepForever, webServer } from './harness/manifests.ts'
+import { reportFailures } from './harness/report.ts'
 
 let cluster: Cluster
 
@@ -9,6 +10,7 @@ beforeAll(async () => {
   await cluster.runPods(pod('client', sleepForever))
 })
 afterAll(() => cluster?.[Symbol.asyncDispose]())
+reportFailures(() => cluster)
 
 test('a Deployment behind a Service answers by DNS name and by cluster IP from another pod', async () => {
   await cluster.apply(
