@@ -1,0 +1,317 @@
+import { createServer } from 'node:net'
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { once } from 'node:events'
+import { networkInterfaces } from 'node:os'
+import { describe, expect, test } from 'vitest'
+import type { Config } from '../../../src/config/config.ts'
+import { preflight, type Requirement } from '../../../src/node/preflight.ts'
+import { debian, hostTree, legacy } from './host-tree.ts'
+
+/** Any address that this machine has; the loopback one is refused by a check of its own. */
+const ownAddress = Object.values(networkInterfaces())
+  .flatMap((entries) => entries ?? [])
+  .map(({ address }) => address)
+  .find((address) => !address.startsWith('127.') && address !== '::1')
+
+const config: Config = {
+  serverMode: 'single',
+  dataDir: '/var/lib/k8s-of-no-machine',
+  nodeName: 'node-a',
+  nodeIp: ownAddress ?? '192.0.2.1',
+  nodeLabel: [],
+  nodeTaint: [],
+  tlsSan: [],
+  bindAddress: '0.0.0.0',
+  advertiseAddress: '192.0.2.1',
+  httpsListenPort: 6443,
+  clusterCidr: '10.244.0.0/16',
+  serviceCidr: '10.96.0.0/12',
+  clusterDns: '10.96.0.10',
+  clusterDomain: 'cluster.local',
+  kubeletRootDir: '/var/lib/kubelet',
+  kubeletMountHostsFile: true,
+  disable: [],
+  cgroupDriver: 'auto',
+  kubeProxyMode: 'auto',
+  snapshotter: 'overlayfs',
+  kubeApiserverArg: [],
+  kubeControllerManagerArg: [],
+  kubeSchedulerArg: [],
+  kubeletArg: [],
+  kubeProxyArg: [],
+  v: 0,
+  logFormat: 'auto',
+  stopPods: false,
+}
+
+const ready: Readonly<Record<string, string>> = {
+  ...debian,
+  '/dev/kmsg': '',
+  '/proc/sys/net/ipv4/ip_forward': '0\n',
+  '/proc/sys/net/bridge/bridge-nf-call-iptables': '1\n',
+  '/proc/sys/fs/inotify/max_user_instances': '8192\n',
+  '/proc/net/tcp': `  sl  local_address rem_address   st
+   0: 0100007F:0035 00000000:0000 0A 00000000:00000000
+   1: 0100007F:280A 0100007F:C350 01 00000000:00000000
+`,
+  ...Object.fromEntries(
+    [
+      ['vm/overcommit_memory', '0'],
+      ['vm/panic_on_oom', '0'],
+      ['kernel/panic', '0'],
+      ['kernel/panic_on_oops', '0'],
+      ['kernel/keys/root_maxkeys', '1'],
+      ['kernel/keys/root_maxbytes', '1'],
+    ].map(([name, value]) => [`/proc/sys/${name}`, `${value}\n`]),
+  ),
+}
+
+async function examine(
+  files: Readonly<Record<string, string>>,
+  changed: Partial<Config> = {},
+  now = new Date(),
+) {
+  const requirements = await preflight({ ...config, ...changed }, { root: hostTree(files), now })
+  const byName = new Map(requirements.map((requirement) => [requirement.name, requirement]))
+  return (name: string): Requirement =>
+    byName.get(name) ?? expect.fail(`no requirement ${name}: ${[...byName.keys()].join(', ')}`)
+}
+
+test('every requirement that is not met has a remedy, and none is named twice', async () => {
+  for (const files of [ready, legacy, {}]) {
+    const requirements = await preflight(config, { root: hostTree(files) })
+    const names = requirements.map(({ name }) => name)
+    expect(new Set(names).size).toBe(names.length)
+    for (const { state, remedy, name } of requirements)
+      if (state === 'missing') expect([name, remedy]).not.toContain(undefined)
+  }
+})
+
+test('NetworkPolicy is said not to be enforced', async () => {
+  const requirement = await examine(ready)
+  expect(requirement('NetworkPolicy')).toMatchObject({
+    state: 'warning',
+    required: false,
+    detail: 'objects are stored but not enforced yet',
+  })
+})
+
+describe('a machine that has everything', () => {
+  test.each([
+    ['cgroups', 'v2 with cpuset, cpu, io, memory, hugetlb, pids, rdma, misc'],
+    ['cgroup driver', 'systemd'],
+    ['overlayfs', 'loadable'],
+    ['kernel', '6.1.0-40-amd64'],
+    ['br_netfilter', 'present'],
+    ['net.ipv4.ip_forward', 'set to 1 at the start'],
+    ['kernel settings', 'as the kubelet sets them, or writable'],
+    ['swap', 'on; pods do not get any'],
+    ['name servers', '/run/systemd/resolve/resolv.conf'],
+    ['data directory', '/var/lib/k8s-of-no-machine on ext4'],
+    ['ports', '6443, 10248, 10249, 10250, 10256, 10257, 10259 are free'],
+  ])('%s: %s', async (name, detail) => {
+    const requirement = await examine(ready)
+    expect(requirement(name)).toMatchObject({ state: 'ok', detail })
+  })
+})
+
+describe('what is missing is said:', () => {
+  const withMount = (line: string) => ({
+    ...ready,
+    '/proc/self/mountinfo': `${ready['/proc/self/mountinfo']}\n${line}`,
+  })
+  const without = (path: string) => Object.fromEntries(Object.entries(ready).filter(([key]) => key !== path))
+
+  test.each<{
+    name: string
+    files: Readonly<Record<string, string>>
+    changed?: Partial<Config>
+    state: string
+    detail: string
+  }>([
+    {
+      name: 'kernel',
+      files: { ...ready, '/proc/sys/kernel/osrelease': '4.18.0-553.el8\n' },
+      state: 'missing',
+      detail: '4.18.0-553.el8; Kubernetes needs 4.19 or later',
+    },
+    {
+      name: 'cgroups',
+      files: { ...ready, '/sys/fs/cgroup/cgroup.controllers': 'cpuset cpu io\n' },
+      state: 'missing',
+      detail: 'v2 without memory, pids',
+    },
+    { name: 'cgroups', files: {}, state: 'missing', detail: 'no cgroups are mounted at /sys/fs/cgroup' },
+    {
+      name: 'cgroups',
+      files: legacy,
+      state: 'ok',
+      detail: 'v1 with cpuset, cpu, cpuacct, memory, devices, freezer, pids',
+    },
+    {
+      name: 'cgroup driver',
+      files: legacy,
+      changed: { cgroupDriver: 'systemd' },
+      state: 'missing',
+      detail: 'systemd is not process 1',
+    },
+    {
+      name: 'nftables',
+      files: legacy,
+      changed: { kubeProxyMode: 'nftables' },
+      state: 'missing',
+      detail: 'nftables mode needs kernel 5.13',
+    },
+    {
+      name: 'br_netfilter',
+      files: without('/proc/sys/net/bridge/bridge-nf-call-iptables'),
+      state: 'warning',
+      detail: 'not loaded: a pod cannot reach a Service whose pod is on the same node',
+    },
+    {
+      name: '/dev/kmsg',
+      files: without('/dev/kmsg'),
+      state: 'missing',
+      detail: 'absent: the kubelet ends without it',
+    },
+    {
+      name: 'net.ipv4.ip_forward',
+      files: without('/proc/sys/net/ipv4/ip_forward'),
+      state: 'missing',
+      detail: 'not 1, and cannot be written here',
+    },
+    {
+      name: 'kernel settings',
+      files: without('/proc/sys/vm/panic_on_oom'),
+      state: 'missing',
+      detail: 'the kubelet must set some that cannot be written here',
+    },
+    {
+      name: 'kernel settings',
+      files: { ...without('/proc/sys/vm/panic_on_oom'), '/proc/self/uid_map': '0 100000 65536\n' },
+      state: 'warning',
+      detail: 'left as they are in this user namespace: vm.panic_on_oom=0',
+    },
+    {
+      name: 'swap',
+      files: { ...legacy, '/proc/swaps': ready['/proc/swaps'] ?? '' },
+      state: 'warning',
+      detail: 'on: with cgroup v1 pods beyond their limit swap instead of being ended',
+    },
+    {
+      name: 'data directory',
+      files: withMount('50 24 0:50 / /var/lib rw,noexec,relatime - ext4 /dev/sdb rw'),
+      state: 'missing',
+      detail: '/var/lib/k8s-of-no-machine on ext4, mounted noexec: nothing in it can be started',
+    },
+    {
+      name: 'data directory',
+      files: withMount('50 24 0:50 / /var/lib rw,relatime - nfs4 server:/x rw'),
+      state: 'missing',
+      detail: '/var/lib/k8s-of-no-machine on nfs4: the datastore needs a disk of this machine',
+    },
+    {
+      name: 'data directory',
+      files: withMount('50 24 0:50 / / rw,relatime - overlay overlay rw,lowerdir=/l'),
+      state: 'missing',
+      detail: '/var/lib/k8s-of-no-machine on overlay: one overlay cannot lie on another',
+    },
+    {
+      name: 'data directory',
+      files: withMount('50 24 0:50 / / rw,relatime - overlay overlay rw,lowerdir=/l'),
+      changed: { snapshotter: 'native' },
+      state: 'ok',
+      detail: '/var/lib/k8s-of-no-machine on overlay',
+    },
+    {
+      name: 'capabilities',
+      files: { ...ready, '/proc/self/status': 'CapEff:\t0000000000001000\n' },
+      state: 'missing',
+      detail: 'without CAP_SYS_ADMIN',
+    },
+    {
+      name: 'capabilities',
+      files: legacy,
+      state: 'warning',
+      detail:
+        'without CAP_SYS_RESOURCE: the components cannot be shielded from the out-of-memory killer, and are configured for that',
+    },
+    {
+      name: 'node address',
+      files: ready,
+      changed: { nodeIp: '127.0.0.1' },
+      state: 'missing',
+      detail: "127.0.0.1: the kubelet takes no loopback address for the node's",
+    },
+    {
+      name: 'node address',
+      files: ready,
+      changed: { nodeIp: '203.0.113.77' },
+      state: 'missing',
+      detail: 'no interface has 203.0.113.77',
+    },
+    {
+      name: 'name servers',
+      files: { '/etc/resolv.conf': 'nameserver 127.0.0.1\n' },
+      state: 'warning',
+      detail:
+        'this machine names none that a pod can reach: names outside cluster.local are asked at 1.1.1.1',
+    },
+    {
+      name: 'inotify',
+      files: { ...ready, '/proc/sys/fs/inotify/max_user_instances': '8\n' },
+      state: 'warning',
+      detail: '8 instances: many pods or `kubectl logs -f` use them up',
+    },
+  ])('$name: $detail', async ({ name, files, changed, state, detail }) => {
+    // As root the capabilities are looked at; what this test itself may do is of no interest.
+    const requirement = await examine(files, changed)
+    expect(requirement(name)).toMatchObject({ state, detail })
+  })
+
+  test('a clock that was never set', async () => {
+    const requirement = await examine(ready, {}, new Date('2000-01-01T00:00:00Z'))
+    expect(requirement('clock')).toMatchObject({
+      state: 'missing',
+      detail: '2000-01-01T00:00:00.000Z is in the past',
+    })
+  })
+})
+
+describe('ports', () => {
+  const listening = `  sl  local_address rem_address   st
+   0: 00000000000000000000000000000000:192B 00000000000000000000000000000000:0000 0A 0
+   1: 0100007F:280A 00000000:0000 0A 0
+`
+
+  test('that are taken are named with who needs them', async () => {
+    const requirement = await examine({ ...ready, '/proc/net/tcp6': listening })
+    expect(requirement('port 6443')).toMatchObject({
+      state: 'missing',
+      detail: 'taken; kube-apiserver needs it',
+    })
+    expect(requirement('port 10250')).toMatchObject({ state: 'missing', detail: 'taken; kubelet needs it' })
+  })
+
+  test('follow the settings', async () => {
+    const requirement = await examine({ ...ready, '/proc/net/tcp6': listening }, { httpsListenPort: 8443 })
+    expect(() => requirement('port 6443')).toThrow()
+  })
+
+  test('that the running cluster itself uses are fine', async () => {
+    const dataDir = hostTree({})
+    mkdirSync(join(dataDir, 'run'))
+    const server = createServer().listen(join(dataDir, 'run', 'control.sock'))
+    await once(server, 'listening')
+    try {
+      const requirement = await examine({ ...ready, '/proc/net/tcp6': listening }, { dataDir })
+      expect(requirement('ports')).toMatchObject({
+        state: 'ok',
+        detail: 'in use by this cluster, which is running',
+      })
+    } finally {
+      server.close()
+    }
+  })
+})

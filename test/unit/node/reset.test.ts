@@ -1,0 +1,188 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, lstatSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import type { Config } from '../../../src/config/config.ts'
+import { HostFiles } from '../../../src/node/host-files.ts'
+import { readPodProcesses, readStartTime } from '../../../src/node/pod-processes.ts'
+import { keepForeignRules, resetPlan, runFileStep } from '../../../src/node/reset.ts'
+import { hostTree, legacy } from './host-tree.ts'
+
+const config = {
+  dataDir: '/data',
+  kubeletRootDir: '/var/lib/kubelet',
+  clusterCidr: '10.244.0.0/16',
+} as Config
+
+const stat = (pid: number, command: string, parent: number, state = 'S') =>
+  `${pid} (${command}) ${state} ${parent} ${Array.from({ length: 17 }, (_, index) => index).join(' ')} ${pid}00 0 0\n`
+const socket = '/data/run/containerd/containerd.sock'
+const shim = (address: string) =>
+  `/payload/bin/containerd-shim-runc-v2\0-namespace\0k8s.io\0-id\0abc\0-address\0${address}\0`
+
+const used = {
+  ...legacy,
+  '/proc/self/mountinfo': [
+    legacy['/proc/self/mountinfo'],
+    '60 22 0:60 / /var/lib/kubelet rw - ext4 /dev/vdb rw',
+    '61 60 0:61 / /var/lib/kubelet/pods/1/volumes/token rw - tmpfs tmpfs rw',
+    '62 22 0:62 / /data/run/containerd/netns/cni-1 rw - nsfs nsfs rw',
+    '63 22 0:63 / /var/lib/kubelet-of-another rw - tmpfs tmpfs rw',
+  ].join('\n'),
+  '/proc/100/stat': stat(100, 'containerd-shim', 1),
+  '/proc/100/cmdline': shim(socket),
+  '/proc/101/stat': stat(101, 'web (a) b', 100),
+  '/proc/101/cmdline': 'web\0',
+  '/proc/102/stat': stat(102, 'child', 101),
+  '/proc/103/stat': stat(103, 'gone', 101, 'Z'),
+  '/proc/200/stat': stat(200, 'containerd-shim', 1),
+  '/proc/200/cmdline': shim('/run/k3s/containerd/containerd.sock'),
+  '/proc/201/stat': stat(201, 'foreign', 200),
+  '/sys/class/net/cni0/brif/veth1/state': '3',
+  '/sys/fs/cgroup/memory/kubepods/besteffort/cgroup.procs': '',
+  '/sys/fs/cgroup/pids/kubepods/cgroup.procs': '',
+  '/data/db/state.db': '',
+  '/data/run/containerd/io.containerd.runtime.v2.task/k8s.io/abc/bootstrap.json':
+    '{"version":3,"address":"unix:///run/containerd/s/0123abcd","protocol":"ttrpc"}',
+  '/run/containerd/s/0123abcd': '',
+  '/run/containerd/s/ffff': '',
+  '/var/lib/cni/results/k8s-abc-eth0': '',
+  '/var/lib/cni/results/podman-abc-eth0': '',
+  '/var/log/pods/default_web_1/web/0.log': '',
+}
+
+test('a machine that never ran a cluster has nothing to lose', async () => {
+  const steps = await resetPlan(config, { root: hostTree(legacy) })
+  expect(steps.filter(({ kind }) => kind !== 'rules' && kind !== 'command')).toEqual([])
+  expect(steps.filter((step) => step.kind === 'command' && step.command !== 'nft')).toEqual([])
+})
+
+test('everything that the cluster made goes, in an order that works, and nothing else', async () => {
+  const root = hostTree(used)
+  mkdirSync(join(root, '/var/log/containers'), { recursive: true })
+  symlinkSync('/var/log/pods/default_web_1/web/0.log', join(root, '/var/log/containers/web.log'))
+  symlinkSync('/var/log/docker/x.log', join(root, '/var/log/containers/foreign.log'))
+  const steps = await resetPlan(config, { root })
+  const told = steps
+    .filter((step) => step.kind !== 'rules' && !(step.kind === 'command' && step.command === 'nft'))
+    .map((step) => (step.kind === 'command' ? [step.command, ...step.args].join(' ') : step.description))
+  expect(told).toEqual([
+    'kill containerd-shim (100)',
+    'kill web (a) b (101)',
+    'kill child (102)',
+    'umount /data/run/containerd/netns/cni-1',
+    'umount /var/lib/kubelet/pods/1/volumes/token',
+    'ip link delete veth1',
+    'ip link delete cni0',
+    'remove the cgroup /sys/fs/cgroup/memory/kubepods',
+    'remove the cgroup /sys/fs/cgroup/pids/kubepods',
+    'remove /run/containerd/s/0123abcd',
+    'remove /var/log/pods/default_web_1',
+    'remove /var/log/containers/web.log',
+    'remove /var/lib/cni/results/k8s-abc-eth0',
+    'remove /data/run',
+    'remove /data/db',
+    'remove /data, if it is empty',
+  ])
+})
+
+test('a slice of systemd is stopped before its cgroup goes', async () => {
+  const root = hostTree({
+    '/proc/self/mountinfo': '25 24 0:23 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw',
+    '/sys/fs/cgroup/kubepods.slice/cgroup.procs': '',
+  })
+  const steps = await resetPlan(config, { root })
+  expect(steps.filter(({ kind }) => kind !== 'rules').slice(-2)).toMatchObject([
+    { kind: 'command', command: 'systemctl', args: ['stop', 'kubepods.slice'] },
+    { kind: 'cgroup', path: '/sys/fs/cgroup/kubepods.slice' },
+  ])
+})
+
+describe('rules of iptables', () => {
+  test('lose what Kubernetes and CNI added', () => {
+    const saved = `*nat
+:PREROUTING ACCEPT [0:0]
+:KUBE-SERVICES - [0:0]
+:CNI-1a2b - [0:0]
+:DOCKER - [0:0]
+-A PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
+-A PREROUTING -j DOCKER
+-A KUBE-SERVICES -d 10.96.0.1/32 -j RETURN
+-A POSTROUTING -s 10.244.0.5/32 -j CNI-1a2b
+COMMIT
+`
+    expect(keepForeignRules(saved)).toBe(`*nat
+:PREROUTING ACCEPT [0:0]
+:DOCKER - [0:0]
+-A PREROUTING -j DOCKER
+COMMIT
+`)
+  })
+
+  test('are not restored where there is nothing to take out', () => {
+    expect(keepForeignRules('*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -j DROP\nCOMMIT\n')).toBeUndefined()
+  })
+})
+
+describe('a step', () => {
+  const remove = (path: string, root: string) =>
+    runFileStep({ kind: 'remove', description: '', path }, { root })
+
+  test('never removes what is mounted', async () => {
+    const root = hostTree(used)
+    mkdirSync(join(root, '/var/lib/kubelet/pods/1/volumes/token'), { recursive: true })
+    writeFileSync(join(root, '/var/lib/kubelet/pods/1/volumes/token/data'), 'precious')
+    await expect(remove('/var/lib/kubelet', root)).rejects.toThrow(
+      'cannot remove /var/lib/kubelet: /var/lib/kubelet/pods/1/volumes/token is still mounted',
+    )
+    expect(existsSync(join(root, '/var/lib/kubelet/pods/1/volumes/token/data'))).toBe(true)
+  })
+
+  test('removes a link, not what it leads to', async () => {
+    const root = hostTree({ '/elsewhere/file': '' })
+    symlinkSync(join(root, 'elsewhere'), join(root, 'link'))
+    await remove('/link', root)
+    expect(lstatSync(join(root, 'link'), { throwIfNoEntry: false })).toBeUndefined()
+    expect(existsSync(join(root, 'elsewhere/file'))).toBe(true)
+  })
+
+  test('leaves a data directory in which someone else keeps files', async () => {
+    const root = hostTree({ '/data/mine': '', '/empty/.x': '' })
+    await remove('/empty/.x', root)
+    for (const path of ['/data', '/empty'])
+      await runFileStep({ kind: 'rmdir', description: '', path }, { root })
+    expect([existsSync(join(root, 'data/mine')), existsSync(join(root, 'empty'))]).toEqual([true, false])
+  })
+
+  test('removes a cgroup from its leaves up, and is content with none', async () => {
+    const root = hostTree({})
+    mkdirSync(join(root, 'kubepods/burstable/pod1'), { recursive: true })
+    const step = { kind: 'cgroup', description: '', path: '/kubepods' } as const
+    await runFileStep(step, { root })
+    expect(existsSync(join(root, 'kubepods'))).toBe(false)
+    await runFileStep(step, { root })
+  })
+
+  test('ends a process that ignores SIGTERM, and returns when it is gone', async () => {
+    const child = spawn('/bin/sh', ['-c', 'trap "" TERM; echo ready; while :; do read x; done'], {
+      stdio: ['pipe', 'pipe', 'ignore'],
+    })
+    await once(child.stdout, 'data')
+    const { pid = 0 } = child
+    const startTime = readStartTime(new HostFiles(), pid) ?? ''
+    const ended = once(child, 'exit')
+    await runFileStep({ kind: 'kill', description: '', pid, startTime })
+    expect(readStartTime(new HostFiles(), pid)).toBeUndefined()
+    expect(await ended).toEqual([null, 'SIGKILL'])
+  })
+
+  test('spares a process that only got the number of another', async () => {
+    await runFileStep({ kind: 'kill', description: '', pid: process.pid, startTime: 'long ago' })
+    expect(readStartTime(new HostFiles(), process.pid)).toMatch(/^\d+$/)
+  })
+})
+
+test('this machine’s processes are readable', () => {
+  expect(readPodProcesses(new HostFiles(), '/nowhere/containerd.sock')).toEqual([])
+})
