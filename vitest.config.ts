@@ -8,7 +8,13 @@ export default defineConfig({
     projects: [
       {
         extends: true,
-        test: { name: 'unit', include: ['test/unit/**/*.test.ts', 'test/layers.test.ts'] },
+        test: {
+          name: 'unit',
+          include: ['test/unit/**/*.test.ts', 'test/layers.test.ts'],
+          // Many start real processes, on machines that build at the same time.
+          testTimeout: minute,
+          hookTimeout: minute,
+        },
       },
       {
         extends: true,

@@ -1,6 +1,6 @@
 import { loadConfig } from '../config/load.ts'
 import { schema } from '../config/schema.ts'
-import { type Command, configOption, type Invocation, optionValues } from './command.ts'
+import { type Command, configOption, type Invocation, optionValues, withoutOwn } from './command.ts'
 import { outputOption } from './output.ts'
 import { renderTable } from './table.ts'
 
@@ -19,23 +19,21 @@ export const check: Command = {
   handler,
 }
 
-async function handler({ flags, environment }: Invocation): Promise<number> {
-  const own = flags.filter(({ name }) => Object.hasOwn(ownOptions, name))
-  const settings = flags.filter(({ name }) => !Object.hasOwn(ownOptions, name))
-  const { output } = optionValues(ownOptions, own)
-  const config = await loadConfig({ flags: settings, environment })
+async function handler({ flags, environment, print }: Invocation): Promise<number> {
+  const { output } = optionValues(ownOptions, flags)
+  const config = await loadConfig({ flags: withoutOwn(flags, ownOptions), environment })
   const { preflight } = await import('../node/preflight.ts')
   const requirements = await preflight(config)
   const missing = requirements.filter(({ state, required }) => required && state === 'missing')
   if (output === 'json') {
-    process.stdout.write(`${JSON.stringify(requirements, null, 2)}\n`)
+    print(`${JSON.stringify(requirements, null, 2)}\n`)
     return missing.length === 0 ? 0 : 1
   }
   const rows = requirements.map(({ name, state, detail }) => [name, state, detail])
-  process.stdout.write(renderTable(['REQUIREMENT', 'STATE', 'DETAIL'], rows))
+  print(renderTable(['REQUIREMENT', 'STATE', 'DETAIL'], rows))
   const remedies = requirements.filter(({ state, remedy }) => state !== 'ok' && remedy !== undefined)
-  for (const { name, remedy } of remedies) process.stdout.write(`\n${name}: ${remedy}\n`)
-  process.stdout.write(
+  for (const { name, remedy } of remedies) print(`\n${name}: ${remedy}\n`)
+  print(
     missing.length === 0
       ? '\nThis machine can run the cluster.\n'
       : `\nThis machine cannot run the cluster: ${missing.map(({ name }) => name).join(', ')}.\n`,

@@ -29,6 +29,8 @@ export interface Example {
 export interface Invocation {
   readonly flags: Flags
   readonly environment: Environment
+  /** Writes to the standard output. */
+  readonly print: (text: string) => void
 }
 
 /** The options by which a command finds its configuration. */
@@ -67,6 +69,11 @@ export function optionValues<const Table extends OptionTable>(
     return [camelCase(name), setting === undefined ? option.default : parseSetting(option, setting)]
   })
   return Object.fromEntries(values) as OptionValues<Table>
+}
+
+/** The flags that are settings, for a command that has options of its own beside them. */
+export function withoutOwn(flags: Flags, own: OptionTable): Flags {
+  return flags.filter(({ name }) => !Object.hasOwn(own, name))
 }
 
 /** The launcher unpacks the artifact on this exit code, and starts the command again. */

@@ -1,7 +1,7 @@
 import { AppError, describeError, errorCode } from '../base/errors.ts'
 import { type Commands, parseArguments } from './arguments.ts'
 import { check } from './check.ts'
-import { type Command, payloadNeededExitCode } from './command.ts'
+import { type Command, type Invocation, payloadNeededExitCode } from './command.ts'
 import { reset } from './reset.ts'
 import { server } from './server.ts'
 import { status } from './status.ts'
@@ -16,29 +16,45 @@ export const commands: Commands = {
 
 const exitCodes: Readonly<Record<string, number>> = { USAGE: 2, PAYLOAD_NEEDED: payloadNeededExitCode }
 
-/** Runs the command and ends the process with its exit code: 0 ok, 1 failure, 2 bad input. */
+/** The streams and variables of the process, which tests replace. */
+export interface Surroundings extends Omit<Invocation, 'flags'> {
+  /** Writes to the standard error. */
+  readonly complain: (text: string) => void
+}
+
+/** Runs one command of the process' own and ends the process. */
 export async function main(argv: readonly string[]): Promise<never> {
   // `k8s status | head -1` is no failure.
   process.stdout.on('error', (error) => process.exit(errorCode(error) === 'EPIPE' ? 0 : 1))
+  const exitCode = await execute(argv, {
+    environment: process.env,
+    print: (text) => process.stdout.write(text),
+    complain: (text) => process.stderr.write(text),
+  })
+  process.exit(exitCode)
+}
+
+/** Returns the exit code: 0 ok, 1 failure, 2 bad input, and what the launcher acts upon. */
+export async function execute(argv: readonly string[], surroundings: Surroundings): Promise<number> {
   try {
-    process.exit(await run(argv))
+    return await run(argv, surroundings)
   } catch (error) {
     const code = errorCode(error) ?? ''
-    if (code !== 'PAYLOAD_NEEDED') process.stderr.write(`k8s: ${lineOf(error)}\n`)
-    process.exit(exitCodes[code] ?? 1)
+    if (code !== 'PAYLOAD_NEEDED') surroundings.complain(`k8s: ${lineOf(error)}\n`)
+    return exitCodes[code] ?? 1
   }
 }
 
-async function run(argv: readonly string[]): Promise<number> {
+async function run(argv: readonly string[], { environment, print }: Surroundings): Promise<number> {
   const request = parseArguments(argv, commands)
   switch (request.kind) {
     case 'help':
-      process.stdout.write(`${await helpFor(request.command)}\n`)
+      print(`${await helpFor(request.command)}\n`)
       return 0
     case 'version':
-      return version.handler({ flags: [], environment: process.env })
+      return version.handler({ flags: [], environment, print })
     case 'run':
-      return request.command.handler({ flags: request.flags, environment: process.env })
+      return request.command.handler({ flags: request.flags, environment, print })
   }
 }
 

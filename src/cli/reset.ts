@@ -5,7 +5,7 @@ import { loadConfig } from '../config/load.ts'
 import { paths } from '../config/paths.ts'
 import { schema } from '../config/schema.ts'
 import { usageError } from '../config/setting.ts'
-import { type Command, configOption, type Invocation, optionValues } from './command.ts'
+import { type Command, configOption, type Invocation, optionValues, withoutOwn } from './command.ts'
 
 const ownOptions = {
   force: {
@@ -29,21 +29,19 @@ settings of the server, and refuses while it runs.`,
   handler,
 }
 
-async function handler({ flags, environment }: Invocation): Promise<number> {
-  const own = flags.filter(({ name }) => Object.hasOwn(ownOptions, name))
-  const settings = flags.filter(({ name }) => !Object.hasOwn(ownOptions, name))
-  const { force } = optionValues(ownOptions, own)
-  const config = await loadConfig({ flags: settings, environment })
+async function handler({ flags, environment, print }: Invocation): Promise<number> {
+  const { force } = optionValues(ownOptions, flags)
+  const config = await loadConfig({ flags: withoutOwn(flags, ownOptions), environment })
   if (!force && !process.stdin.isTTY) {
     throw usageError(`cannot reset ${config.dataDir} without --force: there is no terminal to ask at`)
   }
   await refuseWhileRunning(paths(config).controlSocket)
   if (!force && !(await isConfirmed(config))) {
-    process.stdout.write('Nothing was removed.\n')
+    print('Nothing was removed.\n')
     return 1
   }
   const { resetNode } = await import('../cluster/reset.ts')
-  await resetNode(config, { announce: (line) => process.stdout.write(`${line}\n`) })
+  await resetNode(config, { announce: (line) => print(`${line}\n`) })
   return 0
 }
 

@@ -28,7 +28,7 @@ configuration file. A flag wins over the environment, and that over the file.`,
   handler,
 }
 
-async function handler({ flags, environment }: Invocation): Promise<number> {
+async function handler({ flags, environment, print }: Invocation): Promise<number> {
   const config = await loadConfig({ flags, environment })
   requirePayload(environment)
   const signals = stopSignals()
@@ -48,7 +48,7 @@ async function handler({ flags, environment }: Invocation): Promise<number> {
     ...signals,
     log,
     notify: createNotifier(environment['K8S_NOTIFY_FD']),
-    announce: (line) => process.stdout.write(`${line}\n`),
+    announce: (line) => print(`${line}\n`),
     payload: openPayload(environment['K8S_PAYLOAD_DIR']),
   })
   return 0

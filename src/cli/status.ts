@@ -55,9 +55,7 @@ async function handler(invocation: Invocation): Promise<number> {
   const isHere = pidNamespace === readlinkSync('/proc/self/ns/pid')
   const pids = isHere ? current.components.flatMap(({ pid }) => pid ?? []) : []
   const usage = await measureUsage([...new Set(pids)])
-  process.stdout.write(
-    output === 'json' ? renderJson(current, usage) : renderStatus(current, usage, Date.now()),
-  )
+  invocation.print(output === 'json' ? renderJson(current, usage) : renderStatus(current, usage, Date.now()))
   return 0
 }
 

@@ -33,9 +33,9 @@ async function handler(invocation: Invocation): Promise<number> {
     await connectControl(socket).stop({ pods })
   } catch (error) {
     if (errorCode(error) !== 'DAEMON_NOT_RUNNING' || pods) throw error
-    process.stdout.write('The daemon does not run.\n')
+    invocation.print('The daemon does not run.\n')
     return 0
   }
-  process.stdout.write(pods ? 'Stopped, with all pods.\n' : 'Stopped; pods keep running.\n')
+  invocation.print(pods ? 'Stopped, with all pods.\n' : 'Stopped; pods keep running.\n')
   return 0
 }

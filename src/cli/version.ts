@@ -17,10 +17,10 @@ export const version: Command = {
   handler,
 }
 
-async function handler({ flags, environment }: Invocation): Promise<number> {
+async function handler({ flags, environment, print }: Invocation): Promise<number> {
   const info = readVersion(environment['K8S_PAYLOAD_DIR'])
   const { output } = optionValues(options, flags)
-  process.stdout.write(output === 'json' ? `${JSON.stringify(info, null, 2)}\n` : renderVersion(info))
+  print(output === 'json' ? `${JSON.stringify(info, null, 2)}\n` : renderVersion(info))
   return 0
 }
 
