@@ -1,0 +1,71 @@
+import { Worker } from 'node:worker_threads'
+
+import { AppError } from '../base/errors.ts'
+import type { Logger } from '../base/logger.ts'
+import { type ServerReply, type ServerRequest, type WorkerData, fromPlainError } from './messages.ts'
+import type { DatastoreSettings } from './settings.ts'
+
+export type { ListenAddress, TlsFiles } from './grpc/server.ts'
+export { type DatastoreSettings, defaultSettings } from './settings.ts'
+
+export interface DatastoreOptions extends DatastoreSettings {
+  /** The datastore's worker: src/datastore/worker.ts, or what it was bundled to. */
+  readonly workerUrl: URL
+  readonly log: Logger
+}
+
+/** A datastore that serves. */
+export interface Datastore {
+  /** As clients dial it: unix:///path or http(s)://host:port. */
+  readonly listening: string
+  /** Settles, with the reason, when the datastore ends without having been stopped. */
+  readonly failed: Promise<AppError>
+  /** Ends all calls, brings what was written to the disk and lets the database go. May be repeated. */
+  stop(): Promise<void>
+}
+
+/** The heap of the thread that serves; the index of 200,000 keys takes about 60 MB of it. */
+const serverLimits = { maxYoungGenerationSizeMb: 16 }
+
+/**
+ * Starts a datastore in threads of its own. Rejects with an AppError: DATASTORE_LOCKED when another
+ * process has the database, DATASTORE_DAMAGED, DATASTORE_NEWER, DATASTORE_FOREIGN, DATASTORE_OPEN or
+ * DATASTORE_LISTEN.
+ */
+export async function startDatastore({ workerUrl, log, ...settings }: DatastoreOptions): Promise<Datastore> {
+  const data: WorkerData = { role: 'server', settings, workerUrl: workerUrl.href }
+  const worker = new Worker(workerUrl, { workerData: data, resourceLimits: serverLimits, name: 'datastore' })
+  const serving = Promise.withResolvers<string>()
+  const ended = Promise.withResolvers<void>()
+  const failed = Promise.withResolvers<AppError>()
+
+  const fail = (error: AppError): void => {
+    serving.reject(error)
+    failed.resolve(error)
+  }
+  worker.on('message', (reply: ServerReply) => {
+    if (reply.kind === 'serving') serving.resolve(reply.listening)
+    else if (reply.kind === 'failed') fail(fromPlainError(reply.error))
+    else log[reply.level](reply.fields, reply.message)
+  })
+  worker.on('error', (error) => {
+    fail(new AppError('cannot go on with the datastore', { code: 'DATASTORE_BUG' }, { cause: error }))
+  })
+  let isStopping = false
+  worker.on('exit', (exitCode) => {
+    if (!isStopping)
+      fail(new AppError('cannot go on: the datastore’s thread ended', { code: 'DATASTORE_BUG', exitCode }))
+    ended.resolve()
+  })
+
+  const listening = await serving.promise
+  return {
+    listening,
+    failed: failed.promise,
+    stop: async () => {
+      if (!isStopping) worker.postMessage({ kind: 'stop' } satisfies ServerRequest)
+      isStopping = true
+      await ended.promise
+    },
+  }
+}

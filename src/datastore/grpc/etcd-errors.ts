@@ -1,0 +1,56 @@
+import { MvccError, type MvccErrorKind } from '../mvcc/errors.ts'
+import { type Code, StatusError, codes } from './status.ts'
+
+/** etcd's errors with its codes and words: api/v3rpc/rpctypes/error.go. */
+const etcdErrors = {
+  emptyKey: [codes.invalidArgument, 'etcdserver: key is not provided'],
+  keyNotFound: [codes.invalidArgument, 'etcdserver: key not found'],
+  valueProvided: [codes.invalidArgument, 'etcdserver: value is provided'],
+  leaseProvided: [codes.invalidArgument, 'etcdserver: lease is provided'],
+  tooManyOperations: [codes.invalidArgument, 'etcdserver: too many operations in txn request'],
+  duplicateKey: [codes.invalidArgument, 'etcdserver: duplicate key given in txn request'],
+  invalidSortOption: [codes.invalidArgument, 'etcdserver: invalid sort option'],
+  compacted: [codes.outOfRange, 'etcdserver: mvcc: required revision has been compacted'],
+  futureRevision: [codes.outOfRange, 'etcdserver: mvcc: required revision is a future revision'],
+  noSpace: [codes.resourceExhausted, 'etcdserver: mvcc: database space exceeded'],
+  leaseNotFound: [codes.notFound, 'etcdserver: requested lease not found'],
+  leaseExists: [codes.failedPrecondition, 'etcdserver: lease already exists'],
+  leaseTtlTooLarge: [codes.outOfRange, 'etcdserver: too large lease TTL'],
+  requestTooLarge: [codes.invalidArgument, 'etcdserver: request is too large'],
+  tooManyRequests: [codes.resourceExhausted, 'etcdserver: too many requests'],
+  stopped: [codes.unavailable, 'etcdserver: server stopped'],
+  memberNotFound: [codes.notFound, 'etcdserver: member not found'],
+  notAuthEnabled: [codes.failedPrecondition, 'etcdserver: authentication is not enabled'],
+  rootUserNotExist: [codes.failedPrecondition, 'etcdserver: root user does not exist'],
+} as const satisfies Record<string, readonly [Code, string]>
+
+export type EtcdErrorName = keyof typeof etcdErrors
+
+export function etcdError(name: EtcdErrorName): StatusError {
+  const [code, message] = etcdErrors[name]
+  return new StatusError(code, message)
+}
+
+export function etcdMessage(name: EtcdErrorName): string {
+  return etcdErrors[name][1]
+}
+
+const nameOfKind: Readonly<Record<MvccErrorKind, EtcdErrorName>> = {
+  compacted: 'compacted',
+  'future-revision': 'futureRevision',
+  'key-not-found': 'keyNotFound',
+  'lease-not-found': 'leaseNotFound',
+  'lease-exists': 'leaseExists',
+  'lease-ttl-too-large': 'leaseTtlTooLarge',
+  'no-space': 'noSpace',
+  'too-many-requests': 'tooManyRequests',
+}
+
+/** Runs what may fail with an error of the engine, and gives that error its code. */
+export function withEtcdErrors<Result>(run: () => Result): Result {
+  try {
+    return run()
+  } catch (thrown) {
+    throw thrown instanceof MvccError ? etcdError(nameOfKind[thrown.kind]) : thrown
+  }
+}

@@ -1,0 +1,38 @@
+import type { MessageWriter } from '../protobuf/message-writer.ts'
+import type { StatusError } from '../status.ts'
+
+/** The server's side of one gRPC call. After `end`, `fail` or a cancellation all methods do nothing. */
+export interface Call {
+  /** False once the call has ended or its client has gone. */
+  readonly isOpen: boolean
+  /** What was sent but could not be written yet, because the client's window or its socket is full. */
+  readonly queuedBytes: number
+  /** Called when the queue has become empty again after it was not. */
+  onDrain: (() => void) | undefined
+  /** Called once when the client resets the call or its connection is lost. */
+  onCancel: (() => void) | undefined
+  /** Sends one message; the writer may be used again at once. */
+  send(message: MessageWriter): void
+  /** Sends bytes that are framed already and never change. */
+  sendFramed(framed: Buffer): void
+  end(): void
+  fail(error: StatusError): void
+  /** `send` and `end` in one. */
+  reply(message: MessageWriter): void
+}
+
+/** What a call of a client that streams its requests is served by. */
+export interface StreamListener {
+  /** The bytes are a view that is valid during this call only. */
+  message(request: Buffer): void
+  /** The client has sent its last message. */
+  halfClose(): void
+}
+
+/** How a method is served. `request` is a view that is valid during `handle` only. */
+export type Method =
+  | { readonly kind: 'unary'; handle(request: Buffer, call: Call): void }
+  | { readonly kind: 'streaming'; open(call: Call): StreamListener }
+
+/** Methods by their path: "/etcdserverpb.KV/Range". */
+export type Methods = ReadonlyMap<string, Method>

@@ -1,0 +1,97 @@
+import type { Socket } from 'node:net'
+
+import { frameHeaderBytes } from './protocol.ts'
+
+/** Small frames are gathered in slabs of this size, so that many replies leave in one write. */
+const slabBytes = 64 * 1024
+
+/**
+ * What is to be written to a socket next. Frames are gathered until `flush`; bytes that are large
+ * already are passed on without a copy, so they must never change afterwards.
+ */
+export class Output {
+  readonly #socket: Socket
+  readonly #pieces: Buffer[] = []
+  #slab = Buffer.allocUnsafeSlow(slabBytes)
+  #start = 0
+  #end = 0
+  #unflushedBytes = 0
+
+  constructor(socket: Socket) {
+    this.#socket = socket
+  }
+
+  /** What was not handed to the kernel yet. */
+  get queuedBytes(): number {
+    return this.#unflushedBytes + this.#socket.writableLength
+  }
+
+  /** Writes a frame's header; its payload must follow. Room for `contiguousBytes` more is made. */
+  frame(type: number, flags: number, streamId: number, payloadBytes: number, contiguousBytes: number): void {
+    this.#reserve(frameHeaderBytes + contiguousBytes)
+    const slab = this.#slab
+    const at = this.#end
+    slab[at] = payloadBytes >>> 16
+    slab[at + 1] = payloadBytes >>> 8
+    slab[at + 2] = payloadBytes
+    slab[at + 3] = type
+    slab[at + 4] = flags
+    slab[at + 5] = streamId >>> 24
+    slab[at + 6] = streamId >>> 16
+    slab[at + 7] = streamId >>> 8
+    slab[at + 8] = streamId
+    this.#end = at + frameHeaderBytes
+    this.#unflushedBytes += frameHeaderBytes + payloadBytes
+  }
+
+  /** Copies bytes for which room was made. */
+  copy(bytes: Uint8Array): void {
+    this.#slab.set(bytes, this.#end)
+    this.#end += bytes.length
+  }
+
+  uint32(value: number): void {
+    this.#slab.writeUInt32BE(value, this.#end)
+    this.#end += 4
+  }
+
+  uint16(value: number): void {
+    this.#slab.writeUInt16BE(value, this.#end)
+    this.#end += 2
+  }
+
+  /** Passes bytes on by reference. */
+  reference(bytes: Buffer): void {
+    this.#closePiece()
+    this.#pieces.push(bytes)
+  }
+
+  flush(): void {
+    this.#closePiece()
+    const pieces = this.#pieces
+    if (pieces.length === 0) return
+    if (pieces.length === 1) {
+      this.#socket.write(pieces[0] as Buffer)
+    } else {
+      this.#socket.cork()
+      for (const piece of pieces) this.#socket.write(piece)
+      this.#socket.uncork()
+    }
+    pieces.length = 0
+    this.#unflushedBytes = 0
+  }
+
+  #reserve(bytes: number): void {
+    if (this.#end + bytes <= slabBytes) return
+    this.#closePiece()
+    this.#slab = Buffer.allocUnsafeSlow(slabBytes)
+    this.#start = 0
+    this.#end = 0
+  }
+
+  #closePiece(): void {
+    if (this.#end === this.#start) return
+    this.#pieces.push(this.#slab.subarray(this.#start, this.#end))
+    this.#start = this.#end
+  }
+}

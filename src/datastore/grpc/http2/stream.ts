@@ -1,0 +1,283 @@
+import { describeError } from '../../../base/errors.ts'
+import type { Logger } from '../../../base/logger.ts'
+import { type MessageWriter, grpcPrefixBytes } from '../protobuf/message-writer.ts'
+import { StatusError, codes } from '../status.ts'
+import type { Call, Method, StreamListener } from './call.ts'
+import { defaultFrameBytes, errorCodes, flags, frameTypes } from './protocol.ts'
+import type { Output } from './output.ts'
+import type { ResponseHeaders } from './response-headers.ts'
+
+/** A payload up to this size is copied beside its frame's header, a longer one is written by reference. */
+const copiedPayloadBytes = 8 * 1024
+
+/** What a stream needs of its connection. */
+export interface StreamHost {
+  readonly output: Output
+  readonly responseHeaders: ResponseHeaders
+  readonly maxMessageBytes: number
+  readonly log: Logger
+  sendWindowBytes: number
+  readonly isCongested: boolean
+  /** Has `pump` called when the connection's window or its socket has room again. */
+  block(stream: Stream): void
+  /** Has the output flushed in this turn of the event loop. */
+  wake(): void
+  forget(stream: Stream): void
+}
+
+/**
+ * One gRPC call on its HTTP/2 stream:
+ *
+ *     receiving: messages -> half-closed        sending: headers -> messages -> trailers
+ *
+ * either of which a reset ends at once. What the client's window or its socket has no room for waits
+ * in the queue.
+ */
+export class Stream implements Call {
+  readonly id: number
+  /** How much of its 31 bits' window the peer has left us for this stream. */
+  sendWindowBytes: number
+  /** What came in since the stream's receive window was last renewed. */
+  unrenewedBytes = 0
+  isOpen = true
+  queuedBytes = 0
+  onDrain: (() => void) | undefined
+  onCancel: (() => void) | undefined
+
+  readonly #host: StreamHost
+  readonly #method: Method
+  #listener: StreamListener | undefined
+  #isHalfClosed = false
+  #headersSent = false
+  #trailers: 'none' | 'success' | StatusError = 'none'
+  #queue: Buffer[] = []
+  #partial: Buffer[] = []
+  #partialBytes = 0
+  #request: Buffer | undefined
+
+  constructor(id: number, method: Method, host: StreamHost, sendWindowBytes: number) {
+    this.id = id
+    this.sendWindowBytes = sendWindowBytes
+    this.#method = method
+    this.#host = host
+  }
+
+  open(): void {
+    const method = this.#method
+    if (method.kind === 'streaming') this.#guard(() => (this.#listener = method.open(this)))
+  }
+
+  /** Takes in one DATA frame's bytes, a view of the connection's input. */
+  receive(bytes: Buffer, endStream: boolean): void {
+    if (this.#partialBytes === 0 && bytes.length > 0 && isOneMessage(bytes)) this.#message(bytes, endStream)
+    else if (bytes.length > 0) this.#assemble(bytes)
+    if (endStream) this.halfClose()
+  }
+
+  halfClose(): void {
+    if (this.#isHalfClosed) return
+    this.#isHalfClosed = true
+    if (!this.isOpen) return
+    if (this.#partialBytes > 0) return this.fail(new StatusError(codes.internal, 'unexpected EOF'))
+    const { kind } = this.#method
+    if (kind === 'streaming') return this.#guard(() => this.#listener?.halfClose())
+    const request = this.#request
+    if (request === undefined) return this.fail(new StatusError(codes.internal, 'the call has no message'))
+    this.#request = undefined
+    this.#handle(request)
+  }
+
+  /** The client reset the stream or is gone. */
+  cancel(): void {
+    if (!this.isOpen) return
+    this.#close()
+    this.onCancel?.()
+  }
+
+  send(message: MessageWriter): void {
+    if (!this.isOpen || this.#trailers !== 'none') return
+    const framed = message.framed()
+    if (this.#fits(framed.length))
+      this.#writeData(framed, copiedPayloadBytes >= framed.length ? framed : message.takeFramed())
+    else this.#enqueue(message.takeFramed())
+  }
+
+  sendFramed(framed: Buffer): void {
+    if (!this.isOpen || this.#trailers !== 'none') return
+    if (this.#fits(framed.length)) this.#writeData(framed, framed)
+    else this.#enqueue(framed)
+  }
+
+  reply(message: MessageWriter): void {
+    this.send(message)
+    this.end()
+  }
+
+  end(): void {
+    if (!this.isOpen || this.#trailers !== 'none') return
+    this.#trailers = 'success'
+    this.#finish()
+  }
+
+  fail(error: StatusError): void {
+    if (!this.isOpen || this.#trailers !== 'none') return
+    this.#trailers = error
+    this.#finish()
+  }
+
+  /** Writes as much of the queue as the windows and the socket have room for. */
+  pump(): void {
+    if (!this.isOpen) return
+    const hadQueue = this.#queue.length > 0
+    while (this.#queue.length > 0) {
+      const head = this.#queue[0] as Buffer
+      const room = Math.min(this.sendWindowBytes, this.#host.sendWindowBytes, defaultFrameBytes)
+      if (room <= 0 || this.#host.isCongested) return this.#host.block(this)
+      const part = head.length <= room ? head : head.subarray(0, room)
+      if (part === head) this.#queue.shift()
+      else this.#queue[0] = head.subarray(room)
+      this.queuedBytes -= part.length
+      this.#writeData(part, part)
+    }
+    if (this.#trailers !== 'none') this.#finish()
+    else if (hadQueue) this.#guard(() => this.onDrain?.())
+  }
+
+  #fits(length: number): boolean {
+    return (
+      this.#queue.length === 0 &&
+      length <= defaultFrameBytes &&
+      length <= this.sendWindowBytes &&
+      length <= this.#host.sendWindowBytes &&
+      !this.#host.isCongested
+    )
+  }
+
+  #enqueue(framed: Buffer): void {
+    this.#queue.push(framed)
+    this.queuedBytes += framed.length
+    this.pump()
+  }
+
+  #writeData(bytes: Buffer, lasting: Buffer): void {
+    this.#sendHeaders()
+    const { output } = this.#host
+    const isCopied = bytes.length <= copiedPayloadBytes
+    output.frame(frameTypes.data, 0, this.id, bytes.length, isCopied ? bytes.length : 0)
+    if (isCopied) output.copy(bytes)
+    else output.reference(lasting)
+    this.sendWindowBytes -= bytes.length
+    this.#host.sendWindowBytes -= bytes.length
+    this.#host.wake()
+  }
+
+  #sendHeaders(): void {
+    if (this.#headersSent) return
+    this.#headersSent = true
+    this.#writeHeaders(this.#host.responseHeaders.initial(), flags.endHeaders)
+  }
+
+  #writeHeaders(block: Buffer, frameFlags: number): void {
+    this.#host.output.frame(frameTypes.headers, frameFlags, this.id, block.length, block.length)
+    this.#host.output.copy(block)
+    this.#host.wake()
+  }
+
+  /** Writes the trailers, once the queue is empty. */
+  #finish(): void {
+    if (this.#queue.length > 0) return
+    const trailers = this.#trailers
+    if (trailers === 'none') return
+    const headers = this.#host.responseHeaders
+    const frameFlags = flags.endHeaders | flags.endStream
+    if (trailers === 'success') {
+      this.#sendHeaders()
+      this.#writeHeaders(headers.successTrailers(), frameFlags)
+    } else {
+      const block = this.#headersSent ? headers.failureTrailers(trailers) : headers.trailersOnly(trailers)
+      this.#writeHeaders(block, frameFlags)
+    }
+    // RFC 9113, section 8.1: a server that needs no more of the request says so.
+    if (!this.#isHalfClosed) {
+      this.#host.output.frame(frameTypes.rstStream, 0, this.id, 4, 4)
+      this.#host.output.uint32(errorCodes.noError)
+    }
+    this.#close()
+  }
+
+  #close(): void {
+    this.isOpen = false
+    this.#queue = []
+    this.queuedBytes = 0
+    this.#partial = []
+    this.#host.forget(this)
+  }
+
+  /** Puts messages together that are split over frames, or share one. */
+  #assemble(bytes: Buffer): void {
+    this.#partial.push(bytes)
+    this.#partialBytes += bytes.length
+    while (this.isOpen && this.#partialBytes >= grpcPrefixBytes) {
+      let head = this.#partial[0] as Buffer
+      if (head.length < grpcPrefixBytes) {
+        head = Buffer.concat(this.#partial)
+        this.#partial = [head]
+      }
+      const length = head.readUInt32BE(1)
+      if (length > this.#host.maxMessageBytes) return this.fail(tooLarge(length, this.#host.maxMessageBytes))
+      if (this.#partialBytes < grpcPrefixBytes + length) return
+      const all = this.#partial.length === 1 ? head : Buffer.concat(this.#partial)
+      const rest = all.subarray(grpcPrefixBytes + length)
+      this.#partial = rest.length === 0 ? [] : [rest]
+      this.#partialBytes = rest.length
+      this.#message(all.subarray(0, grpcPrefixBytes + length), false)
+    }
+  }
+
+  #message(framed: Buffer, isLast: boolean): void {
+    if (!this.isOpen) return
+    if (framed.length - grpcPrefixBytes > this.#host.maxMessageBytes) {
+      return this.fail(tooLarge(framed.length - grpcPrefixBytes, this.#host.maxMessageBytes))
+    }
+    if (framed[0] !== 0) {
+      return this.fail(new StatusError(codes.unimplemented, 'grpc: compressed messages are not supported'))
+    }
+    const message = framed.subarray(grpcPrefixBytes)
+    if (this.#method.kind === 'streaming') return this.#guard(() => this.#listener?.message(message))
+    if (this.#request !== undefined)
+      return this.fail(new StatusError(codes.internal, 'the call has a second message'))
+    // A unary request is served when the client has closed its side; until then the view may change.
+    this.#request = isLast ? message : Buffer.from(message)
+  }
+
+  #handle(request: Buffer): void {
+    const method = this.#method
+    if (method.kind === 'unary') this.#guard(() => method.handle(request, this))
+  }
+
+  #guard(serve: () => void): void {
+    try {
+      serve()
+    } catch (thrown) {
+      if (thrown instanceof StatusError) return this.fail(thrown)
+      this.#host.log.error(
+        { error: describeError(thrown), stack: (thrown as Error).stack },
+        'cannot serve a call',
+      )
+      this.fail(new StatusError(codes.internal, 'internal error'))
+    }
+  }
+}
+
+/** Whether the bytes are exactly one message behind its prefix: nearly every DATA frame. */
+function isOneMessage(bytes: Buffer): boolean {
+  return bytes.length >= grpcPrefixBytes && bytes.readUInt32BE(1) === bytes.length - grpcPrefixBytes
+}
+
+/** The words of grpc-go's server (rpc_util.go, recvMsg), which clients look for. */
+function tooLarge(length: number, limit: number): StatusError {
+  return new StatusError(
+    codes.resourceExhausted,
+    `grpc: received message larger than max (${length} vs. ${limit})`,
+  )
+}

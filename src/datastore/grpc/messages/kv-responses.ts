@@ -1,0 +1,178 @@
+import type {
+  DeleteRangeResult,
+  OperationResult,
+  PutResult,
+  RangeResult,
+  TxnResult,
+} from '../../mvcc/requests.ts'
+import type { Version } from '../../mvcc/version.ts'
+import { type MessageWriter, messageFieldSize, uintFieldSize } from '../protobuf/message-writer.ts'
+import { type ResponseHeader, revisionHeaderSize, writeRevisionHeader } from './header.ts'
+import { type Detail, keyValueFieldSize, writeKeyValue } from './key-value.ts'
+
+type ValueOf = (version: Version) => Uint8Array
+
+const noValue = new Uint8Array(0)
+const rangeKvsTag = 0x12
+const rangeMoreTag = 0x18
+const rangeCountTag = 0x20
+const putPreviousTag = 0x12
+const deletedTag = 0x10
+const deletePreviousTag = 0x1a
+const succeededTag = 0x10
+const responsesTag = 0x1a
+const operationTags = { range: 0x0a, put: 0x12, 'delete-range': 0x1a, txn: 0x22 } as const
+
+function detailOf({ keysOnly }: RangeResult): Detail {
+  return keysOnly ? 'key' : 'whole'
+}
+
+/** etcdserverpb.RangeResponse; values are read one by one as they are written. */
+export function writeRangeResponse(
+  writer: MessageWriter,
+  { header, result, valueOf }: { header: ResponseHeader; result: RangeResult; valueOf: ValueOf },
+): MessageWriter {
+  header.write(writer, result.revision)
+  writeKeyValues(writer, result, valueOf)
+  writeRangeEnd(writer, result)
+  return writer
+}
+
+export function writeKeyValues(writer: MessageWriter, result: RangeResult, valueOf: ValueOf): void {
+  const detail = detailOf(result)
+  for (const version of result.versions) {
+    const value = result.keysOnly ? noValue : valueOf(version)
+    writeKeyValue(writer, { tag: rangeKvsTag, version, value, detail })
+  }
+}
+
+export function writeRangeEnd(
+  writer: MessageWriter,
+  { more, count }: { more: boolean; count: number },
+): void {
+  writer.bool(rangeMoreTag, more)
+  writer.uint(rangeCountTag, count)
+}
+
+/** etcdserverpb.PutResponse */
+export function writePutResponse(
+  writer: MessageWriter,
+  { header, result, valueOf }: { header: ResponseHeader; result: PutResult; valueOf: ValueOf },
+): MessageWriter {
+  header.write(writer, result.revision)
+  const { previous } = result
+  if (previous !== undefined) {
+    writeKeyValue(writer, { tag: putPreviousTag, version: previous, value: valueOf(previous) })
+  }
+  return writer
+}
+
+/** etcdserverpb.DeleteRangeResponse */
+export function writeDeleteRangeResponse(
+  writer: MessageWriter,
+  { header, result, valueOf }: { header: ResponseHeader; result: DeleteRangeResult; valueOf: ValueOf },
+): MessageWriter {
+  header.write(writer, result.revision)
+  writer.uint(deletedTag, result.deleted)
+  for (const version of result.previous) {
+    writeKeyValue(writer, { tag: deletePreviousTag, version, value: valueOf(version) })
+  }
+  return writer
+}
+
+/** etcdserverpb.TxnResponse */
+export function writeTxnResponse(
+  writer: MessageWriter,
+  { header, result, valueOf }: { header: ResponseHeader; result: TxnResult; valueOf: ValueOf },
+): MessageWriter {
+  header.write(writer, result.revision)
+  writer.bool(succeededTag, result.succeeded)
+  for (const operation of result.results) writeOperation(writer, measure(operation, valueOf))
+  return writer
+}
+
+/** An operation's result with its values and the size of its message, each determined once. */
+interface Measured {
+  readonly result: OperationResult
+  readonly size: number
+  readonly values: readonly Uint8Array[]
+  readonly operations: readonly Measured[]
+}
+
+function measure(result: OperationResult, valueOf: ValueOf): Measured {
+  switch (result.kind) {
+    case 'range': {
+      const values = result.keysOnly ? [] : result.versions.map(valueOf)
+      const detail = detailOf(result)
+      const size =
+        revisionHeaderSize(result.revision) +
+        sum(result.versions, (version, at) => keyValueFieldSize(version, values[at]?.length ?? 0, detail)) +
+        (result.more ? 2 : 0) +
+        uintFieldSize(result.count)
+      return { result, size, values, operations: [] }
+    }
+    case 'put': {
+      const { previous } = result
+      const values = previous === undefined ? [] : [valueOf(previous)]
+      const previousSize = previous === undefined ? 0 : keyValueFieldSize(previous, values[0]?.length ?? 0)
+      return { result, size: revisionHeaderSize(result.revision) + previousSize, values, operations: [] }
+    }
+    case 'delete-range': {
+      const values = result.previous.map(valueOf)
+      const size =
+        revisionHeaderSize(result.revision) +
+        uintFieldSize(result.deleted) +
+        sum(result.previous, (version, at) => keyValueFieldSize(version, values[at]?.length ?? 0))
+      return { result, size, values, operations: [] }
+    }
+    case 'txn': {
+      const operations = result.results.map((operation) => measure(operation, valueOf))
+      const size =
+        revisionHeaderSize(result.revision) +
+        (result.succeeded ? 2 : 0) +
+        sum(operations, ({ size: inner }) => messageFieldSize(messageFieldSize(inner)))
+      return { result, size, values: [], operations }
+    }
+  }
+}
+
+/** etcdserverpb.ResponseOp as an element of TxnResponse.responses. */
+function writeOperation(writer: MessageWriter, { result, size, values, operations }: Measured): void {
+  writer.lengthDelimited(responsesTag, messageFieldSize(size))
+  writer.lengthDelimited(operationTags[result.kind], size)
+  writeRevisionHeader(writer, result.revision)
+  switch (result.kind) {
+    case 'range':
+      result.versions.forEach((version, at) => {
+        writeKeyValue(writer, {
+          tag: rangeKvsTag,
+          version,
+          value: values[at] ?? noValue,
+          detail: detailOf(result),
+        })
+      })
+      return writeRangeEnd(writer, result)
+    case 'put':
+      if (result.previous === undefined) return
+      return writeKeyValue(writer, {
+        tag: putPreviousTag,
+        version: result.previous,
+        value: values[0] ?? noValue,
+      })
+    case 'delete-range':
+      writer.uint(deletedTag, result.deleted)
+      result.previous.forEach((version, at) => {
+        writeKeyValue(writer, { tag: deletePreviousTag, version, value: values[at] ?? noValue })
+      })
+      return
+    case 'txn':
+      writer.bool(succeededTag, result.succeeded)
+      for (const operation of operations) writeOperation(writer, operation)
+  }
+}
+
+function sum<Item>(items: readonly Item[], size: (item: Item, at: number) => number): number {
+  let total = 0
+  for (let at = 0; at < items.length; at++) total += size(items[at] as Item, at)
+  return total
+}

@@ -1,0 +1,185 @@
+import { assert } from '../../../base/errors.ts'
+
+/** Room for gRPC's prefix of a message: one flag byte and the length in four. */
+export const grpcPrefixBytes = 5
+
+const firstCapacityBytes = 16 * 1024
+/** A writer's memory beyond this goes along with its message instead of being copied and kept. */
+const keptCapacityBytes = 64 * 1024
+
+export const wireTypes = { varint: 0, fixed64: 1, lengthDelimited: 2, fixed32: 5 } as const
+
+/**
+ * Writes one protobuf message behind the room for gRPC's prefix. Fields are written in the order of
+ * their numbers, zero values are left out, and lengths are computed before their contents are written:
+ * nothing is moved afterwards.
+ */
+export class MessageWriter {
+  #buffer = Buffer.allocUnsafeSlow(firstCapacityBytes)
+  #position = grpcPrefixBytes
+
+  get messageBytes(): number {
+    return this.#position - grpcPrefixBytes
+  }
+
+  get isLarge(): boolean {
+    return this.#position > keptCapacityBytes
+  }
+
+  /** The message without its prefix; valid until the writer is used again. */
+  bytesWritten(): Buffer {
+    return this.#buffer.subarray(grpcPrefixBytes, this.#position)
+  }
+
+  /** The message behind its prefix; valid until the writer is used again. */
+  framed(): Buffer {
+    this.#buffer[0] = 0
+    this.#buffer.writeUInt32BE(this.messageBytes, 1)
+    return this.#buffer.subarray(0, this.#position)
+  }
+
+  /** The same, never to be overwritten: a large message changes hands, a small one is copied. */
+  takeFramed(): Buffer {
+    const framed = this.framed()
+    if (!this.isLarge) return Buffer.from(framed)
+    this.#buffer = Buffer.allocUnsafeSlow(firstCapacityBytes)
+    this.#position = grpcPrefixBytes
+    return framed
+  }
+
+  reset(): this {
+    this.#position = grpcPrefixBytes
+    return this
+  }
+
+  bool(tag: number, value: boolean): void {
+    if (!value) return
+    this.#reserve(tagLimitBytes + 1)
+    this.#varint(tag)
+    this.#buffer[this.#position++] = 1
+  }
+
+  /** A uint64, int64 or enum that is not negative. */
+  uint(tag: number, value: number): void {
+    if (value === 0) return
+    this.#reserve(tagLimitBytes + varintLimitBytes)
+    this.#varint(tag)
+    this.#varint(value)
+  }
+
+  /** Any int64 (as two's complement) or uint64. */
+  bigint(tag: number, value: bigint): void {
+    if (value === 0n) return
+    this.#reserve(tagLimitBytes + varintLimitBytes)
+    this.#varint(tag)
+    let rest = BigInt.asUintN(64, value)
+    while (rest >= 0x80n) {
+      this.#buffer[this.#position++] = Number(rest & 0x7fn) | 0x80
+      rest >>= 7n
+    }
+    this.#buffer[this.#position++] = Number(rest)
+  }
+
+  bytes(tag: number, value: Uint8Array): void {
+    if (value.length === 0) return
+    this.presentBytes(tag, value)
+  }
+
+  /** Also when it is empty: an element of a repeated field. */
+  presentBytes(tag: number, value: Uint8Array): void {
+    this.lengthDelimited(tag, value.length)
+    this.#buffer.set(value, this.#position)
+    this.#position += value.length
+  }
+
+  /** A byte string that is kept as a latin1 string: a key. */
+  latin1(tag: number, value: string): void {
+    if (value.length !== 0) this.presentLatin1(tag, value)
+  }
+
+  presentLatin1(tag: number, value: string): void {
+    this.lengthDelimited(tag, value.length)
+    this.#position += this.#buffer.write(value, this.#position, value.length, 'latin1')
+  }
+
+  text(tag: number, value: string): void {
+    if (value === '') return
+    const length = Buffer.byteLength(value)
+    this.lengthDelimited(tag, length)
+    this.#position += this.#buffer.write(value, this.#position, length)
+  }
+
+  /** Tag and length of a field whose `length` bytes follow; room for them is made. */
+  lengthDelimited(tag: number, length: number): void {
+    this.#reserve(tagLimitBytes + varintLimitBytes + length)
+    this.#varint(tag)
+    this.#varint(length)
+  }
+
+  /** Bytes that are encoded already. */
+  raw(bytes: Uint8Array): void {
+    this.#reserve(bytes.length)
+    this.#buffer.set(bytes, this.#position)
+    this.#position += bytes.length
+  }
+
+  #varint(value: number): void {
+    const buffer = this.#buffer
+    let position = this.#position
+    while (value > 0x7fff_ffff) {
+      buffer[position++] = (value % 128) | 0x80
+      value = Math.floor(value / 128)
+    }
+    while (value > 0x7f) {
+      buffer[position++] = (value & 0x7f) | 0x80
+      value >>>= 7
+    }
+    buffer[position++] = value
+    this.#position = position
+  }
+
+  #reserve(bytes: number): void {
+    const needed = this.#position + bytes
+    if (needed <= this.#buffer.length) return
+    const grown = Buffer.allocUnsafeSlow(Math.max(needed, this.#buffer.length * 2))
+    grown.set(this.#buffer.subarray(0, this.#position))
+    this.#buffer = grown
+  }
+}
+
+const tagLimitBytes = 5
+const varintLimitBytes = 10
+
+/** The tag of a field: its number and its wire type. */
+export function tagOf(field: number, wireType: number): number {
+  return field * 8 + wireType
+}
+
+export function varintSize(value: number): number {
+  assert(value >= 0, `varintSize of ${value}`)
+  let size = 1
+  for (let limit = 128; value >= limit; limit *= 128) size++
+  return size
+}
+
+/** The size of a varint field with a one-byte tag, nothing when its value is 0. */
+export function uintFieldSize(value: number): number {
+  return value === 0 ? 0 : 1 + varintSize(value)
+}
+
+export function bigintFieldSize(value: bigint): number {
+  if (value === 0n) return 0
+  let size = 2
+  for (let rest = BigInt.asUintN(64, value) >> 7n; rest > 0n; rest >>= 7n) size++
+  return size
+}
+
+/** The size of a length-delimited field with a one-byte tag, nothing when it is empty. */
+export function bytesFieldSize(length: number): number {
+  return length === 0 ? 0 : messageFieldSize(length)
+}
+
+/** The same, but an empty one counts: an embedded message that is present. */
+export function messageFieldSize(length: number): number {
+  return 1 + varintSize(length) + length
+}

@@ -1,0 +1,158 @@
+import { once } from 'node:events'
+import { chmodSync, lstatSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { type AddressInfo, type Server, type Socket, connect, createServer } from 'node:net'
+import { dirname, join } from 'node:path'
+import { createServer as createTlsServer } from 'node:tls'
+
+import { AppError, errorCode } from '../../base/errors.ts'
+import type { Logger } from '../../base/logger.ts'
+import type { Methods } from './http2/call.ts'
+import { Connection } from './http2/connection.ts'
+
+/** Where to listen: a Unix socket that only its owner may use, or TCP, for which `port` 0 is any. */
+export type ListenAddress =
+  | { readonly unixPath: string }
+  | { readonly host: string; readonly port: number; readonly tls?: TlsFiles | undefined }
+
+/** With a trusted CA, clients must show a certificate of it. */
+export interface TlsFiles {
+  readonly certFile: string
+  readonly keyFile: string
+  readonly trustedCaFile?: string | undefined
+}
+
+/** How long calls may go on after `stop`. */
+const stopGraceMs = 1000
+const keepAliveDelayMs = 30_000
+const privateMode = 0o600
+
+/** Accepts connections and serves gRPC methods on them. */
+export class GrpcServer {
+  readonly #methods: Methods
+  readonly #maxMessageBytes: number
+  readonly #log: Logger
+  readonly #connections = new Set<Connection>()
+  #server: Server | undefined
+  #unixPath: string | undefined
+
+  constructor(options: { methods: Methods; maxMessageBytes: number; log: Logger }) {
+    this.#methods = options.methods
+    this.#maxMessageBytes = options.maxMessageBytes
+    this.#log = options.log
+  }
+
+  /** Returns the address as clients dial it: unix:///path or http(s)://host:port. */
+  async listen(address: ListenAddress): Promise<string> {
+    try {
+      if ('unixPath' in address) return await this.#listenUnix(address.unixPath)
+      return await this.#listenTcp(address)
+    } catch (thrown) {
+      if (thrown instanceof AppError) throw thrown
+      const where = 'unixPath' in address ? address.unixPath : `${address.host}:${address.port}`
+      throw new AppError(
+        `cannot listen on ${where}`,
+        { code: 'DATASTORE_LISTEN', address: where, remedy: 'Free the address, or name another one.' },
+        { cause: thrown },
+      )
+    }
+  }
+
+  async stop(): Promise<void> {
+    const server = this.#server
+    if (server === undefined) return
+    const closed = once(server, 'close')
+    server.close()
+    if (this.#unixPath !== undefined) rmSync(this.#unixPath, { force: true })
+    for (const connection of this.#connections) connection.close()
+    const timer = setTimeout(() => {
+      for (const connection of this.#connections) connection.destroy()
+    }, stopGraceMs)
+    await closed
+    clearTimeout(timer)
+  }
+
+  /** The socket is made in a private directory and moved, so that it is never open to others. */
+  async #listenUnix(path: string): Promise<string> {
+    await refuseTaken(path)
+    const server = createServer({ noDelay: true }, (socket) => this.#accept(socket))
+    const directory = mkdtempSync(join(dirname(path), '.'))
+    try {
+      const socketPath = join(directory, 's')
+      server.listen(socketPath)
+      await once(server, 'listening')
+      chmodSync(socketPath, privateMode)
+      renameSync(socketPath, path)
+    } catch (thrown) {
+      server.close()
+      throw thrown
+    } finally {
+      rmSync(directory, { recursive: true, force: true })
+    }
+    this.#server = server
+    this.#unixPath = path
+    return `unix://${path}`
+  }
+
+  async #listenTcp({ host, port, tls }: Exclude<ListenAddress, { unixPath: string }>): Promise<string> {
+    const accept = (socket: Socket): void => this.#accept(socket)
+    const server =
+      tls === undefined
+        ? createServer({ noDelay: true }, accept)
+        : createTlsServer({ ...readTls(tls), ALPNProtocols: ['h2'], noDelay: true }, accept)
+    server.listen({ host, port })
+    await once(server, 'listening')
+    server.on('tlsClientError', (error: Error) =>
+      this.#log.debug({ error: error.message }, 'TLS handshake failed'),
+    )
+    this.#server = server
+    const bound = server.address() as AddressInfo
+    const name = bound.family === 'IPv6' ? `[${bound.address}]` : bound.address
+    return `${tls === undefined ? 'http' : 'https'}://${name}:${bound.port}`
+  }
+
+  #accept(socket: Socket): void {
+    socket.setKeepAlive(true, keepAliveDelayMs)
+    const connection = new Connection(socket, {
+      methods: this.#methods,
+      maxMessageBytes: this.#maxMessageBytes,
+      log: this.#log,
+    })
+    this.#connections.add(connection)
+    socket.on('close', () => this.#connections.delete(connection))
+  }
+}
+
+function readTls({ certFile, keyFile, trustedCaFile }: TlsFiles): Record<string, Buffer | boolean> {
+  const pair = { cert: readFileSync(certFile), key: readFileSync(keyFile) }
+  if (trustedCaFile === undefined) return pair
+  return { ...pair, ca: readFileSync(trustedCaFile), requestCert: true, rejectUnauthorized: true }
+}
+
+/** A socket that nobody listens on is what a killed process left, and is replaced; nothing else is. */
+async function refuseTaken(path: string): Promise<void> {
+  let isSocket: boolean
+  try {
+    isSocket = lstatSync(path).isSocket()
+  } catch (thrown) {
+    if (errorCode(thrown) === 'ENOENT') return
+    throw thrown
+  }
+  if (isSocket && !(await answers(path))) return
+  throw new AppError(`cannot listen on ${path}: ${isSocket ? 'another process does' : 'it is a file'}`, {
+    code: 'DATASTORE_LISTEN',
+    address: path,
+    remedy: 'Stop that process, or name another path.',
+  })
+}
+
+async function answers(path: string): Promise<boolean> {
+  const socket = connect(path)
+  try {
+    await once(socket, 'connect')
+    return true
+  } catch {
+    return false
+  } finally {
+    socket.destroy()
+  }
+}

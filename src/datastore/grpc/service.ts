@@ -1,0 +1,70 @@
+import type { Engine } from '../mvcc/engine.ts'
+import { etcdError, withEtcdErrors } from './etcd-errors.ts'
+import type { Call, Method, StreamListener } from './http2/call.ts'
+import type { ResponseHeader } from './messages/header.ts'
+import { MessageReader } from './protobuf/message-reader.ts'
+import { MessageWriter } from './protobuf/message-writer.ts'
+
+/** What the services share. */
+export interface ServiceContext {
+  readonly engine: Engine
+  readonly header: ResponseHeader
+  readonly options: ServiceOptions
+}
+
+export interface ServiceOptions {
+  /** A larger request that would write is refused. */
+  readonly maxRequestBytes: number
+  readonly maxTxnOperations: number
+  readonly progressNotifyIntervalMs: number
+  /** What clients may dial: MemberList. */
+  readonly clientUrls: readonly string[]
+}
+
+export type Service = readonly (readonly [path: string, method: Method])[]
+
+const shared = new MessageWriter()
+
+/** The writer for a message that is sent before anything else is written. */
+export function freshWriter(): MessageWriter {
+  return shared.reset()
+}
+
+/** A method with one request and one or more responses. */
+export function unary(handle: (request: MessageReader, call: Call, requestBytes: number) => void): Method {
+  return {
+    kind: 'unary',
+    handle: (request, call) => withEtcdErrors(() => handle(new MessageReader(request), call, request.length)),
+  }
+}
+
+/** A method whose client streams its requests. */
+export function streaming(
+  open: (call: Call) => { message(request: MessageReader): void; halfClose(): void },
+): Method {
+  return {
+    kind: 'streaming',
+    open: (call): StreamListener => {
+      const listener = open(call)
+      return {
+        message: (request) => withEtcdErrors(() => listener.message(new MessageReader(request))),
+        halfClose: () => listener.halfClose(),
+      }
+    },
+  }
+}
+
+/** Replies when the disk has everything that was written so far: `write` writes the message then. */
+export function replyAfterCommit(
+  { engine }: ServiceContext,
+  call: Call,
+  write: (writer: MessageWriter) => MessageWriter | void,
+): void {
+  engine.afterCommit((isCommitted) => {
+    if (!call.isOpen) return
+    if (!isCommitted) return call.fail(etcdError('noSpace'))
+    const writer = freshWriter()
+    write(writer)
+    call.reply(writer)
+  })
+}

@@ -1,0 +1,202 @@
+import type { RangeRequest, RangeResult } from '../../mvcc/requests.ts'
+import { hasFilters, isDefaultOrder } from '../../mvcc/range.ts'
+import { checkDeleteRange, checkPut, checkRange, checkTxn } from '../checks.ts'
+import { etcdError, withEtcdErrors } from '../etcd-errors.ts'
+import type { Call } from '../http2/call.ts'
+import {
+  readCompactionRequest,
+  readDeleteRangeRequest,
+  readPutRequest,
+  readRangeRequest,
+  readTxnRequest,
+} from '../messages/kv-requests.ts'
+import {
+  writeDeleteRangeResponse,
+  writeKeyValues,
+  writePutResponse,
+  writeRangeEnd,
+  writeRangeResponse,
+  writeTxnResponse,
+} from '../messages/kv-responses.ts'
+import { MessageWriter } from '../protobuf/message-writer.ts'
+import { type Service, type ServiceContext, freshWriter, replyAfterCommit, unary } from '../service.ts'
+import { StatusError, codes } from '../status.ts'
+
+/** etcd: etcdserver/v3_server.go, initialStreamChunkLimit. */
+const firstChunkKeys = 10
+
+/** etcdserverpb.KV */
+export function kvService(context: ServiceContext): Service {
+  const { engine, header, options } = context
+  const { valueOf } = engine.store
+
+  const checkSize = (requestBytes: number): void => {
+    if (requestBytes > options.maxRequestBytes) throw etcdError('requestTooLarge')
+  }
+
+  const range = unary((reader, call) => {
+    const request = readRangeRequest(reader)
+    checkRange(request)
+    const result = engine.range(request)
+    call.reply(writeRangeResponse(freshWriter(), { header, result, valueOf }))
+  })
+
+  const rangeStream = unary((reader, call) => {
+    const request = readRangeRequest(reader)
+    checkRange(request)
+    checkStreamable(request)
+    new RangeStream(context, call, request).run()
+  })
+
+  const put = unary((reader, call, requestBytes) => {
+    const request = readPutRequest(reader)
+    checkPut(request)
+    checkSize(requestBytes)
+    const result = engine.put(request)
+    replyAfterCommit(context, call, (writer) => writePutResponse(writer, { header, result, valueOf }))
+  })
+
+  const deleteRange = unary((reader, call, requestBytes) => {
+    const request = readDeleteRangeRequest(reader)
+    checkDeleteRange(request)
+    checkSize(requestBytes)
+    const result = engine.deleteRange(request)
+    replyAfterCommit(context, call, (writer) => writeDeleteRangeResponse(writer, { header, result, valueOf }))
+  })
+
+  const txn = unary((reader, call, requestBytes) => {
+    const request = checkTxn(readTxnRequest(reader), options.maxTxnOperations)
+    checkSize(requestBytes)
+    const result = engine.txn(request)
+    replyAfterCommit(context, call, (writer) => writeTxnResponse(writer, { header, result, valueOf }))
+  })
+
+  const compact = unary((reader, call) => {
+    const { revision, physical } = readCompactionRequest(reader)
+    const reply = (): void =>
+      replyAfterCommit(context, call, (writer) => header.write(writer, engine.store.revision))
+    engine.compact(revision, physical ? reply : undefined)
+    if (!physical) reply()
+  })
+
+  return [
+    ['/etcdserverpb.KV/Range', range],
+    ['/etcdserverpb.KV/RangeStream', rangeStream],
+    ['/etcdserverpb.KV/Put', put],
+    ['/etcdserverpb.KV/DeleteRange', deleteRange],
+    ['/etcdserverpb.KV/Txn', txn],
+    ['/etcdserverpb.KV/Compact', compact],
+  ]
+}
+
+/** etcd: api/v3rpc/key.go, checkRangeStreamRequest. */
+function checkStreamable(request: RangeRequest): void {
+  if (!isDefaultOrder(request)) {
+    throw new StatusError(codes.unimplemented, 'RangeStream does not support custom sort orders')
+  }
+  if (hasFilters(request)) {
+    throw new StatusError(codes.unimplemented, 'RangeStream does not support revision filters')
+  }
+}
+
+const rangeResponseTag = 0x0a
+
+/**
+ * A range in chunks, at one revision, each read when the one before has left: a slow client costs one
+ * chunk of memory. etcd: etcdserver/v3_server.go, rangeStream.
+ */
+class RangeStream {
+  readonly #context: ServiceContext
+  readonly #call: Call
+  readonly #request: RangeRequest
+  readonly #writer = new MessageWriter()
+  readonly #inner = new MessageWriter()
+  #key: string
+  /** The revision that all chunks are read at, and the store's at the start. */
+  #revision = 0
+  #headerRevision = 0
+  #sentKeys = 0
+  #chunkKeys: number
+
+  constructor(context: ServiceContext, call: Call, request: RangeRequest) {
+    this.#context = context
+    this.#call = call
+    this.#request = request
+    this.#key = request.key
+    this.#chunkKeys = Math.min(firstChunkKeys, this.#limit)
+  }
+
+  run(): void {
+    if (this.#request.countOnly) {
+      const result = this.#context.engine.range(this.#request)
+      this.#headerRevision = result.revision
+      this.#sendLast({ ...result, versions: [] })
+      return
+    }
+    this.#call.onDrain = () => withEtcdErrors(() => this.#sendWhileRoom())
+    this.#sendWhileRoom()
+  }
+
+  get #limit(): number {
+    return this.#request.limit > 0 ? this.#request.limit : Number.POSITIVE_INFINITY
+  }
+
+  #sendWhileRoom(): void {
+    while (this.#call.isOpen && this.#call.queuedBytes === 0) this.#sendChunk()
+  }
+
+  #sendChunk(): void {
+    const { engine } = this.#context
+    const limit = Number.isFinite(this.#chunkKeys) ? this.#chunkKeys : 0
+    const revision = this.#revision === 0 ? this.#request.revision : this.#revision
+    const result = engine.range({ ...this.#request, key: this.#key, limit, revision, needsCount: false })
+    if (this.#headerRevision === 0) {
+      this.#headerRevision = result.revision
+      this.#revision = revision > 0 ? revision : result.revision
+    }
+    this.#sentKeys += result.versions.length
+    const last = result.versions.at(-1)
+    if (!result.more || last === undefined || this.#sentKeys >= this.#limit) {
+      const rest = last === undefined || !result.more ? 0 : this.#countAfter(last.key)
+      return this.#sendLast({ ...result, count: this.#sentKeys + rest })
+    }
+    const chunkBytes = this.#send(result)
+    this.#key = `${last.key}\0`
+    this.#chunkKeys = Math.min(this.#nextChunkKeys(chunkBytes), this.#limit - this.#sentKeys)
+  }
+
+  #countAfter(key: string): number {
+    return this.#context.engine.store.count({ key: `${key}\0`, end: this.#request.end }, this.#revision)
+  }
+
+  #send(result: RangeResult): number {
+    const inner = this.#inner.reset()
+    writeKeyValues(inner, result, this.#context.engine.store.valueOf)
+    this.#wrap(inner)
+    return inner.messageBytes
+  }
+
+  /** Header, more and count come with the last chunk alone. */
+  #sendLast(result: RangeResult): void {
+    const inner = this.#inner.reset()
+    this.#context.header.write(inner, this.#headerRevision)
+    writeKeyValues(inner, result, this.#context.engine.store.valueOf)
+    writeRangeEnd(inner, result)
+    this.#wrap(inner)
+    this.#call.end()
+  }
+
+  #wrap(inner: MessageWriter): void {
+    const writer = this.#writer.reset()
+    writer.presentBytes(rangeResponseTag, inner.bytesWritten())
+    this.#call.send(writer)
+  }
+
+  /** etcd: etcdserver/v3_server.go, adjustChunkLimit. */
+  #nextChunkKeys(chunkBytes: number): number {
+    const targetBytes = this.#context.options.maxRequestBytes
+    if (chunkBytes < targetBytes / 2) return this.#chunkKeys * 2
+    if (chunkBytes > targetBytes * 2) return Math.max(1, Math.floor(this.#chunkKeys / 2))
+    return this.#chunkKeys
+  }
+}

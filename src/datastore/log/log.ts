@@ -1,0 +1,256 @@
+import type { Worker } from 'node:worker_threads'
+
+import type { Database, Statement } from 'better-sqlite3'
+
+import { AppError, assert, describeError } from '../../base/errors.ts'
+import { BatchWriter, type LoggedLease, type LoggedVersion, type MetaName } from './batch.ts'
+import { type DatabaseOptions, openDatabase } from './schema.ts'
+import type { WriterReply, WriterRequest } from './writer-thread.ts'
+import type { SpaceUse } from './writer.ts'
+
+export type { LoggedLease, LoggedVersion, MetaName } from './batch.ts'
+export type { SpaceUse } from './writer.ts'
+
+/** SQLite's word for a disk without space; everything else that fails a commit is fatal. */
+const noSpaceCode = 'SQLITE_FULL'
+
+/** Who is told of commits. */
+export interface LogListener {
+  /** Everything up to this revision is on disk. Called before the `afterCommit` callbacks. */
+  committed(revision: number): void
+  /** What was appended since the last commit is lost, because the disk has no space. */
+  lost(): void
+  /** The writer cannot go on. */
+  failed(error: AppError): void
+}
+
+interface Waiting {
+  readonly position: number
+  readonly callback: (isCommitted: boolean) => void
+}
+
+/**
+ * The log as the thread that serves requests sees it: it reads on its own connection, and appends to
+ * batches that the writer's thread commits. Appending never blocks and never fails; what was appended
+ * in one turn of the event loop is committed together or not at all.
+ */
+export class Log {
+  readonly #database: Database
+  readonly #writer: Worker
+  readonly #selectValue: Statement
+  readonly #beginRead: Statement
+  readonly #endRead: Statement
+  #listener: LogListener | undefined
+  #batch = new BatchWriter()
+  /** Batches are counted from 1; the one that is being filled has this number. */
+  #position = 1
+  #committedPosition = 0
+  #waiting: Waiting[] = []
+  /** The newest revision of each batch that was sent, in order. */
+  #sent: { position: number; revision: number }[] = []
+  #revision = 0
+  #isFlushScheduled = false
+  #isReading = false
+  #space: SpaceUse = { bytes: 0, bytesInUse: 0 }
+  #closed: (() => void) | undefined
+
+  constructor(options: DatabaseOptions, startWriter: () => Worker) {
+    this.#database = openDatabase(options)
+    this.#selectValue = this.#database.prepare('SELECT value FROM value WHERE seq = ?').pluck()
+    this.#beginRead = this.#database.prepare('BEGIN')
+    this.#endRead = this.#database.prepare('COMMIT')
+    this.#writer = startWriter()
+    this.#writer.on('message', (reply: WriterReply) => this.#replied(reply))
+    this.#writer.on('error', (error: Error) => this.#fail('the writer’s thread has ended', error))
+    this.#writer.on('exit', () => this.#closed?.())
+  }
+
+  listen(listener: LogListener): void {
+    this.#listener = listener
+  }
+
+  /** As measured after a recent commit. */
+  get space(): SpaceUse {
+    return this.#space
+  }
+
+  /** The bytes that wait for the disk, without those of the commit that is on its way. */
+  get unsentBytes(): number {
+    return this.#batch.bytes
+  }
+
+  readMeta(name: MetaName): string | undefined {
+    return this.#database.prepare('SELECT value FROM meta WHERE name = ?').pluck().get(name) as
+      | string
+      | undefined
+  }
+
+  /** All versions in the order of the log. */
+  *readVersions(): Generator<LoggedVersion> {
+    const rows = this.#database
+      .prepare(
+        `SELECT seq, revision, sub, key, create_revision, version,
+                CASE lease WHEN 0 THEN NULL ELSE CAST(lease AS TEXT) END
+         FROM version ORDER BY seq`,
+      )
+      .raw()
+      .iterate() as IterableIterator<[number, number, number, Buffer, number, number, string | null]>
+    for (const [seq, revision, sub, key, createRevision, version, lease] of rows) {
+      yield {
+        seq,
+        revision,
+        sub,
+        key: key.toString('latin1'),
+        createRevision,
+        version,
+        lease: lease === null ? 0n : BigInt(lease),
+      }
+    }
+  }
+
+  readLeases(): LoggedLease[] {
+    const rows = this.#database
+      .prepare('SELECT CAST(id AS TEXT), ttl_seconds, deadline_ms FROM lease')
+      .raw()
+      .all() as [string, number, number][]
+    return rows.map(([id, ttlSeconds, deadlineMs]) => ({ id: BigInt(id), ttlSeconds, deadlineMs }))
+  }
+
+  /** The value of a version that is on disk and not compacted; a copy of its own. */
+  readValue(seq: number): Uint8Array {
+    if (!this.#isReading) {
+      // One read transaction for all reads of a turn; a new one sees what was committed in between.
+      this.#isReading = true
+      this.#beginRead.run()
+      setImmediate(() => this.#endReading())
+    }
+    const value = this.#selectValue.get(seq) as Buffer | undefined
+    assert(value !== undefined, `version ${seq} has no value`)
+    return value
+  }
+
+  appendVersion(version: LoggedVersion, value: Uint8Array): void {
+    this.#batch.version(version, value)
+    this.#revision = version.revision
+    this.#appended()
+  }
+
+  appendLease(lease: LoggedLease): void {
+    this.#batch.lease(lease)
+    this.#appended()
+  }
+
+  appendLeaseEnd(id: bigint): void {
+    this.#batch.endLease(id)
+    this.#appended()
+  }
+
+  appendMeta(name: MetaName, value: string): void {
+    this.#batch.meta(name, value)
+    this.#appended()
+  }
+
+  /** Removes versions and their values. */
+  appendForget(seqs: readonly number[]): void {
+    for (const seq of seqs) this.#batch.forget(seq)
+    if (seqs.length > 0) this.#appended()
+  }
+
+  /**
+   * Calls back when all that was appended so far is on disk (at once when it is), or with false when it
+   * was lost for want of space.
+   */
+  afterCommit(callback: (isCommitted: boolean) => void): void {
+    const position = this.#batch.isEmpty ? this.#position - 1 : this.#position
+    if (position <= this.#committedPosition) callback(true)
+    else this.#waiting.push({ position, callback })
+  }
+
+  /** Writes what was appended and closes the database. */
+  async close(): Promise<void> {
+    this.#endReading()
+    this.#flush()
+    await new Promise<void>((resolve) => {
+      this.#closed = resolve
+      this.#writer.postMessage({ close: true } satisfies WriterRequest)
+    })
+    this.#database.close()
+  }
+
+  #appended(): void {
+    if (this.#isFlushScheduled) return
+    this.#isFlushScheduled = true
+    // After all requests that came in with this turn of the event loop.
+    setImmediate(() => {
+      this.#isFlushScheduled = false
+      this.#flush()
+    })
+  }
+
+  #flush(): void {
+    if (this.#batch.isEmpty) return
+    const batch = this.#batch.take()
+    this.#sent.push({ position: this.#position, revision: this.#revision })
+    this.#position++
+    this.#writer.postMessage({ batch } satisfies WriterRequest, [batch.buffer])
+  }
+
+  #replied(reply: WriterReply): void {
+    switch (reply.kind) {
+      case 'committed':
+        if (reply.space !== undefined) this.#space = reply.space
+        return this.#committed(reply.batches)
+      case 'failed':
+        if (reply.code !== noSpaceCode) return this.#fail(`${reply.code}: ${reply.message}`, undefined)
+        return this.#lost()
+      case 'closed':
+        return
+    }
+  }
+
+  #committed(position: number): void {
+    this.#endReading()
+    let revision = 0
+    while (this.#sent.length > 0 && (this.#sent[0] as { position: number }).position <= position) {
+      revision = (this.#sent.shift() as { revision: number }).revision
+    }
+    this.#committedPosition = position
+    if (revision > 0) this.#listener?.committed(revision)
+    this.#settle(position, true)
+  }
+
+  /** Nothing that was appended since the last commit counts: not what failed, nor what followed it. */
+  #lost(): void {
+    this.#endReading()
+    this.#batch = new BatchWriter()
+    this.#sent = []
+    this.#committedPosition = this.#position - 1
+    this.#writer.postMessage({ resume: true } satisfies WriterRequest)
+    this.#listener?.lost()
+    this.#settle(this.#position, false)
+  }
+
+  #settle(position: number, isCommitted: boolean): void {
+    let count = 0
+    while (count < this.#waiting.length && (this.#waiting[count] as Waiting).position <= position) count++
+    for (const { callback } of this.#waiting.splice(0, count)) callback(isCommitted)
+  }
+
+  #endReading(): void {
+    if (!this.#isReading) return
+    this.#isReading = false
+    this.#endRead.run()
+  }
+
+  #fail(reason: string, cause: Error | undefined): void {
+    this.#listener?.failed(
+      new AppError(
+        `cannot write to the datastore: ${cause === undefined ? reason : `${reason}: ${describeError(cause)}`}`,
+        {
+          code: 'DATASTORE_WRITE',
+          remedy: 'Check the disk, then start again; what was acknowledged is kept.',
+        },
+      ),
+    )
+  }
+}

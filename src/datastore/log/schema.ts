@@ -1,0 +1,117 @@
+import Database from 'better-sqlite3'
+
+import { AppError, errorCode } from '../../base/errors.ts'
+
+/** Marks a file as this project's datastore ("k8sd"), so that no other database is taken for one. */
+const applicationId = 0x6b387364
+const pageBytes = 4096
+/** The WAL file is cut back to this once a checkpoint has emptied it. */
+const journalLimitBytes = 16 * 1024 * 1024
+
+/**
+ * Each migration leads from the version of its place to the next; none is ever changed once it was
+ * released. The version in a file is SQLite's user_version.
+ *
+ * `version` has one row for each state of each key: an append-only log in the order of `seq`, of
+ * which compaction removes what is superseded. Version 0 marks a tombstone. `value` is apart, so that
+ * the index in memory is loaded without reading a single value.
+ */
+const migrations: readonly string[] = [
+  `CREATE TABLE version (
+     seq INTEGER PRIMARY KEY,
+     revision INTEGER NOT NULL,
+     sub INTEGER NOT NULL,
+     key BLOB NOT NULL,
+     create_revision INTEGER NOT NULL,
+     version INTEGER NOT NULL,
+     lease INTEGER NOT NULL
+   );
+   CREATE TABLE value (seq INTEGER PRIMARY KEY, value BLOB NOT NULL);
+   CREATE TABLE lease (id INTEGER PRIMARY KEY, ttl_seconds INTEGER NOT NULL, deadline_ms INTEGER NOT NULL);
+   CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;`,
+]
+
+export const schemaVersion: number = migrations.length
+
+export interface DatabaseOptions {
+  readonly path: string
+  /** The path of better_sqlite3.node where it is not in node_modules. */
+  readonly nativeBinding?: string | undefined
+  readonly cacheBytes: number
+}
+
+/** Opens the file, creating it or migrating its schema forward as needed. */
+export function openDatabase(options: DatabaseOptions): Database.Database {
+  try {
+    const database = connect(options)
+    try {
+      migrate(database, options.path)
+    } catch (thrown) {
+      database.close()
+      throw thrown
+    }
+    return database
+  } catch (thrown) {
+    throw thrown instanceof AppError ? thrown : openError(options.path, thrown)
+  }
+}
+
+/** A further connection to a database that `openDatabase` has prepared. */
+export function connect({ path, nativeBinding, cacheBytes }: DatabaseOptions): Database.Database {
+  const database = new Database(path, nativeBinding === undefined ? {} : { nativeBinding })
+  // The order matters: neither page size nor auto_vacuum can be set once there is a table or a WAL.
+  database.pragma(`page_size = ${pageBytes}`)
+  database.pragma('auto_vacuum = INCREMENTAL')
+  database.pragma('journal_mode = WAL')
+  // better-sqlite3 is compiled with NORMAL for a reopened WAL, which can lose acknowledged commits.
+  database.pragma('synchronous = FULL')
+  database.pragma(`journal_size_limit = ${journalLimitBytes}`)
+  database.pragma('wal_autocheckpoint = 0')
+  database.pragma(`cache_size = -${Math.ceil(cacheBytes / 1024)}`)
+  database.pragma('temp_store = MEMORY')
+  return database
+}
+
+function migrate(database: Database.Database, path: string): void {
+  const found = database.pragma('user_version', { simple: true }) as number
+  const owner = database.pragma('application_id', { simple: true }) as number
+  const tables = database.prepare('SELECT count(*) FROM sqlite_schema').pluck().get() as number
+  if (owner !== applicationId && tables > 0) {
+    throw new AppError('cannot open datastore: the file is another program’s database', {
+      code: 'DATASTORE_FOREIGN',
+      path,
+      remedy: 'Name another data directory, or import the file with "k8s db import-kine".',
+    })
+  }
+  if (found > schemaVersion) {
+    throw new AppError('cannot open datastore: its schema is newer than this program', {
+      code: 'DATASTORE_NEWER',
+      path,
+      schema: found,
+      supported: schemaVersion,
+      remedy: 'Start the version of k8s that wrote it, or restore a snapshot of the older one.',
+    })
+  }
+  if (found === schemaVersion) return
+  database.transaction(() => {
+    for (const migration of migrations.slice(found)) database.exec(migration)
+    database.pragma(`application_id = ${applicationId}`)
+    database.pragma(`user_version = ${schemaVersion}`)
+  })()
+}
+
+function openError(path: string, cause: unknown): AppError {
+  const code = errorCode(cause) ?? ''
+  const isDamaged = code.startsWith('SQLITE_CORRUPT') || code === 'SQLITE_NOTADB'
+  return new AppError(
+    isDamaged ? 'cannot open datastore: the file is damaged' : 'cannot open datastore',
+    {
+      code: isDamaged ? 'DATASTORE_DAMAGED' : 'DATASTORE_OPEN',
+      path,
+      remedy: isDamaged
+        ? 'Keep the file and its -wal for an examination ("k8s db check") and restore a snapshot.'
+        : 'Check that the directory exists, is writable and has free space.',
+    },
+    { cause },
+  )
+}

@@ -1,0 +1,36 @@
+import { AppError, describeError, type ErrorFields } from '../base/errors.ts'
+import type { LogLevel } from '../base/logger.ts'
+import type { DatabaseOptions } from './log/schema.ts'
+import type { DatastoreSettings } from './settings.ts'
+
+/** What a thread of the datastore is started with. */
+export type WorkerData =
+  | { readonly role: 'server'; readonly settings: DatastoreSettings; readonly workerUrl: string }
+  | { readonly role: 'log-writer'; readonly database: DatabaseOptions }
+
+/** To the server's thread. */
+export type ServerRequest = { readonly kind: 'stop' }
+
+/** From the server's thread. */
+export type ServerReply =
+  | { readonly kind: 'serving'; readonly listening: string }
+  | { readonly kind: 'failed'; readonly error: PlainError }
+  | { readonly kind: 'log'; readonly level: LogLevel; readonly fields: object; readonly message: string }
+
+/** An AppError on its way between threads. */
+export interface PlainError {
+  readonly message: string
+  readonly code: string
+  readonly remedy?: string | undefined
+  readonly fields: ErrorFields
+}
+
+export function toPlainError(thrown: unknown): PlainError {
+  const message = describeError(thrown)
+  if (!(thrown instanceof AppError)) return { message, code: 'DATASTORE_BUG', fields: {} }
+  return { message, code: thrown.code, remedy: thrown.remedy, fields: thrown.fields }
+}
+
+export function fromPlainError({ message, code, remedy, fields }: PlainError): AppError {
+  return new AppError(message, { ...fields, code, ...(remedy === undefined ? {} : { remedy }) })
+}

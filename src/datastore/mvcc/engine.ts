@@ -1,0 +1,189 @@
+import type { AppError } from '../../base/errors.ts'
+import type { Log, SpaceUse } from '../log/log.ts'
+import { MvccError } from './errors.ts'
+import { type Lease, Lessor } from './lessor.ts'
+import type {
+  DeleteRangeRequest,
+  DeleteRangeResult,
+  Operation,
+  PutRequest,
+  PutResult,
+  RangeRequest,
+  RangeResult,
+  TxnRequest,
+  TxnResult,
+} from './requests.ts'
+import { Store } from './store.ts'
+import { Transactions } from './transaction.ts'
+import { WatchHub } from './watch-hub.ts'
+
+/** Changes that one step of a compaction goes through; requests have their turn between two steps. */
+const compactionStep = 500
+/** With this much waiting for the disk, further writes are refused. */
+const unsentLimitBytes = 64 * 1024 * 1024
+
+export interface EngineOptions {
+  readonly log: Log
+  readonly quotaBytes: number
+  /** The log cannot go on; nothing more will be acknowledged. */
+  readonly onFailure: (error: AppError) => void
+}
+
+/**
+ * etcd's semantics without its protocol. What writes returns its result at once; the result may leave
+ * only from an `afterCommit` callback, when the disk has it.
+ */
+export class Engine {
+  readonly store: Store
+  readonly lessor: Lessor
+  readonly hub: WatchHub
+  readonly #log: Log
+  readonly #transactions: Transactions
+  readonly #quotaBytes: number
+  #hasNoSpace: boolean
+  #isCompacting = false
+  #compactionsWaiting: (() => void)[] = []
+
+  constructor({ log, quotaBytes, onFailure }: EngineOptions) {
+    this.#log = log
+    this.#quotaBytes = quotaBytes
+    this.store = new Store(log)
+    this.lessor = new Lessor({ log, store: this.store, onExpired: (leases) => this.#expire(leases) })
+    this.hub = new WatchHub(this.store)
+    this.#transactions = new Transactions(this.store, this.lessor)
+    this.#hasNoSpace = log.readMeta('no_space') === '1'
+    this.store.listen({ published: (versions, revision) => this.hub.publish(versions, revision) })
+    log.listen({
+      committed: (revision) => this.store.publish(revision),
+      lost: () => this.#reload(),
+      failed: onFailure,
+    })
+    this.#removeSuperseded()
+  }
+
+  /** Whether the alarm NOSPACE is set. */
+  get hasNoSpace(): boolean {
+    return this.#hasNoSpace
+  }
+
+  get space(): SpaceUse {
+    return this.#log.space
+  }
+
+  get quotaBytes(): number {
+    return this.#quotaBytes
+  }
+
+  /** Calls back when all that was written so far is on disk, or with false when it was lost. */
+  afterCommit(callback: (isCommitted: boolean) => void): void {
+    this.#log.afterCommit(callback)
+  }
+
+  range(request: RangeRequest): RangeResult {
+    return this.store.range(request)
+  }
+
+  put(request: PutRequest): PutResult {
+    this.#checkSpace()
+    return this.#transactions.put(request)
+  }
+
+  deleteRange(request: DeleteRangeRequest): DeleteRangeResult {
+    this.#checkBacklog()
+    return this.#transactions.deleteRange(request)
+  }
+
+  txn(request: TxnRequest): TxnResult {
+    if (hasPut(request.success) || hasPut(request.failure)) this.#checkSpace()
+    else this.#checkBacklog()
+    return this.#transactions.txn(request)
+  }
+
+  grantLease(request: { id: bigint; ttlSeconds: number }): Lease {
+    this.#checkSpace()
+    return this.lessor.grant(request)
+  }
+
+  revokeLease(id: bigint): void {
+    this.#transactions.revoke(this.lessor.require(id))
+  }
+
+  /** Renews a lease; undefined when there is none, or none any more because its time is over. */
+  renewLease(id: bigint): Lease | undefined {
+    const lease = this.lessor.get(id)
+    if (lease === undefined) return undefined
+    if (this.lessor.isExpired(lease)) {
+      this.#transactions.revoke(lease)
+      return undefined
+    }
+    this.lessor.renew(lease)
+    return lease
+  }
+
+  /** Compacts; `removed` is called when what is superseded has also been removed from the disk. */
+  compact(revision: number, removed?: () => void): void {
+    this.store.compact(revision)
+    if (removed !== undefined) this.#compactionsWaiting.push(removed)
+    this.#removeSuperseded()
+  }
+
+  /** Sets or clears the alarm NOSPACE. */
+  setNoSpace(hasNoSpace: boolean): void {
+    if (this.#hasNoSpace === hasNoSpace) return
+    this.#hasNoSpace = hasNoSpace
+    this.#log.appendMeta('no_space', hasNoSpace ? '1' : '0')
+  }
+
+  stop(): void {
+    this.lessor.stop()
+  }
+
+  #removeSuperseded(): void {
+    if (this.#isCompacting) return
+    this.#isCompacting = true
+    setImmediate(() => this.#compactStep())
+  }
+
+  /** Each step waits for the commit of the one before, so that writes are never behind more than one. */
+  #compactStep(): void {
+    if (this.store.compactStep(compactionStep)) {
+      this.#log.afterCommit(() => setImmediate(() => this.#compactStep()))
+      return
+    }
+    this.#isCompacting = false
+    const waiting = this.#compactionsWaiting
+    this.#compactionsWaiting = []
+    this.#log.afterCommit(() => {
+      for (const removed of waiting) removed()
+    })
+  }
+
+  #expire(leases: readonly Lease[]): void {
+    for (const lease of leases) this.#transactions.revoke(lease)
+  }
+
+  #reload(): void {
+    this.store.reload()
+    this.lessor.reload()
+    this.#hasNoSpace = true
+  }
+
+  /** etcd: etcdserver/apply/apply.go, applierV3Capped, and api/v3rpc/quota.go. */
+  #checkSpace(): void {
+    this.#checkBacklog()
+    if (this.#quotaBytes > 0 && this.#log.space.bytesInUse > this.#quotaBytes) this.setNoSpace(true)
+    if (this.#hasNoSpace) throw new MvccError('no-space')
+  }
+
+  #checkBacklog(): void {
+    if (this.#log.unsentBytes > unsentLimitBytes) throw new MvccError('too-many-requests')
+  }
+}
+
+function hasPut(operations: readonly Operation[]): boolean {
+  return operations.some(
+    (operation) =>
+      operation.kind === 'put' ||
+      (operation.kind === 'txn' && (hasPut(operation.success) || hasPut(operation.failure))),
+  )
+}

@@ -1,0 +1,167 @@
+import type { Log } from '../log/log.ts'
+import { MvccError } from './errors.ts'
+import type { Store } from './store.ts'
+import type { Version } from './version.ts'
+
+/** etcd with its default election timeout of a second: server/etcdserver/server.go, minTTL. */
+const minTtlSeconds = 2
+/** etcd: server/lease/lessor.go, MaxLeaseTTL. */
+const maxTtlSeconds = 9_000_000_000
+/** The least time between two looks at expired leases, and how many end in one go (lessor.go, leaseRevokeRate). */
+const expiryIntervalMs = 500
+const expiryLimit = 1000
+const longestTimerMs = 2 ** 31 - 1
+
+export const noLease = 0n
+
+export interface Lease {
+  readonly id: bigint
+  readonly ttlSeconds: number
+  /** On the monotonic clock of `performance.now()`. */
+  deadlineMs: number
+  readonly keys: Set<string>
+}
+
+/**
+ * Leases and the keys that are attached to them. They are kept in the log with their deadlines on the
+ * wall clock, so that they go on after a restart with the time that they had left.
+ */
+export class Lessor {
+  readonly #log: Log
+  readonly #store: Store
+  readonly #leases = new Map<bigint, Lease>()
+  /** Called when leases are due; it ends them as transactions. */
+  readonly #onExpired: (leases: readonly Lease[]) => void
+  #timer: NodeJS.Timeout | undefined
+  /** When the timer fires, on the monotonic clock. */
+  #wakeMs = 0
+
+  constructor({
+    log,
+    store,
+    onExpired,
+  }: {
+    log: Log
+    store: Store
+    onExpired: (leases: readonly Lease[]) => void
+  }) {
+    this.#log = log
+    this.#store = store
+    this.#onExpired = onExpired
+    this.reload()
+  }
+
+  reload(): void {
+    this.#leases.clear()
+    const nowMs = Date.now()
+    for (const { id, ttlSeconds, deadlineMs } of this.#log.readLeases()) {
+      // A wall clock that was set back must not lengthen a lease beyond what was granted.
+      const remainingMs = Math.min(deadlineMs - nowMs, ttlSeconds * 1000)
+      this.#leases.set(id, { id, ttlSeconds, deadlineMs: performance.now() + remainingMs, keys: new Set() })
+    }
+    if (this.#leases.size > 0) {
+      this.#store.index.walk({ key: '', end: '\0' }, (version) => {
+        if (!version.isTombstone) this.attach(version)
+        return true
+      })
+    }
+    this.#scheduleNext()
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+  }
+
+  get(id: bigint): Lease | undefined {
+    return this.#leases.get(id)
+  }
+
+  /** All leases in the order in which etcd lists them: by the time that they have left. */
+  list(): Lease[] {
+    return [...this.#leases.values()].sort((one, other) => one.deadlineMs - other.deadlineMs)
+  }
+
+  require(id: bigint): Lease {
+    const lease = this.#leases.get(id)
+    if (lease === undefined) throw new MvccError('lease-not-found')
+    return lease
+  }
+
+  /** Grants a lease; an id of 0 asks for one of the server's choice. */
+  grant({ id, ttlSeconds }: { id: bigint; ttlSeconds: number }): Lease {
+    if (ttlSeconds > maxTtlSeconds) throw new MvccError('lease-ttl-too-large')
+    if (this.#leases.has(id)) throw new MvccError('lease-exists')
+    const granted = Math.max(ttlSeconds, minTtlSeconds)
+    const lease: Lease = {
+      id: id === noLease ? this.#freeId() : id,
+      ttlSeconds: granted,
+      deadlineMs: 0,
+      keys: new Set(),
+    }
+    this.#leases.set(lease.id, lease)
+    this.renew(lease)
+    return lease
+  }
+
+  renew(lease: Lease): void {
+    const ttlMs = lease.ttlSeconds * 1000
+    lease.deadlineMs = performance.now() + ttlMs
+    this.#log.appendLease({
+      id: lease.id,
+      ttlSeconds: lease.ttlSeconds,
+      deadlineMs: Math.ceil(Date.now() + ttlMs),
+    })
+    this.#schedule(lease.deadlineMs)
+  }
+
+  /** Forgets a lease. Its keys are deleted by the caller, in the same transaction. */
+  end(lease: Lease): void {
+    this.#leases.delete(lease.id)
+    this.#log.appendLeaseEnd(lease.id)
+  }
+
+  /** Ties a new version's key to its lease, and frees it from the one that it had. */
+  attach(version: Version): void {
+    const { previous } = version
+    if (previous !== undefined && previous.lease !== version.lease) {
+      this.#leases.get(previous.lease)?.keys.delete(version.key)
+    }
+    if (version.lease !== noLease) this.#leases.get(version.lease)?.keys.add(version.key)
+  }
+
+  isExpired(lease: Lease): boolean {
+    return lease.deadlineMs <= performance.now()
+  }
+
+  /** Positive and free, as etcd chooses them (etcdserver/v3_server.go, LeaseGrant). */
+  #freeId(): bigint {
+    for (;;) {
+      const [random = 0n] = crypto.getRandomValues(new BigUint64Array(1))
+      const id = random & 0x7fff_ffff_ffff_ffffn
+      if (id !== noLease && !this.#leases.has(id)) return id
+    }
+  }
+
+  /** Sets the timer to the deadline, unless it fires before that anyway. */
+  #schedule(deadlineMs: number): void {
+    if (this.#timer !== undefined && this.#wakeMs <= deadlineMs) return
+    this.stop()
+    const nowMs = performance.now()
+    this.#wakeMs = Math.min(Math.max(deadlineMs, nowMs + expiryIntervalMs), nowMs + longestTimerMs)
+    this.#timer = setTimeout(() => this.#expire(), this.#wakeMs - nowMs).unref()
+  }
+
+  #expire(): void {
+    this.#timer = undefined
+    const due = this.list().filter((lease) => this.isExpired(lease))
+    if (due.length > 0) this.#onExpired(due.slice(0, expiryLimit))
+    this.#scheduleNext()
+  }
+
+  #scheduleNext(): void {
+    let earliestMs = Number.POSITIVE_INFINITY
+    for (const { deadlineMs } of this.#leases.values()) earliestMs = Math.min(earliestMs, deadlineMs)
+    if (earliestMs !== Number.POSITIVE_INFINITY) this.#schedule(earliestMs)
+  }
+}

@@ -1,0 +1,105 @@
+import type { KeyIndex } from './key-index.ts'
+import type { History } from './history.ts'
+import { type KeyRange, contains } from './key-range.ts'
+import { type RangeRequest, sortOrders, sortTargets } from './requests.ts'
+import { type Version, versionAt } from './version.ts'
+
+/** Where ranges are read: the index with its history, and the revision of the index's newest state. */
+export interface RangeSource {
+  readonly index: KeyIndex
+  readonly history: History
+  readonly valueOf: (version: Version) => Uint8Array
+}
+
+export interface RangeMatch {
+  readonly versions: Version[]
+  readonly more: boolean
+  readonly count: number
+}
+
+/**
+ * What a range request gives at a revision that was checked. etcd: etcdserver/txn/range.go,
+ * executeRange. The count ignores limit and filters. The limit cuts the keys before they are sorted,
+ * unless an order or a filter was asked for: so a target without an order sorts what the limit left.
+ */
+export function readRange(source: RangeSource, request: RangeRequest, revision: number): RangeMatch {
+  if (request.countOnly) return { versions: [], more: false, count: countAt(source, request, revision) }
+  if (request.end === '') return readKey(source, request, revision)
+  const limit = request.limit > 0 ? request.limit : Number.POSITIVE_INFINITY
+  const cutsFirst = isDefaultOrder(request) && !hasFilters(request)
+  const found: Version[] = []
+  source.index.walk(request, (newest) => {
+    const version = versionAt(newest, revision)
+    if (version !== undefined) found.push(version)
+    return !cutsFirst || found.length <= limit
+  })
+  const isCut = cutsFirst && found.length > limit
+  const count = isCut && request.needsCount ? countAt(source, request, revision) : found.length
+  const passed = cutsFirst ? found : found.filter((version) => passes(request, version))
+  const versions = sorted(source, request, passed)
+  const more = versions.length > limit
+  if (more) versions.length = limit
+  return { versions, more, count }
+}
+
+/** How many keys of the range existed at the revision: the count now without what was changed since. */
+export function countAt(source: RangeSource, range: KeyRange, revision: number): number {
+  const { index, history } = source
+  const first = history.placeOf(revision + 1)
+  let count = index.countLive(range)
+  for (let place = first; ; place++) {
+    const version = history.at(place)
+    if (version === undefined) return count
+    if (!contains(range, version.key)) continue
+    const existed = version.previous !== undefined && !version.previous.isTombstone
+    if (existed === version.isTombstone) count += existed ? 1 : -1
+  }
+}
+
+function readKey(source: RangeSource, request: RangeRequest, revision: number): RangeMatch {
+  const newest = source.index.get(request.key)
+  const version = newest === undefined ? undefined : versionAt(newest, revision)
+  if (version === undefined) return { versions: [], more: false, count: 0 }
+  return { versions: passes(request, version) ? [version] : [], more: false, count: 1 }
+}
+
+/** etcd: etcdserver/txn/range.go, IsDefaultOrdering. Keys come ascending by themselves. */
+export function isDefaultOrder({ sortOrder, sortTarget }: RangeRequest): boolean {
+  return sortOrder === sortOrders.none || (sortTarget === sortTargets.key && sortOrder === sortOrders.ascend)
+}
+
+export function hasFilters(request: RangeRequest): boolean {
+  return (
+    request.minModRevision !== 0 ||
+    request.maxModRevision !== 0 ||
+    request.minCreateRevision !== 0 ||
+    request.maxCreateRevision !== 0
+  )
+}
+
+function passes(request: RangeRequest, { revision, createRevision }: Version): boolean {
+  return (
+    (request.maxModRevision === 0 || revision <= request.maxModRevision) &&
+    (request.minModRevision === 0 || revision >= request.minModRevision) &&
+    (request.maxCreateRevision === 0 || createRevision <= request.maxCreateRevision) &&
+    (request.minCreateRevision === 0 || createRevision >= request.minCreateRevision)
+  )
+}
+
+function sorted(source: RangeSource, request: RangeRequest, versions: Version[]): Version[] {
+  const direction = request.sortOrder === sortOrders.descend ? -1 : 1
+  if (request.sortTarget === sortTargets.key) return direction === 1 ? versions : versions.reverse()
+  if (request.sortTarget === sortTargets.value) {
+    const values = new Map(versions.map((version) => [version, source.valueOf(version)]))
+    const value = (version: Version): Uint8Array => values.get(version) as Uint8Array
+    return versions.sort((one, other) => direction * Buffer.compare(value(one), value(other)))
+  }
+  const field = numberFields[request.sortTarget] ?? 'revision'
+  return versions.sort((one, other) => direction * (one[field] - other[field]))
+}
+
+const numberFields: Readonly<Record<number, 'version' | 'createRevision' | 'revision'>> = {
+  [sortTargets.version]: 'version',
+  [sortTargets.create]: 'createRevision',
+  [sortTargets.mod]: 'revision',
+}

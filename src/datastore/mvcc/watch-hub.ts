@@ -1,0 +1,215 @@
+import { assert } from '../../base/errors.ts'
+import { type KeyRange, contains } from './key-range.ts'
+import type { Store } from './store.ts'
+import type { Version } from './version.ts'
+
+/** Versions looked at in one step of catching up; other requests have their turn between two. */
+const catchUpStep = 2000
+
+/** Where a watcher's events go. */
+export interface WatchSink {
+  /** No more is taken until `Watcher.resume` is called: the client does not keep up. */
+  readonly isFull: boolean
+  /**
+   * Takes all events that the watcher has up to `revision`, or as many as there is room for; returns how
+   * many it took. Whole revisions, and at least one.
+   */
+  events(watcher: Watcher, versions: readonly Version[], revision: number): number
+  /** What the watcher wants was compacted; it is removed. */
+  compacted(watcher: Watcher, compactRevision: number): void
+}
+
+export interface WatchRequest extends KeyRange {
+  readonly id: bigint
+  /** 0 means from now on. */
+  readonly startRevision: number
+  readonly ignoresPuts: boolean
+  readonly ignoresDeletes: boolean
+}
+
+/**
+ *     behind -> caught-up -> behind ...
+ *
+ * A watcher that has seen everything gets its events as they are published. One that starts in the
+ * past, or whose sink was full, is behind: it reads the history, at its sink's pace, and nothing is
+ * buffered for it.
+ */
+export class Watcher {
+  readonly request: WatchRequest
+  readonly sink: WatchSink
+  isBehind = false
+  isRemoved = false
+  /** The first revision that it has not seen. */
+  nextRevision: number
+  /** Collects while versions are published. */
+  pending: Version[] = []
+
+  constructor(request: WatchRequest, sink: WatchSink, nextRevision: number) {
+    this.request = request
+    this.sink = sink
+    this.nextRevision = nextRevision
+  }
+
+  wants(version: Version): boolean {
+    return !(version.isTombstone ? this.request.ignoresDeletes : this.request.ignoresPuts)
+  }
+}
+
+interface Group {
+  readonly range: KeyRange
+  readonly watchers: Set<Watcher>
+}
+
+/** Brings published versions to those who watch their keys. */
+export class WatchHub {
+  readonly #store: Store
+  /** Watchers of one key, by the key. */
+  readonly #keys = new Map<string, Group>()
+  /** Watchers of ranges, by key and end: nearly all watchers share theirs with others. */
+  readonly #ranges = new Map<string, Group>()
+  readonly #behind = new Set<Watcher>()
+  #isCatchUpScheduled = false
+
+  constructor(store: Store) {
+    this.#store = store
+  }
+
+  /** Adds a watcher; the events of the past that it asks for follow in later turns. */
+  add(request: WatchRequest, sink: WatchSink): Watcher {
+    const { revision } = this.#store
+    const { startRevision } = request
+    const watcher = new Watcher(request, sink, startRevision > 0 ? startRevision : revision + 1)
+    const group = this.#groupOf(request)
+    group.watchers.add(watcher)
+    if (watcher.nextRevision <= revision) this.#fallBehind(watcher)
+    return watcher
+  }
+
+  remove(watcher: Watcher): void {
+    if (watcher.isRemoved) return
+    watcher.isRemoved = true
+    this.#behind.delete(watcher)
+    const groups = watcher.request.end === '' ? this.#keys : this.#ranges
+    const name = groupName(watcher.request)
+    const group = groups.get(name)
+    group?.watchers.delete(watcher)
+    if (group?.watchers.size === 0) groups.delete(name)
+  }
+
+  /** Whether the watcher has been sent everything up to the store's revision, and waits for no later one. */
+  isSynced(watcher: Watcher): boolean {
+    return !watcher.isBehind && watcher.request.startRevision <= this.#store.revision
+  }
+
+  /** The watcher's sink has room again. */
+  resume(watcher: Watcher): void {
+    if (watcher.isBehind && !watcher.isRemoved) this.#scheduleCatchUp()
+  }
+
+  publish(versions: readonly Version[], revision: number): void {
+    const touched: Watcher[] = []
+    for (const version of versions) {
+      const group = this.#keys.get(version.key)
+      if (group !== undefined) collect(group, version, touched)
+      for (const range of this.#ranges.values()) {
+        if (contains(range.range, version.key)) collect(range, version, touched)
+      }
+    }
+    for (const watcher of touched) this.#deliver(watcher, revision)
+  }
+
+  #deliver(watcher: Watcher, revision: number): void {
+    const versions = watcher.pending
+    watcher.pending = []
+    if (watcher.isRemoved) return
+    if (watcher.sink.isFull) {
+      watcher.nextRevision = (versions[0] as Version).revision
+      this.#fallBehind(watcher)
+      return
+    }
+    watcher.nextRevision = revision + 1
+    this.#send(watcher, versions, revision)
+  }
+
+  #send(watcher: Watcher, versions: readonly Version[], revision: number): void {
+    const taken = watcher.sink.events(watcher, versions, revision)
+    const left = versions[taken]
+    if (left === undefined) return
+    watcher.nextRevision = left.revision
+    this.#fallBehind(watcher)
+  }
+
+  #groupOf(range: KeyRange): Group {
+    const groups = range.end === '' ? this.#keys : this.#ranges
+    const name = groupName(range)
+    let group = groups.get(name)
+    if (group === undefined)
+      groups.set(name, (group = { range: { key: range.key, end: range.end }, watchers: new Set() }))
+    return group
+  }
+
+  #fallBehind(watcher: Watcher): void {
+    watcher.isBehind = true
+    this.#behind.add(watcher)
+    this.#scheduleCatchUp()
+  }
+
+  #scheduleCatchUp(): void {
+    if (this.#isCatchUpScheduled) return
+    this.#isCatchUpScheduled = true
+    setImmediate(() => {
+      this.#isCatchUpScheduled = false
+      let isUnfinished = false
+      for (const watcher of [...this.#behind]) {
+        if (!watcher.isRemoved && !watcher.sink.isFull) isUnfinished = !this.#catchUp(watcher) || isUnfinished
+      }
+      if (isUnfinished) this.#scheduleCatchUp()
+    })
+  }
+
+  /** Sends some of what a watcher has missed; false when there is more and its sink has room. */
+  #catchUp(watcher: Watcher): boolean {
+    const { revision, compactedRevision, history } = this.#store
+    if (watcher.nextRevision < compactedRevision) {
+      this.remove(watcher)
+      watcher.sink.compacted(watcher, compactedRevision)
+      return true
+    }
+    const versions: Version[] = []
+    let place = history.placeOf(watcher.nextRevision)
+    let seen = 0
+    let last = 0
+    for (; ; place++) {
+      const version = history.at(place)
+      if (version === undefined || version.revision > revision) {
+        last = revision
+        break
+      }
+      // The events of a revision are never split.
+      if (seen >= catchUpStep && version.revision !== last) break
+      last = version.revision
+      seen++
+      if (contains(watcher.request, version.key) && watcher.wants(version)) versions.push(version)
+    }
+    assert(last >= watcher.nextRevision - 1, `watcher at ${watcher.nextRevision} went back to ${last}`)
+    watcher.nextRevision = last + 1
+    if (last === revision) {
+      watcher.isBehind = false
+      this.#behind.delete(watcher)
+    }
+    if (versions.length > 0) this.#send(watcher, versions, revision)
+    return !watcher.isBehind || watcher.sink.isFull
+  }
+}
+
+function collect(group: Group, version: Version, touched: Watcher[]): void {
+  for (const watcher of group.watchers) {
+    if (watcher.isBehind || version.revision < watcher.nextRevision || !watcher.wants(version)) continue
+    if (watcher.pending.length === 0) touched.push(watcher)
+    watcher.pending.push(version)
+  }
+}
+
+function groupName({ key, end }: KeyRange): string {
+  return end === '' ? key : `${key.length}:${key}${end}`
+}

@@ -1,0 +1,130 @@
+import { closeSync, mkdirSync, openSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { Worker } from 'node:worker_threads'
+
+import type { AppError } from '../base/errors.ts'
+import type { Logger } from '../base/logger.ts'
+import type { Methods } from './grpc/http2/call.ts'
+import { ResponseHeader } from './grpc/messages/header.ts'
+import { GrpcServer } from './grpc/server.ts'
+import type { ServiceContext } from './grpc/service.ts'
+import { clusterService } from './grpc/services/cluster.ts'
+import { healthService } from './grpc/services/health.ts'
+import { kvService } from './grpc/services/kv.ts'
+import { leaseService } from './grpc/services/lease.ts'
+import { maintenanceService } from './grpc/services/maintenance.ts'
+import { watchService } from './grpc/services/watch.ts'
+import { DatastoreLock } from './log/lock.ts'
+import { Log } from './log/log.ts'
+import type { WorkerData } from './messages.ts'
+import { Engine } from './mvcc/engine.ts'
+import { type DatastoreSettings, defaultSettings } from './settings.ts'
+
+/** SQLite's page caches, of the thread that reads and of the one that writes. */
+const readCacheBytes = 8 * 1024 * 1024
+const writeCacheBytes = 4 * 1024 * 1024
+/** The writer's heap holds a few batches at most; without a limit V8 lets garbage grow. */
+const writerLimits = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 4 }
+/** etcd: config.ServerConfig, MaxRequestBytesWithOverhead. */
+const grpcOverheadBytes = 512 * 1024
+const privateFileMode = 0o600
+const privateDirectoryMode = 0o700
+
+export interface ServerOptions {
+  readonly settings: DatastoreSettings
+  /** The module that starts the writer's thread: the datastore's worker itself. */
+  readonly workerUrl: URL
+  readonly log: Logger
+  readonly onFailure: (error: AppError) => void
+}
+
+/** The whole datastore, as it runs in its thread: log, engine and gRPC server. */
+export class DatastoreServer {
+  readonly #lock: DatastoreLock
+  readonly #log: Log
+  readonly #engine: Engine
+  readonly #server: GrpcServer
+  readonly #settings: DatastoreSettings
+
+  constructor({ settings, workerUrl, log, onFailure }: ServerOptions) {
+    const { path, nativeBinding } = settings
+    mkdirSync(dirname(path), { recursive: true, mode: privateDirectoryMode })
+    // SQLite gives -wal and -shm the mode of the file.
+    closeSync(openSync(path, 'a', privateFileMode))
+    this.#settings = settings
+    this.#lock = new DatastoreLock({ path, nativeBinding })
+    this.#log = new Log({ path, nativeBinding, cacheBytes: readCacheBytes }, () =>
+      startWriter(workerUrl, { path, nativeBinding, cacheBytes: writeCacheBytes }),
+    )
+    const quotaBytes = settings.quotaBytes ?? defaultSettings.quotaBytes
+    this.#engine = new Engine({ log: this.#log, quotaBytes, onFailure })
+    const maxRequestBytes = settings.maxRequestBytes ?? defaultSettings.maxRequestBytes
+    this.#server = new GrpcServer({
+      methods: this.#methods(maxRequestBytes),
+      maxMessageBytes: maxRequestBytes + grpcOverheadBytes,
+      log,
+    })
+  }
+
+  /** Returns the address as clients dial it. */
+  async listen(): Promise<string> {
+    return await this.#server.listen(this.#settings.listen)
+  }
+
+  /** Ends the calls, then brings to the disk what was written. */
+  async stop(): Promise<void> {
+    await this.#server.stop()
+    this.#engine.stop()
+    await this.#log.close()
+    this.#lock[Symbol.dispose]()
+  }
+
+  #methods(maxRequestBytes: number): Methods {
+    const settings = this.#settings
+    const context: ServiceContext = {
+      engine: this.#engine,
+      header: new ResponseHeader(this.#identity()),
+      options: {
+        maxRequestBytes,
+        maxTxnOperations: settings.maxTxnOperations ?? defaultSettings.maxTxnOperations,
+        progressNotifyIntervalMs:
+          settings.progressNotifyIntervalMs ?? defaultSettings.progressNotifyIntervalMs,
+        clientUrls: [clientUrl(settings)],
+      },
+    }
+    return new Map([
+      ...kvService(context),
+      ...watchService(context),
+      ...leaseService(context),
+      ...maintenanceService(context),
+      ...clusterService(context),
+      ...healthService(),
+    ])
+  }
+
+  /** The ids of cluster and member are chosen once. */
+  #identity(): { clusterId: bigint; memberId: bigint } {
+    const idOf = (name: 'cluster_id' | 'member_id'): bigint => {
+      const known = this.#log.readMeta(name)
+      if (known !== undefined) return BigInt(known)
+      const [chosen = 1n] = crypto.getRandomValues(new BigUint64Array(1))
+      this.#log.appendMeta(name, String(chosen))
+      return chosen
+    }
+    return { clusterId: idOf('cluster_id'), memberId: idOf('member_id') }
+  }
+}
+
+function startWriter(
+  workerUrl: URL,
+  database: { path: string; nativeBinding?: string | undefined; cacheBytes: number },
+): Worker {
+  const workerData: WorkerData = { role: 'log-writer', database }
+  return new Worker(workerUrl, { workerData, resourceLimits: writerLimits, name: 'datastore-log' })
+}
+
+function clientUrl({ listen }: DatastoreSettings): string {
+  if ('unixPath' in listen) return `unix://${listen.unixPath}`
+  const host = listen.host.includes(':') ? `[${listen.host}]` : listen.host
+  return `${listen.tls === undefined ? 'http' : 'https'}://${host}:${listen.port}`
+}

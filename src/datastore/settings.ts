@@ -1,0 +1,23 @@
+import type { ListenAddress } from './grpc/server.ts'
+
+/** What a datastore is run with; everything is plain data, so that it can change threads. */
+export interface DatastoreSettings {
+  /** The database file; its directory is made when it is missing. */
+  readonly path: string
+  readonly listen: ListenAddress
+  /** The path of better_sqlite3.node where it is not in node_modules. */
+  readonly nativeBinding?: string | undefined
+  readonly progressNotifyIntervalMs?: number | undefined
+  /** 0 means no quota. */
+  readonly quotaBytes?: number | undefined
+  readonly maxRequestBytes?: number | undefined
+  readonly maxTxnOperations?: number | undefined
+}
+
+/** etcd's defaults (server/embed/config.go), but for the quota, which is 2 GB there. */
+export const defaultSettings = {
+  progressNotifyIntervalMs: 10 * 60 * 1000,
+  quotaBytes: 8 * 1024 ** 3,
+  maxRequestBytes: 1.5 * 1024 * 1024,
+  maxTxnOperations: 128,
+} as const
