@@ -34,8 +34,7 @@ const magic = 'k8s payload v1\n\0'
 const core = ['bin/node', 'lib']
 const kubernetes = ['bin/kubernetes']
 
-/** 27 is the largest window that zstd's decoder takes without being told to. */
-const zstdOptions = { best: ['-19', '--long=27'], fast: ['-1', '--long=27'] } as const
+const zstdOptions = { best: ['-19'], fast: ['-3'] } as const
 
 interface Section {
   readonly unpackedBytes: number
