@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 
@@ -28,7 +28,7 @@ export class HostFiles {
   }
 
   exists(path: string): boolean {
-    return statSync(this.path(path), { throwIfNoEntry: false }) !== undefined
+    return existsSync(this.path(path))
   }
 
   list(path: string): string[] {

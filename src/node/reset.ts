@@ -75,6 +75,7 @@ const dataEntries = [
 
 const killLimitMs = 10_000
 const killPollMs = 10
+const cgroupLimitMs = 2_000
 
 /** Looks at this machine and changes nothing. The daemon must not run. */
 export async function resetPlan(
@@ -118,22 +119,23 @@ function mountSteps(config: Config, { mounts }: HostFacts): ResetStep[] {
   }))
 }
 
-/** The bridge, and the host's ends of the pods' interfaces that are still plugged into it. */
+/** The host's ends of the pods' interfaces went with the namespaces that were unmounted. */
 function linkSteps(files: HostFiles): ResetStep[] {
   if (!files.exists(`/sys/class/net/${bridgeName}`)) return []
-  const ports = files.list(`/sys/class/net/${bridgeName}/brif`)
-  return [...ports, bridgeName].map((link) => ({
-    kind: 'command',
-    description: `delete the network interface ${link}`,
-    command: 'ip',
-    args: ['link', 'delete', link],
-  }))
+  return [
+    {
+      kind: 'command',
+      description: `delete the network interface ${bridgeName}`,
+      command: 'ip',
+      args: ['link', 'delete', bridgeName],
+    },
+  ]
 }
 
 /** Both kinds: the cluster may have run in the other mode before. */
-function ruleSteps({ command }: HostFacts): ResetStep[] {
+function ruleSteps({ command, kernel }: HostFacts): ResetStep[] {
   const steps: ResetStep[] = []
-  if (command('nft') !== undefined) {
+  if (command('nft') !== undefined && kernel.feature('nftables') !== 'absent') {
     steps.push(
       ...nftTables.map((table) => ({
         kind: 'command' as const,
@@ -274,7 +276,16 @@ async function removeCgroup(path: string): Promise<void> {
   if (!isThere(path)) return
   const entries = await readdir(path, { withFileTypes: true })
   for (const entry of entries) if (entry.isDirectory()) await removeCgroup(join(path, entry.name))
-  await rmdir(path)
+  const deadline = performance.now() + cgroupLimitMs
+  for (;;) {
+    try {
+      return await rmdir(path)
+    } catch (cause) {
+      // A process that was killed leaves its cgroup a moment after it ended.
+      if (errorCode(cause) !== 'EBUSY' || performance.now() > deadline) throw cause
+    }
+    await sleep(killPollMs)
+  }
 }
 
 /** What is mounted there may be the only copy of someone's data. */

@@ -296,7 +296,7 @@ describe('ports', () => {
 
   test('follow the settings', async () => {
     const requirement = await examine({ ...ready, '/proc/net/tcp6': listening }, { httpsListenPort: 8443 })
-    expect(() => requirement('port 6443')).toThrow()
+    expect(() => requirement('port 6443')).toThrow('no requirement port 6443')
   })
 
   test('that the running cluster itself uses are fine', async () => {
