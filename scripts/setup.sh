@@ -89,7 +89,9 @@ place_go() {
 install_npm_packages() {
   [[ $root/node_modules/.package-lock.json -nt $root/package-lock.json ]] && return
   say "installing npm packages"
-  (cd "$root" && npm ci --no-audit --no-fund --loglevel=error)
+  # Not `npm ci`: it refuses a lock file without the optional packages of other platforms, which a registry that carries
+  # only some of them leads to. With --no-save the lock file is followed and never written.
+  (cd "$root" && npm install --no-save --no-audit --no-fund --loglevel=error)
   touch "$root/node_modules/.package-lock.json"
 }
 
