@@ -120,8 +120,8 @@ async function writeAuthority(made: {
     notAfter: new Date(now.getTime() + authorityLifeMs),
   })
   // The key first: a certificate without its key is what a crash must not leave.
-  if (isNew) await writeFileAtomically(files.keyFile, exportKey(privateKey), privateMode)
-  await writeFileAtomically(files.certFile, certificatePem, publicMode)
+  if (isNew) await writeFileAtomically(files.keyFile, exportKey(privateKey), { mode: privateMode })
+  await writeFileAtomically(files.certFile, certificatePem, { mode: publicMode })
   return { name, certificate: new X509Certificate(certificatePem), certificatePem, issuer }
 }
 

@@ -10,18 +10,22 @@ const directoryMode = 0o700
 const temporarySuffix = '.tmp'
 
 /**
- * Replaces `path` as a whole, so that a reader and a crash find the old text or the new one: a
- * temporary file beside it is written, brought to disk and renamed. Its mode is `mode` whatever the
- * umask. The rename itself is on disk after `syncDirectory`.
+ * Replaces `path` as a whole, so that a reader finds the old text or the new one: a temporary file beside
+ * it is written and renamed. Its mode is `mode` whatever the umask. It is on disk before it gets its name, so that
+ * a power cut leaves one of the two as well; what can be made again may do without (`isDurable`: false).
  */
-export async function writeFileAtomically(path: string, text: string, mode: number): Promise<void> {
+export async function writeFileAtomically(
+  path: string,
+  text: string,
+  { mode, isDurable = true }: { mode: number; isDurable?: boolean },
+): Promise<void> {
   const temporary = `${path}.${process.pid}${temporarySuffix}`
   try {
     const file = await open(temporary, 'w', privateMode)
     try {
       await file.writeFile(text)
       await file.chmod(mode)
-      await file.datasync()
+      if (isDurable) await file.datasync()
     } finally {
       await file.close()
     }
@@ -35,7 +39,7 @@ export async function writeFileAtomically(path: string, text: string, mode: numb
 /** Writes what differs from what is there; true when it wrote. A wider mode is narrowed to `mode`. */
 export async function writeFileIfChanged(path: string, text: string, mode: number): Promise<boolean> {
   if ((await readFileIfPresent(path)) !== text) {
-    await writeFileAtomically(path, text, mode)
+    await writeFileAtomically(path, text, { mode })
     return true
   }
   await narrowMode(path, mode)

@@ -109,7 +109,6 @@ export async function preparePki({ dir, now = new Date(), ...identity }: PkiOpti
   await allDone(
     renewed.map(({ name }) => writeLeaf({ files: files.leaves[name], leaf: table[name], authorities, now })),
   )
-  if (renewed.length > 0) await syncDirectory(dir)
   const warnings = authorities.map((authority) => authorityWarning(authority, now))
   return { ...files, renewed, warnings: warnings.filter((warning) => warning !== undefined) }
 }
@@ -162,6 +161,7 @@ async function findRenewals(given: {
   return found.filter((renewal) => renewal !== undefined)
 }
 
+/** One that a power cut damages is issued anew at the next start, so nobody waits for the disk. */
 async function writeLeaf(given: {
   files: KeyPairFiles
   leaf: Leaf
@@ -171,8 +171,8 @@ async function writeLeaf(given: {
   const { files, leaf, authorities, now } = given
   const { certificate, key } = issueLeaf(leaf, authorityOf(authorities, leaf), now)
   await allDone([
-    writeFileAtomically(files.keyFile, key, privateMode),
-    writeFileAtomically(files.certFile, certificate, publicMode),
+    writeFileAtomically(files.keyFile, key, { mode: privateMode, isDurable: false }),
+    writeFileAtomically(files.certFile, certificate, { mode: publicMode, isDurable: false }),
   ])
 }
 

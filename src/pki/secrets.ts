@@ -50,7 +50,7 @@ async function prepareServiceAccountKey(files: SecretFiles, mayCreate: boolean):
   if (keyPem === undefined) {
     if (!mayCreate) throw missing(path, 'the tokens of service accounts cannot be signed as before')
     keyPem = exportKey(generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey)
-    await writeFileAtomically(path, keyPem, privateMode)
+    await writeFileAtomically(path, keyPem, { mode: privateMode })
   } else {
     await narrowMode(path, privateMode)
   }
@@ -76,7 +76,7 @@ async function prepareEncryptionConfig(path: string, mayCreate: boolean): Promis
   if (text === undefined) {
     if (!mayCreate) throw missing(path, 'Secrets in the datastore cannot be read')
     const key = randomBytes(encryptionKeyBytes).toString('base64')
-    return writeFileAtomically(path, renderEncryptionConfig(key), privateMode)
+    return writeFileAtomically(path, renderEncryptionConfig(key), { mode: privateMode })
   }
   if (!/^kind: *EncryptionConfiguration$/m.test(text)) {
     throw new AppError(`cannot use ${path}: it is no EncryptionConfiguration`, {
