@@ -42,6 +42,7 @@ export async function startDatastore({ workerUrl, log, ...settings }: DatastoreO
   const fail = (error: AppError): void => {
     serving.reject(error)
     failed.resolve(error)
+    void worker.terminate()
   }
   worker.on('message', (reply: ServerReply) => {
     if (reply.kind === 'serving') serving.resolve(reply.listening)

@@ -66,9 +66,14 @@ export class DatastoreServer {
     })
   }
 
-  /** Returns the address as clients dial it. */
-  async listen(): Promise<string> {
-    return await this.#server.listen(this.#settings.listen)
+  /** Serves, once a write has reached the disk; returns the address as clients dial it. */
+  async start(): Promise<string> {
+    this.#log.appendMeta('started_ms', String(Date.now()))
+    const [listening] = await Promise.all([
+      this.#server.listen(this.#settings.listen),
+      new Promise((resolve) => this.#log.afterCommit(resolve)),
+    ])
+    return listening
   }
 
   /** Ends the calls, then brings to the disk what was written. */

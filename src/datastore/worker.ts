@@ -13,31 +13,24 @@ const data = workerData as WorkerData
 if (data.role === 'log-writer') runLogWriter(parentPort, data.database)
 else await serve(parentPort, data)
 
-async function serve(
-  port: MessagePort,
-  { settings, workerUrl }: Extract<WorkerData, { role: 'server' }>,
-): Promise<void> {
+async function serve(port: MessagePort, data: Extract<WorkerData, { role: 'server' }>): Promise<void> {
   const reply = (message: ServerReply): void => port.postMessage(message)
+  // Whoever started this thread ends it when it has failed.
+  const fail = (thrown: unknown): void => reply({ kind: 'failed', error: toPlainError(thrown) })
   try {
     const server = new DatastoreServer({
-      settings,
-      workerUrl: new URL(workerUrl),
+      settings: data.settings,
+      workerUrl: new URL(data.workerUrl),
       log: forwardingLogger(reply),
-      onFailure: (error) => {
-        reply({ kind: 'failed', error: toPlainError(error) })
-        port.close()
-        process.exit(1)
-      },
+      onFailure: fail,
     })
-    reply({ kind: 'serving', listening: await server.listen() })
     port.on('message', async (_request: ServerRequest) => {
       await server.stop()
       port.close()
     })
+    reply({ kind: 'serving', listening: await server.start() })
   } catch (thrown) {
-    reply({ kind: 'failed', error: toPlainError(thrown) })
-    port.close()
-    process.exit(1)
+    fail(thrown)
   }
 }
 

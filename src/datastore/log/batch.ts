@@ -21,7 +21,7 @@ export interface LoggedLease {
 }
 
 /** What the log keeps by name. */
-export const metaNames = ['cluster_id', 'member_id', 'compact_revision', 'no_space'] as const
+export const metaNames = ['cluster_id', 'member_id', 'compact_revision', 'no_space', 'started_ms'] as const
 export type MetaName = (typeof metaNames)[number]
 
 /** What a batch asks of the database, in its order. */

@@ -6,10 +6,10 @@ import { AppError, assert, describeError } from '../../base/errors.ts'
 import { BatchWriter, type LoggedLease, type LoggedVersion, type MetaName } from './batch.ts'
 import { type DatabaseOptions, openDatabase } from './schema.ts'
 import type { WriterReply, WriterRequest } from './writer-thread.ts'
-import type { SpaceUse } from './writer.ts'
+import { type SpaceUse, measureSpace } from './space.ts'
 
 export type { LoggedLease, LoggedVersion, MetaName } from './batch.ts'
-export type { SpaceUse } from './writer.ts'
+export type { SpaceUse } from './space.ts'
 
 /** SQLite's word for a disk without space; everything else that fails a commit is fatal. */
 const noSpaceCode = 'SQLITE_FULL'
@@ -51,7 +51,7 @@ export class Log {
   #revision = 0
   #isFlushScheduled = false
   #isReading = false
-  #space: SpaceUse = { bytes: 0, bytesInUse: 0 }
+  #space: SpaceUse
   #closed: (() => void) | undefined
 
   constructor(options: DatabaseOptions, startWriter: () => Worker) {
@@ -59,6 +59,7 @@ export class Log {
     this.#selectValue = this.#database.prepare('SELECT value FROM value WHERE seq = ?').pluck()
     this.#beginRead = this.#database.prepare('BEGIN')
     this.#endRead = this.#database.prepare('COMMIT')
+    this.#space = measureSpace(this.#database)
     this.#writer = startWriter()
     this.#writer.on('message', (reply: WriterReply) => this.#replied(reply))
     this.#writer.on('error', (error: Error) => this.#fail('the writer’s thread has ended', error))

@@ -2,7 +2,8 @@ import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads'
 
 import { describeError, errorCode } from '../../base/errors.ts'
 import type { DatabaseOptions } from './schema.ts'
-import { LogWriter, type SpaceUse } from './writer.ts'
+import type { SpaceUse } from './space.ts'
+import { LogWriter } from './writer.ts'
 
 /** How long nothing must be written until the WAL is emptied and cut. */
 const idleMs = 5000

@@ -3,6 +3,7 @@ import type { Database, Statement } from 'better-sqlite3'
 import type { BatchSink, LoggedLease, LoggedVersion, MetaName } from './batch.ts'
 import { readBatch } from './batch.ts'
 import { type DatabaseOptions, connect } from './schema.ts'
+import { type SpaceUse, measureSpace } from './space.ts'
 
 /** A checkpoint is due when about this much went into the WAL. */
 const checkpointBytes = 4 * 1024 * 1024
@@ -11,12 +12,6 @@ const commitOverheadBytes = 16 * 1024
 /** Pages given back to the file system in one step. */
 const vacuumStepPages = 256
 
-/** How much space the database has and uses. */
-export interface SpaceUse {
-  readonly bytes: number
-  readonly bytesInUse: number
-}
-
 /** The one connection that writes. Its methods block until the disk has what they wrote. */
 export class LogWriter {
   readonly #database: Database
@@ -24,7 +19,6 @@ export class LogWriter {
   readonly #begin: Statement
   readonly #commit: Statement
   readonly #rollback: Statement
-  readonly #space: Statement
   #walBytes = 0
   #hasForgotten = false
 
@@ -34,12 +28,6 @@ export class LogWriter {
     this.#begin = this.#database.prepare('BEGIN IMMEDIATE')
     this.#commit = this.#database.prepare('COMMIT')
     this.#rollback = this.#database.prepare('ROLLBACK')
-    this.#space = this.#database
-      .prepare(
-        `SELECT page_count * page_size, (page_count - freelist_count) * page_size
-         FROM pragma_page_count, pragma_page_size, pragma_freelist_count`,
-      )
-      .raw()
   }
 
   /** Writes the batches in one transaction. After an error none of them is in the database. */
@@ -74,8 +62,7 @@ export class LogWriter {
   }
 
   space(): SpaceUse {
-    const [bytes = 0, bytesInUse = 0] = this.#space.get() as number[]
-    return { bytes, bytesInUse }
+    return measureSpace(this.#database)
   }
 
   close(): void {

@@ -23,11 +23,18 @@ const interval = values['progress-notify-interval-ms']
 const tls =
   values['cert-file'] === ''
     ? undefined
-    : { certFile: values['cert-file'], keyFile: values['key-file'], trustedCaFile: values['trusted-ca-file'] || undefined }
+    : {
+        certFile: values['cert-file'],
+        keyFile: values['key-file'],
+        trustedCaFile: values['trusted-ca-file'] || undefined,
+      }
 const datastore = await startDatastore({
   path: `${directory}/db/state.db`,
-  listen: values.unix === undefined ? { host: '127.0.0.1', port: Number(values.port), tls } : { unixPath: values.unix },
-  workerUrl: new URL('../../../src/datastore/worker.ts', import.meta.url),
+  listen:
+    values.unix === undefined
+      ? { host: '127.0.0.1', port: Number(values.port), tls }
+      : { unixPath: values.unix },
+  workerUrl: new URL(process.env.DATASTORE_WORKER ?? '../../../src/datastore/worker.ts', import.meta.url),
   log: createLogger({ format: 'text' }),
   ...(interval === undefined ? {} : { progressNotifyIntervalMs: Number(interval) }),
 })
