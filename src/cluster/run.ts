@@ -126,7 +126,8 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
     await work.settled()
     await stopComponents({
       components,
-      hurry: options.hurry,
+      // Without its datastore kube-apiserver can do nothing but wait.
+      hurry: AbortSignal.any([options.hurry, failed.signal]),
       onStop: (component, tookMs) =>
         log.info({ component: component.name, tookMs: Math.round(tookMs) }, 'component stopped'),
       after: {

@@ -100,15 +100,16 @@ export class Store {
     return previous
   }
 
-  /** What became durable becomes visible. */
+  /** What became durable becomes visible. A commit of leases alone, or of a compaction, brings no new revision. */
   publish(revision: number): void {
+    assert(revision >= this.#published, `revision ${revision} published after ${this.#published}`)
+    if (revision === this.#published) return
     const versions: Version[] = []
     for (let place = this.history.placeOf(this.#published + 1); ; place++) {
       const version = this.history.at(place)
       if (version === undefined || version.revision > revision) break
       versions.push(version)
     }
-    assert(revision > this.#published, `revision ${revision} published after ${this.#published}`)
     this.#published = revision
     this.#listener?.published(versions, revision)
   }
