@@ -2,6 +2,7 @@ import { defineConfig } from 'vitest/config'
 
 const minute = 60_000
 
+// One project after the other: clusters would measure the load of the unit tests.
 export default defineConfig({
   test: {
     pool: 'forks',
@@ -10,6 +11,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'unit',
+          sequence: { groupOrder: 0 },
           include: ['test/unit/**/*.test.ts', 'test/layers.test.ts'],
           // Many start real processes, on machines that build at the same time.
           testTimeout: minute,
@@ -20,6 +22,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'conformance',
+          sequence: { groupOrder: 1 },
           include: ['test/conformance/**/*.test.ts'],
           testTimeout: 20 * minute,
           hookTimeout: 5 * minute,
@@ -29,6 +32,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'integration',
+          sequence: { groupOrder: 2 },
           include: ['test/integration/**/*.test.ts'],
           // Each file starts clusters; two at once would measure each other's load.
           fileParallelism: false,
