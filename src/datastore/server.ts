@@ -8,10 +8,13 @@ import type { Methods } from './grpc/http2/call.ts'
 import { ResponseHeader } from './grpc/messages/header.ts'
 import { GrpcServer } from './grpc/server.ts'
 import type { ServiceContext } from './grpc/service.ts'
+import { authService } from './grpc/services/auth.ts'
 import { clusterService } from './grpc/services/cluster.ts'
+import { electionService } from './grpc/services/election.ts'
 import { healthService } from './grpc/services/health.ts'
 import { kvService } from './grpc/services/kv.ts'
 import { leaseService } from './grpc/services/lease.ts'
+import { lockService } from './grpc/services/lock.ts'
 import { maintenanceService } from './grpc/services/maintenance.ts'
 import { watchService } from './grpc/services/watch.ts'
 import { DatastoreLock } from './log/lock.ts'
@@ -103,6 +106,9 @@ export class DatastoreServer {
       ...leaseService(context),
       ...maintenanceService(context),
       ...clusterService(context),
+      ...authService(context),
+      ...lockService(context),
+      ...electionService(context),
       ...healthService(),
     ])
   }

@@ -20,6 +20,11 @@ const etcdErrors = {
   tooManyRequests: [codes.resourceExhausted, 'etcdserver: too many requests'],
   stopped: [codes.unavailable, 'etcdserver: server stopped'],
   memberNotFound: [codes.notFound, 'etcdserver: member not found'],
+  memberNotLearner: [codes.failedPrecondition, 'etcdserver: can only promote a learner member'],
+  badLeaderTransferee: [codes.failedPrecondition, 'etcdserver: bad leader transferee'],
+  wrongDowngradeVersion: [codes.invalidArgument, 'etcdserver: wrong downgrade target version format'],
+  invalidDowngradeTarget: [codes.invalidArgument, 'etcdserver: invalid downgrade target version'],
+  noInflightDowngrade: [codes.failedPrecondition, 'etcdserver: no inflight downgrade job'],
   notAuthEnabled: [codes.failedPrecondition, 'etcdserver: authentication is not enabled'],
   rootUserNotExist: [codes.failedPrecondition, 'etcdserver: root user does not exist'],
 } as const satisfies Record<string, readonly [Code, string]>

@@ -91,7 +91,7 @@ export class Stream implements Call {
   cancel(): void {
     if (!this.isOpen) return
     this.#close()
-    this.onCancel?.()
+    this.#guard(() => this.onCancel?.())
   }
 
   send(message: MessageWriter): void {

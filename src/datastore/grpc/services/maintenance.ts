@@ -1,3 +1,4 @@
+import { etcdError } from '../etcd-errors.ts'
 import type { MessageReader } from '../protobuf/message-reader.ts'
 import type { MessageWriter } from '../protobuf/message-writer.ts'
 import { uintFieldSize, bigintFieldSize } from '../protobuf/message-writer.ts'
@@ -12,6 +13,9 @@ const storageVersion = '3.7.0'
 const alarmNone = 0
 const alarmNoSpace = 1
 const alarmActions = { get: 0, activate: 1, deactivate: 2 } as const
+
+/** etcdserverpb.DowngradeRequest.DowngradeAction */
+const downgradeCancel = 2
 
 const alarmsTag = 0x12
 const alarmMemberTags = { memberId: 0x08, alarm: 0x10 } as const
@@ -63,10 +67,47 @@ export function maintenanceService(context: ServiceContext): Service {
     })
   })
 
+  /** Space is given back by and by, after every compaction; there is nothing more to be done. */
+  const defragment = unary((_reader, call) => replyAfterCommit(context, call, () => undefined))
+
+  const moveLeader = unary((reader, call) => {
+    if (readTargetId(reader) !== header.memberId) throw etcdError('badLeaderTransferee')
+    call.reply(freshWriter())
+  })
+
+  const downgrade = unary((reader) => {
+    const { action, version } = readDowngradeRequest(reader)
+    if (action === downgradeCancel) throw etcdError('noInflightDowngrade')
+    throw etcdError(/^\d+\.\d+(\.\d+)?$/.test(version) ? 'invalidDowngradeTarget' : 'wrongDowngradeVersion')
+  })
+
   return [
     ['/etcdserverpb.Maintenance/Status', status],
     ['/etcdserverpb.Maintenance/Alarm', alarm],
+    ['/etcdserverpb.Maintenance/Defragment', defragment],
+    ['/etcdserverpb.Maintenance/MoveLeader', moveLeader],
+    ['/etcdserverpb.Maintenance/Downgrade', downgrade],
   ]
+}
+
+function readTargetId(reader: MessageReader): bigint {
+  let id = 0n
+  while (reader.next()) {
+    if (reader.field === 1) id = reader.uint64()
+    else reader.skip()
+  }
+  return id
+}
+
+function readDowngradeRequest(reader: MessageReader): { action: number; version: string } {
+  let action = 0
+  let version = ''
+  while (reader.next()) {
+    if (reader.field === 1) action = reader.number()
+    else if (reader.field === 2) version = reader.text()
+    else reader.skip()
+  }
+  return { action, version }
 }
 
 function writeAlarm(writer: MessageWriter, memberId: bigint): void {
