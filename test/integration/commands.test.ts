@@ -102,10 +102,13 @@ test('the API server outlives what is wrong with the rest of a command line', as
   expect(cluster.daemon.ending).toBeUndefined()
 })
 
-test('reset is refused while the daemon runs', async () => {
-  const { exitCode, stderr } = await cluster.k8s(['reset', '--force'], { check: false })
-  expect(exitCode).toBe(1)
-  expect(stderr).toContain(String(cluster.daemon.pid))
+test('reset is refused while the daemon runs, and without --force where there is no terminal', async () => {
+  const running = await cluster.k8s(['reset', '--force'], { check: false })
+  expect(running.exitCode).toBe(1)
+  expect(running.stderr).toMatch(/cannot reset: the daemon runs[^\n]*k8s stop/)
+  const unasked = await cluster.k8s(['reset'], { check: false })
+  expect(unasked.exitCode).toBe(2)
+  expect(unasked.stderr).toContain('--force')
   await cluster.ready()
 })
 

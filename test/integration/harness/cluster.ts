@@ -9,7 +9,9 @@ import { waitFor, type WaitOptions } from './wait.ts'
 export const defaultDataDir = '/var/lib/k8s'
 
 /** How long a node may take to be Ready on a loaded machine before that counts as never. */
-const readyTimeoutMs = 120_000
+const readyTimeoutMs = 180_000
+/** Each question is a kubectl of its own, which takes from the start what it measures. */
+const readyIntervalMs = 500
 
 export interface ClusterOptions {
   /** The machine's host name, and so the node's name, begins with it. */
@@ -64,6 +66,7 @@ export class Cluster implements AsyncDisposable {
   async ready({ timeoutMs = readyTimeoutMs }: { timeoutMs?: number } = {}): Promise<void> {
     await this.waitFor('the node is Ready', async () => (await this.readyCondition())?.status === 'True', {
       timeoutMs,
+      intervalMs: readyIntervalMs,
     })
   }
 
