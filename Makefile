@@ -129,7 +129,7 @@ build/peers/kine: $(wildcard components/kine/*) scripts/build-component.sh | set
 	@echo building $(@F)
 	@scripts/build-component.sh $(@F) $@
 
-build/images/busybox.tar.zst: scripts/image.ts scripts/tar.ts | setup
+build/images/busybox.tar.zst: scripts/image.ts scripts/tar.ts scripts/image-reference.sh | setup
 	@mkdir -p $(@D)
 	@$(node) scripts/image.ts $$(scripts/image-reference.sh busybox) /bin/busybox $@
 
