@@ -30,9 +30,16 @@ const sectionsLimit = 8
 const sectionBytes = 3 * 8 + 32
 const magic = 'k8s payload v1\n\0'
 
-/** Section 0 is what runs before anything is unpacked; the others are about as long to unpack. */
-const core = ['bin/node', 'lib']
-const kubernetes = ['bin/kubernetes']
+/**
+ * The first two are what runs before anything is unpacked (launcher.c). Apart from that: what changes often is compressed
+ * alone, and the large ones come first, so that two processors unpack for about as long.
+ */
+const sectionRoots: readonly (readonly string[])[] = [
+  ['lib'],
+  ['bin/node'],
+  ['bin/kubernetes'],
+  ['bin', 'images'],
+]
 
 const zstdOptions = { best: ['-19'], fast: ['-3'] } as const
 
@@ -62,17 +69,18 @@ function entriesBelow(payload: string, path: string): TarEntry[] {
 }
 
 function sectionOf(path: string): number {
-  const within = (roots: readonly string[]) =>
-    roots.some((root) => path === root || path.startsWith(`${root}/`))
-  if (within(core)) return 0
-  return within(kubernetes) ? 1 : 2
+  const index = sectionRoots.findIndex((roots) =>
+    roots.some((root) => path === root || path.startsWith(`${root}/`)),
+  )
+  if (index < 0) throw new Error(`cannot pack ${path}: no section takes it`)
+  return index
 }
 
 /** Each section starts with all directories, as sections are unpacked in no order. */
 function divide(entries: readonly TarEntry[]): TarEntry[][] {
   const directories = entries.filter((entry) => entry.type === 'directory')
   const others = entries.filter((entry) => entry.type !== 'directory')
-  return [0, 1, 2].map((index) => [
+  return sectionRoots.map((_, index) => [
     ...directories,
     ...others.filter((entry) => sectionOf(entry.path) === index),
   ])
@@ -143,7 +151,7 @@ console.log(`${output}: ${(statSync(output).size / 1e6).toFixed(1)} MB`)
 
 /** Keeps what this artifact and a few before it are made of. */
 function forgetOldSections(): void {
-  const keptCount = 8
+  const keptCount = 12
   const files = readdirSync('build/sections').map((name) => join('build/sections', name))
   const newestFirst = files.toSorted((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs)
   for (const old of newestFirst.slice(keptCount)) rmSync(old)

@@ -28,7 +28,7 @@ struct artifact open_artifact(void) {
     fail("find the payload at the end of this file: it is cut short or not an artifact; copy it again");
 
   const struct footer *footer = &artifact.footer;
-  bool sane = footer->section_count > 0 && footer->section_count <= SECTIONS_LIMIT;
+  bool sane = footer->section_count >= 2 && footer->section_count <= SECTIONS_LIMIT;
   for (unsigned i = 0; sane && i < footer->section_count; i++)
     sane = footer->sections[i].offset <= size && footer->sections[i].size <= size - footer->sections[i].offset;
   if (!sane)

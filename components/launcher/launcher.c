@@ -17,6 +17,9 @@
 static const char *const node_options[] = {"--disable-warning=ExperimentalWarning"};
 enum { NODE_OPTION_COUNT = sizeof node_options / sizeof *node_options };
 
+/* The daemon and node are in the first sections. */
+enum { MEMORY_SECTIONS = 2 };
+
 /* How the daemon, run from memory, says that it needs the payload. */
 enum { EXIT_PAYLOAD_NEEDED = 100, EXIT_SIGNAL_BASE = 128 };
 
@@ -151,7 +154,9 @@ static void run_in_memory(const struct memory_files *files, int argc, char **arg
 static void answer_from_memory(const struct artifact *artifact, int argc, char **argv) {
   struct memory_files files = {-1, -1};
   struct sink sink = {open_in_memory, keep_in_memory, &files};
-  const char *problem = decode_section(artifact, 0, &sink);
+  const char *problem = NULL;
+  for (unsigned i = 0; i < MEMORY_SECTIONS && problem == NULL; i++)
+    problem = decode_section(artifact, i, &sink);
   if (problem != NULL && strcmp(problem, "write") != 0)
     fail("unpack the payload: %s; copy the file again", problem);
 

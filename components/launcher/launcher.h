@@ -2,7 +2,7 @@
  * The launcher is the part of dist/artifacts/k8s that the kernel starts. Behind it in the same file are the payload's
  * sections, each a tar archive in one zstd frame, and a footer that says where they are:
  *
- *   launcher ELF | section 0: node and the daemon | section 1 | ... | struct footer
+ *   launcher ELF | section 0: the daemon | section 1: node | ... | struct footer
  *
  * It unpacks the sections once per version and then becomes the program that was asked for.
  */
