@@ -38,6 +38,7 @@ const sectionRoots: readonly (readonly string[])[] = [
   ['lib'],
   ['bin/node'],
   ['bin/kubernetes'],
+  ['bin/containerd', 'bin/crictl'],
   ['bin', 'images'],
 ]
 
