@@ -98,7 +98,7 @@ async function compress(entries: readonly TarEntry[], level: keyof typeof zstdOp
     })
     for (const part of parts) zstd.stdin.write(part)
     zstd.stdin.end()
-    const code = await new Promise((resolve) => zstd.on('close', resolve))
+    const code = await new Promise<number | null>((resolve) => zstd.on('close', resolve))
     if (code !== 0) throw new Error(`cannot compress: zstd exited with ${code}`)
     renameSync(`${kept}.tmp`, kept)
   }
