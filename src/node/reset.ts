@@ -121,7 +121,8 @@ function mountSteps(config: Config, { mounts }: HostFacts): ResetStep[] {
 
 /** The host's ends of the pods' interfaces went with the namespaces that were unmounted. */
 function linkSteps(files: HostFiles): ResetStep[] {
-  if (!files.exists(`/sys/class/net/${bridgeName}`)) return []
+  // /sys may show the interfaces of another network namespace; this list is always one's own.
+  if (!new RegExp(`^ *${bridgeName}:`, 'm').test(files.read('/proc/net/dev') ?? '')) return []
   return [
     {
       kind: 'command',
