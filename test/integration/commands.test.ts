@@ -1,7 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Cluster, defaultDataDir, startCluster } from './harness/cluster.ts'
-import { imageReference } from './harness/images.ts'
+import { packedImageName } from './harness/images.ts'
 import type { Machine } from './harness/machine.ts'
 import { pod, sleepForever } from './harness/manifests.ts'
 import { processesOf } from './harness/processes.ts'
@@ -73,7 +73,7 @@ test('kubectl, crictl and ctr work with no further set-up', async () => {
     'namespace/kube-system',
   )
   expect((await cluster.k8s(['crictl', 'version'])).stdout).toMatch(/RuntimeName: +containerd/)
-  expect((await cluster.k8s(['ctr', 'images', 'list', '-q'])).stdout).toContain(imageReference('pause'))
+  expect((await cluster.k8s(['ctr', 'images', 'list', '-q'])).stdout).toContain(packedImageName('pause'))
 })
 
 test('a failed kubectl keeps its exit code and words', async () => {

@@ -30,6 +30,8 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     cluster.addImages(options.images ?? [busyboxArchive])
     cluster.startDaemon()
     await cluster.ready()
+    // The node may be quicker than the controller that makes what pods of the namespace need.
+    await cluster.waitFor('pods are admitted', () => cluster.get('serviceaccount', 'default'))
     return cluster
   } catch (error) {
     const report = await cluster.report()

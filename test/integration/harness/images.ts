@@ -1,10 +1,28 @@
 import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { repository } from './machine.ts'
 
 /** The archive of the image that the build makes: busybox with sh, httpd, wget and nslookup. */
 export const busyboxArchive = `${repository}/build/images/busybox.tar.zst`
 
-/** The name of an image that the build makes: k8s.local/busybox:1.35.0 */
-export function imageReference(name: 'busybox' | 'pause' | 'coredns'): string {
-  return execFileSync(`${repository}/scripts/image-reference.sh`, [name], { encoding: 'utf8' }).trim()
+/** Where containerd looks for the name of an image in an archive. */
+const nameAnnotation = 'io.containerd.image.name'
+
+/** The name of the image in an OCI archive. */
+export function imageName(archive: string): string {
+  const text = execFileSync('tar', ['--extract', '--to-stdout', '--file', archive, 'index.json'], {
+    encoding: 'utf8',
+  })
+  const { manifests } = JSON.parse(text) as { manifests: { annotations?: Record<string, string> }[] }
+  const name = manifests[0]?.annotations?.[nameAnnotation]
+  if (name === undefined) throw new Error(`cannot find the name of the image in ${archive}`)
+  return name
+}
+
+/** The name of an image inside the artifact. */
+export function packedImageName(role: 'pause' | 'coredns'): string {
+  const version = JSON.parse(readFileSync(`${repository}/build/version.json`, 'utf8')) as {
+    images: Record<typeof role, string>
+  }
+  return version.images[role]
 }

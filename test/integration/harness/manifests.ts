@@ -1,6 +1,6 @@
-import { imageReference } from './images.ts'
+import { busyboxArchive, imageName } from './images.ts'
 
-export const busybox = imageReference('busybox')
+export const busybox = imageName(busyboxArchive)
 
 /** Parts of a container and of a pod that a test adds to what every pod here has. */
 export interface PodParts {
