@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { constants } from 'node:os'
+import { AppError } from '../base/errors.ts'
 import type { Config } from '../config/config.ts'
 import { loadConfig } from '../config/load.ts'
 import { schema } from '../config/schema.ts'
@@ -30,6 +31,7 @@ configuration file. A flag wins over the environment, and that over the file.`,
 
 async function handler({ flags, environment, print }: Invocation): Promise<number> {
   const config = await loadConfig({ flags, environment })
+  requireRoot()
   requirePayload(environment)
   const signals = stopSignals()
   const [{ createLogger }, { createNotifier }, { openPayload }, { runCluster }] = await Promise.all([
@@ -52,6 +54,15 @@ async function handler({ flags, environment, print }: Invocation): Promise<numbe
     payload: openPayload(environment['K8S_PAYLOAD_DIR']),
   })
   return 0
+}
+
+function requireRoot(): void {
+  const uid = process.geteuid?.()
+  if (uid === 0) return
+  throw new AppError(`cannot run the server as user ${uid}: mounts, networks and cgroups need root`, {
+    code: 'NOT_ROOT',
+    remedy: 'use sudo, or start it with systemctl start k8s',
+  })
 }
 
 /**

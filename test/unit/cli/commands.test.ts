@@ -294,6 +294,17 @@ describe('check', () => {
 })
 
 describe('as a process', () => {
+  test('the server needs root', async () => {
+    const nobody = 65534
+    const environment = { K8S_LAUNCHER: 'unpacked-not' }
+    const { code, stderr } = await runProcess({ args: [], environment, uid: nobody })
+    expect({ code, stderr }).toEqual({
+      code: 1,
+      stderr:
+        'k8s: cannot run the server as user 65534: mounts, networks and cgroups need root. Use sudo, or start it with systemctl start k8s\n',
+    })
+  })
+
   test('a refusal is one line on stderr and exit code 2', async () => {
     expect(await runProcess({ args: ['--node-nam=x'] })).toEqual({
       code: 2,

@@ -43,10 +43,15 @@ export async function runInEmptyDirectory(line: CommandLine): Promise<Outcome & 
 }
 
 /** Runs the program as a process of its own, from its sources. */
-export async function runProcess({ args, environment = {} }: CommandLine): Promise<Outcome> {
+export async function runProcess({
+  args,
+  environment = {},
+  uid,
+}: CommandLine & { readonly uid?: number }): Promise<Outcome> {
   const child = spawn(process.execPath, [main, ...args], {
     env: { PATH: process.env['PATH'], ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
+    ...(uid !== undefined && { uid }),
   })
   const closed = once(child, 'close') as Promise<[number | null]>
   const [stdout, stderr, [code]] = await Promise.all([text(child.stdout), text(child.stderr), closed])
