@@ -2,7 +2,7 @@ import { closeSync, mkdirSync, openSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 
-import type { AppError } from '../base/errors.ts'
+import { AppError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Methods } from './grpc/http2/call.ts'
 import { ResponseHeader } from './grpc/messages/header.ts'
@@ -51,9 +51,7 @@ export class DatastoreServer {
 
   constructor({ settings, workerUrl, log, onFailure }: ServerOptions) {
     const { path, nativeBinding } = settings
-    mkdirSync(dirname(path), { recursive: true, mode: privateDirectoryMode })
-    // SQLite gives -wal and -shm the mode of the file.
-    closeSync(openSync(path, 'a', privateFileMode))
+    prepareFile(path)
     this.#settings = settings
     this.#lock = new DatastoreLock({ path, nativeBinding })
     this.#log = new Log({ path, nativeBinding, cacheBytes: readCacheBytes }, () =>
@@ -123,6 +121,20 @@ export class DatastoreServer {
       return chosen
     }
     return { clusterId: idOf('cluster_id'), memberId: idOf('member_id') }
+  }
+}
+
+/** The file is for its owner alone from its beginning; SQLite gives -wal and -shm the same mode. */
+function prepareFile(path: string): void {
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: privateDirectoryMode })
+    closeSync(openSync(path, 'a', privateFileMode))
+  } catch (thrown) {
+    throw new AppError(
+      'cannot open datastore',
+      { code: 'DATASTORE_OPEN', path, remedy: 'Check that the directory can be made and written.' },
+      { cause: thrown },
+    )
   }
 }
 

@@ -1,3 +1,5 @@
+import { closeSync, openSync, readSync, statSync } from 'node:fs'
+
 import Database from 'better-sqlite3'
 
 import { AppError, errorCode } from '../../base/errors.ts'
@@ -40,25 +42,48 @@ export interface DatabaseOptions {
   readonly cacheBytes: number
 }
 
-/** Opens the file, creating it or migrating its schema forward as needed. */
+/**
+ * Opens the file, creating it or migrating its schema forward as needed. A file that is refused stays
+ * as it is, and so does its WAL.
+ */
 export function openDatabase(options: DatabaseOptions): Database.Database {
+  const { path, nativeBinding } = options
+  let guard: Database.Database | undefined
   try {
-    const database = connect(options)
+    if (!isEmpty(path)) {
+      inspectHeader(path)
+      // While a connection that only reads is there, none that is closed removes the WAL.
+      guard = new Database(path, {
+        ...(nativeBinding === undefined ? {} : { nativeBinding }),
+        readonly: true,
+      })
+    }
+    const database = new Database(path, nativeBinding === undefined ? {} : { nativeBinding })
     try {
-      migrate(database, options.path)
+      inspectContents(database, path)
+      configure(database, options)
+      migrate(database)
     } catch (thrown) {
       database.close()
       throw thrown
     }
     return database
   } catch (thrown) {
-    throw thrown instanceof AppError ? thrown : openError(options.path, thrown)
+    throw thrown instanceof AppError ? thrown : openError(path, thrown)
+  } finally {
+    guard?.close()
   }
 }
 
 /** A further connection to a database that `openDatabase` has prepared. */
-export function connect({ path, nativeBinding, cacheBytes }: DatabaseOptions): Database.Database {
+export function connect(options: DatabaseOptions): Database.Database {
+  const { path, nativeBinding } = options
   const database = new Database(path, nativeBinding === undefined ? {} : { nativeBinding })
+  configure(database, options)
+  return database
+}
+
+function configure(database: Database.Database, { cacheBytes }: DatabaseOptions): void {
   // The order matters: neither page size nor auto_vacuum can be set once there is a table or a WAL.
   database.pragma(`page_size = ${pageBytes}`)
   database.pragma('auto_vacuum = INCREMENTAL')
@@ -69,29 +94,40 @@ export function connect({ path, nativeBinding, cacheBytes }: DatabaseOptions): D
   database.pragma('wal_autocheckpoint = 0')
   database.pragma(`cache_size = -${Math.ceil(cacheBytes / 1024)}`)
   database.pragma('temp_store = MEMORY')
-  return database
 }
 
-function migrate(database: Database.Database, path: string): void {
-  const found = database.pragma('user_version', { simple: true }) as number
+function isEmpty(path: string): boolean {
+  return (statSync(path, { throwIfNoEntry: false })?.size ?? 0) === 0
+}
+
+/** https://sqlite.org/fileformat2.html#the_database_header */
+const header = { bytes: 100, magic: 'SQLite format 3\0', userVersionAt: 60, applicationIdAt: 68 } as const
+
+/** Looks at a file before SQLite does, which would recover or remove what lies beside it. */
+function inspectHeader(path: string): void {
+  const bytes = Buffer.alloc(header.bytes)
+  const descriptor = openSync(path, 'r')
+  try {
+    const read = readSync(descriptor, bytes, 0, header.bytes, 0)
+    if (read < header.bytes || !bytes.toString('latin1').startsWith(header.magic)) throw damaged(path)
+  } finally {
+    closeSync(descriptor)
+  }
+  const owner = bytes.readUInt32BE(header.applicationIdAt)
+  // A crash can leave the first transaction, which sets it, in the WAL.
+  if (owner !== applicationId && owner !== 0) throw foreign(path)
+  if (owner === applicationId) refuseNewer(path, bytes.readUInt32BE(header.userVersionAt))
+}
+
+function inspectContents(database: Database.Database, path: string): void {
   const owner = database.pragma('application_id', { simple: true }) as number
   const tables = database.prepare('SELECT count(*) FROM sqlite_schema').pluck().get() as number
-  if (owner !== applicationId && tables > 0) {
-    throw new AppError('cannot open datastore: the file is another program’s database', {
-      code: 'DATASTORE_FOREIGN',
-      path,
-      remedy: 'Name another data directory, or import the file with "k8s db import-kine".',
-    })
-  }
-  if (found > schemaVersion) {
-    throw new AppError('cannot open datastore: its schema is newer than this program', {
-      code: 'DATASTORE_NEWER',
-      path,
-      schema: found,
-      supported: schemaVersion,
-      remedy: 'Start the version of k8s that wrote it, or restore a snapshot of the older one.',
-    })
-  }
+  if (owner !== applicationId && tables > 0) throw foreign(path)
+  refuseNewer(path, database.pragma('user_version', { simple: true }) as number)
+}
+
+function migrate(database: Database.Database): void {
+  const found = database.pragma('user_version', { simple: true }) as number
   if (found === schemaVersion) return
   database.transaction(() => {
     for (const migration of migrations.slice(found)) database.exec(migration)
@@ -100,17 +136,46 @@ function migrate(database: Database.Database, path: string): void {
   })()
 }
 
+function refuseNewer(path: string, found: number): void {
+  if (found <= schemaVersion) return
+  throw new AppError('cannot open datastore: its schema is newer than this program', {
+    code: 'DATASTORE_NEWER',
+    path,
+    schema: found,
+    supported: schemaVersion,
+    remedy: 'Start the version of k8s that wrote it, or restore a snapshot of the older one.',
+  })
+}
+
+function foreign(path: string): AppError {
+  return new AppError('cannot open datastore: the file is another program’s database', {
+    code: 'DATASTORE_FOREIGN',
+    path,
+    remedy: 'Name another data directory, or import the file with "k8s db import-kine".',
+  })
+}
+
+function damaged(path: string, cause?: unknown): AppError {
+  return new AppError(
+    'cannot open datastore: the file is damaged',
+    {
+      code: 'DATASTORE_DAMAGED',
+      path,
+      remedy: 'Keep the file and its -wal for an examination ("k8s db check") and restore a snapshot.',
+    },
+    cause === undefined ? undefined : { cause },
+  )
+}
+
 function openError(path: string, cause: unknown): AppError {
   const code = errorCode(cause) ?? ''
-  const isDamaged = code.startsWith('SQLITE_CORRUPT') || code === 'SQLITE_NOTADB'
+  if (code.startsWith('SQLITE_CORRUPT') || code === 'SQLITE_NOTADB') return damaged(path, cause)
   return new AppError(
-    isDamaged ? 'cannot open datastore: the file is damaged' : 'cannot open datastore',
+    'cannot open datastore',
     {
-      code: isDamaged ? 'DATASTORE_DAMAGED' : 'DATASTORE_OPEN',
+      code: 'DATASTORE_OPEN',
       path,
-      remedy: isDamaged
-        ? 'Keep the file and its -wal for an examination ("k8s db check") and restore a snapshot.'
-        : 'Check that the directory exists, is writable and has free space.',
+      remedy: 'Check that the directory exists, is writable and has free space.',
     },
     { cause },
   )

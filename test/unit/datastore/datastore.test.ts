@@ -1,0 +1,196 @@
+import { copyFileSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import Database from 'better-sqlite3'
+import { expect, test } from 'vitest'
+import { silentLogger } from '../../../src/base/logger.ts'
+import { startDatastore } from '../../../src/datastore/datastore.ts'
+import {
+  type Fields,
+  RawClient,
+  fieldsOf,
+  message,
+  runDatastore,
+  temporaryDirectory,
+  workerUrl,
+} from './support.ts'
+
+const put = '/etcdserverpb.KV/Put'
+const range = '/etcdserverpb.KV/Range'
+
+/** The revision in a response's header. */
+function revisionOf(response: Buffer): number {
+  const [header = Buffer.alloc(0)] = fieldsOf(response).get(1) as Buffer[]
+  return Number((fieldsOf(header).get(3) as bigint[])[0])
+}
+
+function keyValuesOf(response: Buffer): Fields[] {
+  return ((fieldsOf(response).get(2) ?? []) as Buffer[]).map(fieldsOf)
+}
+
+test('what was acknowledged is there after a restart, at the same revision', async () => {
+  const path = join(temporaryDirectory(), 'db/state.db')
+  const first = await runDatastore({ path })
+  const client = new RawClient(first.listening)
+  expect(revisionOf(await client.unary(range, message({ 1: 'a' })))).toBe(1)
+  expect(revisionOf(await client.unary(put, message({ 1: 'a', 2: 'one' })))).toBe(2)
+  expect(revisionOf(await client.unary(put, message({ 1: 'a', 2: 'two' })))).toBe(3)
+  await first.stop()
+
+  const second = await runDatastore({ path })
+  const response = await new RawClient(second.listening).unary(range, message({ 1: 'a' }))
+  expect(revisionOf(response)).toBe(3)
+  const [keyValue] = keyValuesOf(response)
+  expect(keyValue).toEqual(
+    new Map<number, unknown[]>([
+      [1, [Buffer.from('a')]],
+      [2, [2n]],
+      [3, [3n]],
+      [4, [2n]],
+      [5, [Buffer.from('two')]],
+    ]),
+  )
+})
+
+test('a lease goes on after a restart with the time that it had left', async () => {
+  const path = join(temporaryDirectory(), 'db/state.db')
+  const first = await runDatastore({ path })
+  const client = new RawClient(first.listening)
+  await client.unary('/etcdserverpb.Lease/LeaseGrant', message({ 1: 1000, 2: -5n }))
+  await client.unary(put, message({ 1: 'leased', 2: 'x', 3: -5n }))
+  await first.stop()
+  const database = new Database(path)
+  // As if 900 of its seconds had passed meanwhile.
+  database.prepare('UPDATE lease SET deadline_ms = deadline_ms - 900000').run()
+  database.close()
+
+  const second = await runDatastore({ path })
+  const reply = await new RawClient(second.listening).unary(
+    '/etcdserverpb.Lease/LeaseTimeToLive',
+    message({ 1: -5n, 2: 1 }),
+  )
+  const fields = fieldsOf(reply)
+  const [remaining = 0n] = fields.get(3) as bigint[]
+  expect(remaining).toBeGreaterThan(0n)
+  expect(remaining).toBeLessThanOrEqual(100n)
+  expect(fields.get(4)).toEqual([1000n])
+  expect(fields.get(5)).toEqual([Buffer.from('leased')])
+})
+
+test('a lease that ran out while nothing ran ends at the start, with its keys', async () => {
+  const path = join(temporaryDirectory(), 'db/state.db')
+  const first = await runDatastore({ path })
+  const client = new RawClient(first.listening)
+  await client.unary('/etcdserverpb.Lease/LeaseGrant', message({ 1: 1000, 2: 5 }))
+  await client.unary(put, message({ 1: 'leased', 2: 'x', 3: 5 }))
+  await first.stop()
+  const database = new Database(path)
+  database.prepare('UPDATE lease SET deadline_ms = 0').run()
+  database.close()
+
+  const second = await runDatastore({ path })
+  const watcher = new RawClient(second.listening).stream('/etcdserverpb.Watch/Watch')
+  watcher.write(message({ 1: message({ 1: 'leased', 3: 3 }) }))
+  const deleted = await new Promise<Fields>((resolve) => {
+    watcher.on('data', (response: Buffer) => {
+      const [event] = (fieldsOf(response).get(11) ?? []) as Buffer[]
+      if (event !== undefined) resolve(fieldsOf(event))
+    })
+    watcher.on('error', () => undefined)
+  })
+  watcher.cancel()
+  expect(deleted.get(1)).toEqual([1n])
+})
+
+test('the database has one process at a time, which the next one is told', async () => {
+  const path = join(temporaryDirectory(), 'db/state.db')
+  const first = await runDatastore({ path })
+  await expect(runDatastore({ path })).rejects.toMatchObject({
+    code: 'DATASTORE_LOCKED',
+    message: `cannot open datastore: process ${process.pid} has it`,
+  })
+  await first.stop()
+  await runDatastore({ path })
+})
+
+test('a Unix socket and the files are for their owner alone', async () => {
+  const directory = temporaryDirectory()
+  const path = join(directory, 'db/state.db')
+  const unixPath = join(directory, 'datastore.sock')
+  const datastore = await runDatastore({ path, listen: { unixPath } })
+  expect(datastore.listening).toBe(`unix://${unixPath}`)
+  for (const file of [unixPath, path, `${path}-wal`]) expect(statSync(file).mode & 0o777).toBe(0o600)
+  expect(statSync(join(directory, 'db')).mode & 0o777).toBe(0o700)
+  expect(revisionOf(await new RawClient(datastore.listening).unary(put, message({ 1: 'a' })))).toBe(2)
+})
+
+test('a socket that a killed process left is replaced; another file, or a socket in use, is not', async () => {
+  const directory = temporaryDirectory()
+  const unixPath = join(directory, 'datastore.sock')
+  writeFileSync(unixPath, 'mine')
+  await expect(
+    runDatastore({ path: join(directory, 'a/state.db'), listen: { unixPath } }),
+  ).rejects.toMatchObject({
+    code: 'DATASTORE_LISTEN',
+    message: `cannot listen on ${unixPath}: it is a file`,
+  })
+  const used = join(directory, 'used.sock')
+  await runDatastore({ path: join(directory, 'b/state.db'), listen: { unixPath: used } })
+  await expect(
+    runDatastore({ path: join(directory, 'c/state.db'), listen: { unixPath: used } }),
+  ).rejects.toMatchObject({ code: 'DATASTORE_LISTEN' })
+})
+
+test('a taken port is named', async () => {
+  const directory = temporaryDirectory()
+  const first = await runDatastore({ path: join(directory, 'a/state.db') })
+  const port = Number(new URL(first.listening).port)
+  await expect(
+    runDatastore({ path: join(directory, 'b/state.db'), listen: { host: '127.0.0.1', port } }),
+  ).rejects.toMatchObject({ code: 'DATASTORE_LISTEN', fields: { address: `127.0.0.1:${port}` } })
+})
+
+test('a schema that is newer is refused, and the file stays as it was', async () => {
+  const path = join(temporaryDirectory(), 'state.db')
+  await (
+    await startDatastore({ path, listen: { host: '127.0.0.1', port: 0 }, workerUrl, log: silentLogger })
+  ).stop()
+  const database = new Database(path)
+  database.pragma('user_version = 999')
+  database.close()
+  const before = readFileSync(path)
+  await expect(runDatastore({ path })).rejects.toMatchObject({
+    code: 'DATASTORE_NEWER',
+    fields: { schema: 999 },
+  })
+  expect(readFileSync(path).equals(before)).toBe(true)
+})
+
+test('another program’s database is refused', async () => {
+  const path = join(temporaryDirectory(), 'state.db')
+  const database = new Database(path)
+  database.exec('CREATE TABLE kine (id INTEGER PRIMARY KEY)')
+  database.close()
+  await expect(runDatastore({ path })).rejects.toMatchObject({ code: 'DATASTORE_FOREIGN' })
+})
+
+test('a damaged file is reported and left as it is', async () => {
+  const path = join(temporaryDirectory(), 'state.db')
+  await (
+    await startDatastore({ path, listen: { host: '127.0.0.1', port: 0 }, workerUrl, log: silentLogger })
+  ).stop()
+  const damaged = readFileSync(path)
+  damaged.fill(0xaa, 0, 100)
+  writeFileSync(path, damaged)
+  copyFileSync(path, `${path}-wal`)
+  await expect(runDatastore({ path })).rejects.toMatchObject({ code: 'DATASTORE_DAMAGED' })
+  expect(readFileSync(path).equals(damaged)).toBe(true)
+  expect(readFileSync(`${path}-wal`).equals(damaged)).toBe(true)
+})
+
+test('a directory that cannot be made is reported', async () => {
+  const file = join(temporaryDirectory(), 'file')
+  writeFileSync(file, '')
+  await expect(runDatastore({ path: join(file, 'state.db') })).rejects.toMatchObject({
+    code: 'DATASTORE_OPEN',
+  })
+})
