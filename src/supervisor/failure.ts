@@ -67,7 +67,8 @@ export function describeSpawnFailure(name: string, thrown: unknown): ProcessFail
 
 async function findHolders(lines: readonly string[], ports: readonly number[]): Promise<PortHolder[]> {
   const named = portsInUse(lines)
-  return findPortHolders(named.length > 0 ? named : ports)
+  // Where it cannot be found out (too many open files), the failure is told without.
+  return findPortHolders(named.length > 0 ? named : ports).catch(() => [])
 }
 
 /** The last error that it printed; without one, its last line. */

@@ -205,7 +205,8 @@ export class SupervisedProcess {
     )
     this.#child = child
     this.#record(child.pid)
-    this.#log.info({ pid: child.pid }, this.#state.restarts > 0 ? 'restarted' : 'started')
+    const { restarts } = this.#state
+    this.#log.info({ pid: child.pid, restarts }, restarts > 0 ? 'restarted' : 'started')
     this.#apply({ type: 'spawned', pid: child.pid })
     void child.exited.then((exit) => this.#exited(exit, output))
   }

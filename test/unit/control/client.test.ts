@@ -97,8 +97,7 @@ describe('without a daemon that can be spoken with', () => {
   })
 
   test('it does not answer', async () => {
-    await using daemon = await startDaemon(path)
-    daemon.child.kill('SIGSTOP')
+    await using _daemon = await startDaemon(path, 'hang')
     const asked = exchange({ socketPath: path, message: 'status', body: undefined, timeoutMs: 100 })
     await expect(asked).rejects.toMatchObject({
       message: `cannot reach the daemon at ${path}: it has not answered within 100 ms`,

@@ -71,8 +71,7 @@ describe('the socket', () => {
   })
 
   test('of a daemon that does not answer is refused', async () => {
-    await using daemon = await startDaemon(path)
-    daemon.child.kill('SIGSTOP')
+    await using _daemon = await startDaemon(path, 'hang')
     await expect(serve()).rejects.toMatchObject({
       code: 'DAEMON_RUNNING',
       message: `cannot serve ${path}: a daemon that does not answer serves it`,

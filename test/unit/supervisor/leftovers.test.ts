@@ -43,31 +43,26 @@ function alive(pid: number): boolean {
   return stat !== undefined && isAlive({ pid, ...stat })
 }
 
-/** Another daemon: a process that supervises one with this spec. */
-async function startDaemon(spec: Pick<ProcessSpec, 'command' | 'args'> & Partial<ProcessSpec>) {
-  const whole = {
-    name: 'child',
-    env: environment,
-    logFormat: 'plain',
-    stopTimeoutMs: 60_000,
-    recordDir,
-    ...spec,
-  }
+type DaemonSpec = Pick<ProcessSpec, 'command' | 'args'> & Partial<ProcessSpec>
+
+/** Another daemon: a process that supervises some, of which `pid` is the first. */
+async function startDaemon(...specs: [DaemonSpec, ...DaemonSpec[]]) {
+  const common = { name: 'child', env: environment, logFormat: 'plain', stopTimeoutMs: 60_000, recordDir }
+  const whole = specs.map((spec) => ({ ...common, ...spec }))
   const daemon = spawn(process.execPath, [fixture('supervise.ts'), JSON.stringify(whole)])
   started.push(daemon.pid!)
   const logged = createInterface({ input: daemon.stderr })
-  const statuses = createInterface({ input: daemon.stdout })
-  const saidHolding = new Promise<void>((resolve) =>
-    logged.on('line', (line) => line.includes('"holding"') && resolve()),
+  const saidHolding = new Promise<void>((fulfil) =>
+    logged.on('line', (line) => line.includes('"holding"') && fulfil()),
   )
-  const pid = await new Promise<number>((resolve) =>
-    statuses.on('line', (line) => {
-      const status = JSON.parse(line) as ProcessStatus
-      if (status.state === 'running') resolve(status.pid!)
-    }),
-  )
-  started.push(pid)
-  return { daemon, pid, saidHolding }
+  const pids: number[] = []
+  for await (const line of createInterface({ input: daemon.stdout })) {
+    const status = JSON.parse(line) as ProcessStatus
+    if (status.state === 'running') pids.push(status.pid!)
+    if (pids.length === specs.length) break
+  }
+  started.push(...pids)
+  return { daemon, pid: pids[0]!, saidHolding }
 }
 
 async function kill(daemon: ChildProcess): Promise<void> {
@@ -136,10 +131,14 @@ describe('after kill -9 of the daemon', () => {
   })
 
   test('several are ended in the given order, and first those that are not in it', async () => {
-    for (const name of ['containerd', 'kubelet', 'gone-from-config', 'kube-proxy']) {
-      const { daemon } = await startDaemon({ name, ...shell('exec sleep 1000') })
-      await kill(daemon)
-    }
+    const sleeps = (name: string) => ({ name, ...shell('exec sleep 1000') })
+    const { daemon } = await startDaemon(
+      sleeps('containerd'),
+      sleeps('kubelet'),
+      sleeps('gone-from-config'),
+      sleeps('kube-proxy'),
+    )
+    await kill(daemon)
     const ended = await endAll(['kube-proxy', 'kubelet', 'containerd'])
     expect(ended.map(({ name }) => name)).toEqual(['gone-from-config', 'kube-proxy', 'kubelet', 'containerd'])
     expect(ended.filter(({ pid }) => alive(pid))).toEqual([])
@@ -195,12 +194,22 @@ describe('a stranger with the pid of a record lives on', () => {
   test.each([
     ['start time', { startTicks: 1 }],
     ['boot', { bootId: '00000000-0000-0000-0000-000000000000' }],
-    ['component', { name: 'child', pid: process.pid }],
+    ['pid', { pid: process.pid }],
   ])('as its %s is another', async (_, change) => {
     const pid = await stranger({ ...environment, K8S_COMPONENT: 'child' })
     changeRecord(change)
     expect(await endAll()).toEqual([])
     expect(alive(pid)).toBe(true)
+  })
+
+  test('as it belongs to another cluster, which has the same paths in a mount namespace of its own', async () => {
+    const marks = { K8S_COMPONENT: 'child', K8S_RECORD_DIR: recordDir }
+    const args = ['--map-root-user', '--mount', 'sh', '-c', 'echo up; exec sleep 1000']
+    const child = spawn('unshare', args, { env: { ...environment, ...marks }, detached: true })
+    started.push(child.pid!)
+    await once(child.stdout, 'data')
+    expect(await endAll()).toEqual([])
+    expect(alive(child.pid!)).toBe(true)
   })
 
   test('as it belongs to another data directory', async () => {
