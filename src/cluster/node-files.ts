@@ -5,21 +5,21 @@ import type { Paths } from '../config/paths.ts'
 import { cniConfigName, nodePodCidr, renderCniConfig } from '../node/cni.ts'
 import { renderContainerdConfig } from '../node/containerd.ts'
 import { chooseForNode, detectHost, type HostFacts, type NodeChoices } from '../node/detect.ts'
-import { renderKubeProxyConfig } from '../node/kube-proxy.ts'
 import { renderKubeletConfig } from '../node/kubelet.ts'
 import { applySysctls, networkSysctls } from '../node/sysctls.ts'
 import type { Payload } from '../payload/payload.ts'
-import { kubeconfigPath } from '../pki/kubeconfig.ts'
 import type { PkiFiles } from '../pki/pki.ts'
 
 /** Where distributions and DaemonSets put CNI plugins that the payload lacks. */
 const hostCniBinDir = '/opt/cni/bin'
 
-/** The files that containerd, the kubelet and kube-proxy are started with. */
+/** The files that containerd and the kubelet are started with, and what the machine lets kube-proxy do. */
 export interface NodeFiles {
   readonly containerdConfig: string
   readonly kubeletConfig: string
-  readonly kubeProxyConfig: string
+  readonly proxyMode: NodeChoices['proxyMode']
+  readonly canSetConntrack: boolean
+  readonly canLowerOomScore: boolean
   /** The node has a name server to ask for names outside of the cluster. */
   readonly hasNameServer: boolean
   /** Writes them all, and sets what the network needs of the kernel. */
@@ -46,14 +46,6 @@ export function planNodeFiles(options: NodeFileOptions): NodeFiles {
   const texts: Readonly<Record<string, string>> = {
     [file('containerd.toml')]: containerd({ ...options, host, choices, cniConfDir, dropInDir }),
     [file('kubelet.yaml')]: kubelet({ ...options, host, choices, resolvConf, staticPodDir }),
-    [file('kube-proxy.yaml')]: renderKubeProxyConfig({
-      kubeconfig: kubeconfigPath(paths.kubeconfigDir, 'kube-proxy'),
-      nodeName: config.nodeName,
-      mode: choices.proxyMode,
-      clusterCidr: config.clusterCidr,
-      canSetConntrack: host.canSetConntrack,
-      canLowerOomScore: host.capabilities.sysResource,
-    }),
     [join(cniConfDir, cniConfigName)]: renderCniConfig({
       podCidr: nodePodCidr(config.clusterCidr),
       backend: choices.proxyMode,
@@ -65,7 +57,9 @@ export function planNodeFiles(options: NodeFileOptions): NodeFiles {
   return {
     containerdConfig: file('containerd.toml'),
     kubeletConfig: file('kubelet.yaml'),
-    kubeProxyConfig: file('kube-proxy.yaml'),
+    proxyMode: choices.proxyMode,
+    canSetConntrack: host.canSetConntrack,
+    canLowerOomScore: host.capabilities.sysResource,
     hasNameServer: host.resolvConf.kind === 'host' || !host.resolvConf.usesFallback,
     async write() {
       applySysctls(networkSysctls(config.clusterCidr))

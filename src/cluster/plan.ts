@@ -1,4 +1,5 @@
 import { readFile, writeFile } from 'node:fs/promises'
+import { isIPv6 } from 'node:net'
 import type { TlsIdentity } from '../base/https.ts'
 import type { Logger } from '../base/logger.ts'
 import {
@@ -192,12 +193,17 @@ function kubelet({ config, paths, nodeFiles, credentials, kubeletIdentity }: Pla
   }
 }
 
-function kubeProxy({ config, nodeFiles, credentials }: PlanOptions): Recipe {
+function kubeProxy({ config, paths, nodeFiles, credentials }: PlanOptions): Recipe {
   return {
     name: 'kube-proxy',
     // It looks its Node up, and would wait for it in steps of its own.
     needs: ['kube-apiserver', 'kubelet'],
-    args: kubeProxyArguments({ config, configFile: nodeFiles.kubeProxyConfig }),
+    args: kubeProxyArguments({
+      ...nodeFiles,
+      config,
+      mode: nodeFiles.proxyMode,
+      kubeconfig: kubeconfigPath(paths.kubeconfigDir, 'kube-proxy'),
+    }),
     readyTimeoutMs: 60_000,
     stopTimeoutMs: 10_000,
     ports: [kubeProxyHealthPort],
@@ -207,9 +213,15 @@ function kubeProxy({ config, nodeFiles, credentials }: PlanOptions): Recipe {
   }
 }
 
+const wildcards = ['0.0.0.0', '::']
+
 /** The address that the daemon and the components on this machine use. */
-export function serverUrl({ httpsListenPort }: Pick<Config, 'httpsListenPort'>): string {
-  return `https://127.0.0.1:${httpsListenPort}`
+export function serverUrl({
+  bindAddress,
+  httpsListenPort,
+}: Pick<Config, 'bindAddress' | 'httpsListenPort'>): string {
+  const host = wildcards.includes(bindAddress) ? '127.0.0.1' : bindAddress
+  return `https://${isIPv6(host) ? `[${host}]` : host}:${httpsListenPort}`
 }
 
 /** Health is open to all; the probe checks who answers, and shows nothing of its own. */

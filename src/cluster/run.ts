@@ -8,7 +8,7 @@ import type { Config } from '../config/config.ts'
 import { type Paths, paths as pathsOf } from '../config/paths.ts'
 import { serveControl } from '../control/server.ts'
 import type { Payload } from '../payload/payload.ts'
-import { pkiFiles, readIdentity } from '../pki/pki.ts'
+import { type PkiFiles, pkiFiles, readIdentity } from '../pki/pki.ts'
 import { endLeftovers } from '../supervisor/leftovers.ts'
 import { addonManifests } from './addons.ts'
 import { prepareCredentials, renewDaily } from './credentials.ts'
@@ -40,13 +40,12 @@ export interface RunOptions {
  * fails. Returns when nothing runs any more but the pods; throws what ended it otherwise.
  */
 export async function runCluster(config: Config, options: RunOptions): Promise<void> {
-  const { payload, log, notify, announce } = options
+  const { payload, log } = options
   const startedAt = new Date()
   const paths = pathsOf(config)
   const pki = pkiFiles(paths.pkiDir)
   const asked = new AbortController()
   const failed = new AbortController()
-  const end = AbortSignal.any([options.stop, asked.signal, failed.signal])
   let endPods = config.stopPods
 
   await prepareDirectories(paths)
@@ -56,29 +55,16 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
   credentials.catch(() => {})
   const kubeletIdentity = () => readIdentity(pki, 'kubelet-client')
   const components = planCluster({
-    config,
-    paths,
-    payload,
-    pki,
-    nodeFiles,
-    credentials,
-    kubeletIdentity,
-    log,
+    ...{ config, paths, payload, pki, nodeFiles, credentials, kubeletIdentity, log },
     onDatastoreFailure: (error) => failed.abort(error),
   })
+  const version = payload.version.gitVersion
   await using _control = await serveControl({
     path: paths.controlSocket,
     log,
     handlers: {
-      status: () =>
-        clusterStatus({
-          config,
-          version: payload.version.gitVersion,
-          startedAt,
-          components,
-          kubeletIdentity,
-        }),
-      async stop({ pods }) {
+      status: () => clusterStatus({ config, version, startedAt, components, kubeletIdentity }),
+      stop({ pods }) {
         endPods ||= pods
         asked.abort()
       },
@@ -91,51 +77,75 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
     log,
     signal: options.hurry,
   })
-
+  const cluster = { config, paths, pki, components, hasNameServer: nodeFiles.hasNameServer }
+  const end = AbortSignal.any([options.stop, asked.signal, failed.signal])
   const work = new BackgroundWork({ log, signal: end })
   try {
-    const isReady = readyReport({ announce, notify, log })
-    await startComponents({
-      components,
-      signal: end,
-      onReady(component) {
-        isReady(component)
-        if (component.name === 'containerd')
-          work.begin('import images', (signal) => importImages({ payload, paths, log, signal }))
-      },
-    })
-    notify.ready()
-    announceUse({ announce, paths })
-    work.begin('apply the add-ons', async (signal) =>
-      applyManifests({
-        server: serverUrl(config),
-        tls: await readIdentity(pki, 'admin-client'),
-        manifests: addonManifests({ config, payload, hasNameServer: nodeFiles.hasNameServer }),
-        log,
-        signal,
-      }),
-    )
-    work.begin('renew certificates', (signal) => renewDaily({ config, paths, log, signal }))
+    await startCluster(cluster, { ...options, end, work })
     if (!end.aborted) await once(end, 'abort')
   } catch (error) {
     // Whoever asked for the end does not want to hear that the start was not finished.
     if (!end.aborted) throw error
   } finally {
-    notify.stopping()
-    log.info({ pods: endPods ? 'end' : 'stay' }, 'stopping')
     await work.settled()
-    await stopComponents({
-      components,
-      // Without its datastore kube-apiserver can do nothing but wait.
-      hurry: AbortSignal.any([options.hurry, failed.signal]),
-      onStop: (component, tookMs) =>
-        log.info({ component: component.name, tookMs: Math.round(tookMs) }, 'component stopped'),
-      after: {
-        kubelet: async () => (endPods ? stopPods({ payload, paths, log, signal: options.hurry }) : undefined),
-      },
-    })
+    // Without its datastore kube-apiserver can do nothing but wait.
+    const hurry = AbortSignal.any([options.hurry, failed.signal])
+    await stopCluster(cluster, { ...options, hurry, endPods })
   }
   failed.signal.throwIfAborted()
+}
+
+interface Cluster {
+  readonly config: Config
+  readonly paths: Paths
+  readonly pki: PkiFiles
+  readonly components: readonly Component[]
+  readonly hasNameServer: boolean
+}
+
+/** Returns when every component is ready; images and add-ons follow in the background. */
+async function startCluster(
+  { config, paths, pki, components, hasNameServer }: Cluster,
+  { payload, log, notify, announce, end, work }: RunOptions & { end: AbortSignal; work: BackgroundWork },
+): Promise<void> {
+  const report = readyReport({ announce, notify, log })
+  await startComponents({
+    components,
+    signal: end,
+    onReady(component) {
+      report(component)
+      if (component.name !== 'containerd') return
+      work.begin('import images', (signal) => importImages({ payload, paths, log, signal }))
+    },
+  })
+  notify.ready()
+  announceUse({ announce, paths })
+  const manifests = addonManifests({ config, payload, hasNameServer })
+  work.begin('apply the add-ons', async (signal) =>
+    applyManifests({
+      server: serverUrl(config),
+      tls: await readIdentity(pki, 'admin-client'),
+      manifests,
+      log,
+      signal,
+    }),
+  )
+  work.begin('renew certificates', (signal) => renewDaily({ config, paths, log, signal }))
+}
+
+async function stopCluster(
+  { paths, components }: Cluster,
+  { payload, log, notify, hurry, endPods }: RunOptions & { endPods: boolean },
+): Promise<void> {
+  notify.stopping()
+  log.info({ pods: endPods ? 'end' : 'stay' }, 'stopping')
+  await stopComponents({
+    components,
+    hurry,
+    onStop: ({ name }, tookMs) =>
+      log.info({ component: name, tookMs: Math.round(tookMs) }, 'component stopped'),
+    after: { kubelet: async () => (endPods ? stopPods({ payload, paths, log, signal: hurry }) : undefined) },
+  })
 }
 
 /** What runs beside the components and ends with them. A failure of it is told, and ends nothing else. */

@@ -2,7 +2,6 @@ import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { nodeCidrMaskSize, nodePodCidr, renderCniConfig } from '../../../src/node/cni.ts'
 import { type ContainerdOptions, renderContainerdConfig } from '../../../src/node/containerd.ts'
-import { type KubeProxyOptions, renderKubeProxyConfig } from '../../../src/node/kube-proxy.ts'
 import { type KubeletOptions, renderKubeletConfig } from '../../../src/node/kubelet.ts'
 import { renderYaml } from '../../../src/node/yaml.ts'
 
@@ -169,39 +168,6 @@ describe('the kubelet', () => {
       for (const [key, value] of Object.entries(expected)) expect([key, document[key]]).toEqual([key, value])
     },
   )
-})
-
-describe('kube-proxy', () => {
-  const options: KubeProxyOptions = {
-    kubeconfig: '/data/kubeconfig/kube-proxy.kubeconfig',
-    nodeName: '1e3',
-    mode: 'nftables',
-    clusterCidr: 'fd00:10::/56',
-    canSetConntrack: true,
-    canLowerOomScore: true,
-  }
-  const rendered = (changed: Partial<KubeProxyOptions> = {}): unknown =>
-    parse(renderKubeProxyConfig({ ...options, ...changed }))
-
-  test('listens on loopback and has upstream’s limits', () => {
-    expect(rendered()).toEqual({
-      apiVersion: 'kubeproxy.config.k8s.io/v1alpha1',
-      kind: 'KubeProxyConfiguration',
-      clientConnection: { kubeconfig: '/data/kubeconfig/kube-proxy.kubeconfig' },
-      hostnameOverride: '1e3',
-      mode: 'nftables',
-      clusterCIDR: 'fd00:10::/56',
-      healthzBindAddress: '127.0.0.1:10256',
-      metricsBindAddress: '127.0.0.1:10249',
-    })
-  })
-
-  test('leaves limits as they are that it cannot write', () => {
-    expect(rendered({ canSetConntrack: false, canLowerOomScore: false })).toMatchObject({
-      conntrack: { maxPerCore: 0, min: 0, tcpEstablishedTimeout: '0s', tcpCloseWaitTimeout: '0s' },
-      oomScoreAdj: 0,
-    })
-  })
 })
 
 describe('CNI', () => {

@@ -1,0 +1,88 @@
+import { describe, expect, test } from 'vitest'
+import { apiserverArguments, authenticationConfig } from '../../../src/components/apiserver.ts'
+import { flags } from '../../../src/components/arguments.ts'
+import { controllerManagerArguments } from '../../../src/components/controller-manager.ts'
+import { kubeletArguments } from '../../../src/components/kubelet.ts'
+import { kubeProxyArguments } from '../../../src/components/kube-proxy.ts'
+import type { Config } from '../../../src/config/config.ts'
+import { loadConfig } from '../../../src/config/load.ts'
+import { paths } from '../../../src/config/paths.ts'
+import { pkiFiles } from '../../../src/pki/pki.ts'
+
+const pki = pkiFiles('/data/pki')
+
+function configOf(...given: { name: string; text: string }[]): Promise<Config> {
+  return loadConfig({
+    flags: [{ name: 'data-dir', text: '/data' }, { name: 'node-name', text: 'n1' }, ...given],
+    environment: {},
+  })
+}
+
+describe('flags', () => {
+  test('leave undefined ones out and let the passed-through come last', () => {
+    expect(flags({ a: 1, b: undefined, c: false }, ['a=2'])).toEqual(['--a=1', '--c=false', '--a=2'])
+  })
+})
+
+describe('kube-apiserver', () => {
+  test('authorizes by Node and RBAC, encrypts Secrets and asks the datastore at its socket', async () => {
+    const config = await configOf()
+    const args = apiserverArguments({ config, paths: paths(config), pki })
+    expect(args).toContain('--authorization-mode=Node,RBAC')
+    expect(args).toContain('--enable-admission-plugins=NodeRestriction')
+    expect(args).toContain('--encryption-provider-config=/data/pki/encryption-config.yaml')
+    expect(args).toContain('--etcd-servers=unix:///data/run/datastore.sock')
+  })
+
+  test('lets nobody in without credentials but to health', () => {
+    expect(JSON.parse(authenticationConfig()).anonymous).toEqual({
+      enabled: true,
+      conditions: [{ path: '/healthz' }, { path: '/livez' }, { path: '/readyz' }],
+    })
+  })
+})
+
+describe('kube-controller-manager', () => {
+  test('gives nodes ranges of the size that the first one has from the start', async () => {
+    const config = await configOf({ name: 'cluster-cidr', text: '10.7.0.0/26' })
+    const args = controllerManagerArguments({ config, pki, kubeconfig: '/k' })
+    expect(args).toContain('--cluster-cidr=10.7.0.0/26')
+    expect(args).toContain('--node-cidr-mask-size=26')
+  })
+})
+
+describe('kubelet', () => {
+  test('joins labels into one flag and passes the verbosity on', async () => {
+    const config = await configOf(
+      { name: 'node-label', text: 'a=b' },
+      { name: 'node-label', text: 'c=d' },
+      { name: 'v', text: '5' },
+    )
+    const args = kubeletArguments({ config, configFile: '/c', kubeconfig: '/k' })
+    expect(args).toContain('--node-labels=a=b,c=d')
+    expect(args).toContain('--v=5')
+  })
+})
+
+describe('kube-proxy', () => {
+  const given = { kubeconfig: '/k', mode: 'nftables', canSetConntrack: true, canLowerOomScore: true } as const
+
+  test('listens on loopback alone', async () => {
+    const args = kubeProxyArguments({ ...given, config: await configOf() })
+    expect(args).toContain('--healthz-bind-address=127.0.0.1:10256')
+    expect(args).toContain('--metrics-bind-address=127.0.0.1:10249')
+    expect(args.filter((argument) => argument.startsWith('--conntrack'))).toEqual([])
+  })
+
+  test('leaves limits as they are that it cannot write', async () => {
+    const config = await configOf()
+    const args = kubeProxyArguments({ ...given, config, canSetConntrack: false, canLowerOomScore: false })
+    expect(args).toContain('--conntrack-max-per-core=0')
+    expect(args).toContain('--oom-score-adj=0')
+  })
+
+  test('takes what a user passes through', async () => {
+    const config = await configOf({ name: 'kube-proxy-arg', text: 'nodeport-addresses=primary' })
+    expect(kubeProxyArguments({ ...given, config }).at(-1)).toBe('--nodeport-addresses=primary')
+  })
+})
