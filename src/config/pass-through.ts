@@ -43,7 +43,7 @@ const ownFlags: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   },
   'kube-proxy': {
     'cluster-cidr': 'use --cluster-cidr',
-    config: 'the daemon writes it; pass the flag you want to change',
+    config: 'with it kube-proxy takes no other flag; pass the flag you want to change',
     'healthz-bind-address': 'the daemon asks it for its health there',
     'hostname-override': 'use --node-name',
     kubeconfig: 'the daemon writes it',

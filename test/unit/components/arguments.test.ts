@@ -44,10 +44,10 @@ describe('kube-apiserver', () => {
 
 describe('kube-controller-manager', () => {
   test('gives nodes ranges of the size that the first one has from the start', async () => {
-    const config = await configOf({ name: 'cluster-cidr', text: '10.7.0.0/26' })
+    const config = await configOf({ name: 'cluster-cidr', text: '10.7.0.0/20' })
     const args = controllerManagerArguments({ config, pki, kubeconfig: '/k' })
-    expect(args).toContain('--cluster-cidr=10.7.0.0/26')
-    expect(args).toContain('--node-cidr-mask-size=26')
+    expect(args).toContain('--cluster-cidr=10.7.0.0/20')
+    expect(args).toContain('--node-cidr-mask-size=24')
   })
 })
 
