@@ -60,7 +60,7 @@ export function planNodeFiles(options: NodeFileOptions): NodeFiles {
     proxyMode: choices.proxyMode,
     canSetConntrack: host.canSetConntrack,
     canLowerOomScore: host.capabilities.sysResource,
-    hasNameServer: host.resolvConf.kind === 'host' || !host.resolvConf.usesFallback,
+    hasNameServer: host.resolvConf.kind === 'host' || host.resolvConf.hasServer,
     async write() {
       applySysctls(networkSysctls(config.clusterCidr))
       await Promise.all(

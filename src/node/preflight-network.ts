@@ -1,7 +1,6 @@
 import type { HostFiles } from './host-files.ts'
 import type { Examination } from './preflight-kernel.ts'
 import { missing, ok, type Requirement, warning } from './requirement.ts'
-import { fallbackServer } from './resolv-conf.ts'
 
 /** Ports of the components on loopback or, for the kubelet, everywhere; the API server's is a setting. */
 const fixedPorts: readonly { port: number; component: string }[] = [
@@ -78,10 +77,10 @@ function listeningPorts(files: HostFiles): Set<number> {
 function nameServers({ host: { resolvConf }, config }: Examination): Requirement {
   const name = 'name servers'
   if (resolvConf.kind === 'host') return ok(name, resolvConf.path)
-  if (!resolvConf.usesFallback) return ok(name, '/etc/resolv.conf without its servers on loopback addresses')
+  if (resolvConf.hasServer) return ok(name, '/etc/resolv.conf without its servers on loopback addresses')
   return warning(
     name,
-    `this machine names none that a pod can reach: names outside ${config.clusterDomain} are asked at ${fallbackServer}`,
-    'write a file with servers that pods reach, and name it: --kubelet-arg=resolv-conf=FILE',
+    `this machine names none that a pod can reach: names outside ${config.clusterDomain} have no answer`,
+    'name a server that pods reach in /etc/resolv.conf, and restart k8s',
   )
 }

@@ -199,7 +199,7 @@ describe('pods get the name servers of', () => {
       '# mine\nnameserver 127.0.0.1\nnameserver 192.0.2.1\nsearch a.example b.example\noptions ndots:2\n'
     expect(detectHost({ root: hostTree({ '/etc/resolv.conf': own }) }).resolvConf).toEqual({
       kind: 'rendered',
-      usesFallback: false,
+      hasServer: true,
       text: `# For pods, from /etc/resolv.conf without its servers on loopback addresses.
 nameserver 192.0.2.1
 search a.example b.example
@@ -208,10 +208,10 @@ options ndots:2
     })
   })
 
-  test('nobody: a public one, as CoreDNS does not start without', () => {
+  test('nobody: none, and no third party instead', () => {
     const { resolvConf } = detectHost({ root: hostTree({ '/etc/resolv.conf': 'nameserver ::1\n' }) })
-    expect(resolvConf).toMatchObject({ kind: 'rendered', usesFallback: true })
-    expect(resolvConf.kind === 'rendered' && resolvConf.text).toContain('\nnameserver 1.1.1.1\n')
+    expect(resolvConf).toMatchObject({ kind: 'rendered', hasServer: false })
+    expect(resolvConf.kind === 'rendered' && resolvConf.text).not.toContain('nameserver')
   })
 })
 

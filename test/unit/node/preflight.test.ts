@@ -255,8 +255,7 @@ describe('what is missing is said:', () => {
       name: 'name servers',
       files: { '/etc/resolv.conf': 'nameserver 127.0.0.1\n' },
       state: 'warning',
-      detail:
-        'this machine names none that a pod can reach: names outside cluster.local are asked at 1.1.1.1',
+      detail: 'this machine names none that a pod can reach: names outside cluster.local have no answer',
     },
     {
       name: 'inotify',
