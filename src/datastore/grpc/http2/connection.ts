@@ -215,6 +215,7 @@ export class Connection implements StreamHost {
       this.#renewWindow(0, this.#unrenewedBytes)
       this.#unrenewedBytes = 0
     }
+    const bytes = unpadded(frameFlags, payload)
     const stream = this.#streams.get(streamId)
     if (stream === undefined) return
     const endStream = (frameFlags & flags.endStream) !== 0
@@ -226,7 +227,7 @@ export class Connection implements StreamHost {
       this.#renewWindow(streamId, stream.unrenewedBytes)
       stream.unrenewedBytes = 0
     }
-    stream.receive(unpadded(frameFlags, payload), endStream)
+    stream.receive(bytes, endStream)
   }
 
   #headers(frameFlags: number, streamId: number, payload: Buffer): void {

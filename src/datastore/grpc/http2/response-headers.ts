@@ -28,7 +28,8 @@ export class ResponseHeaders {
   limitTable(sizeBytes: number): void {
     if (sizeBytes >= 4096 || !this.#usesTable) return
     this.#usesTable = false
-    this.#tableShrinks = this.#hasContentType || this.#hasGrpcStatus
+    // RFC 7541, section 4.2: a smaller table is confirmed with the next block, even an empty one.
+    this.#tableShrinks = true
   }
 
   initial(): Buffer {
