@@ -148,6 +148,7 @@ test('a client that vanishes takes its calls with it', async () => {
   const canceled = new Promise<void>((resolve) => (call.onCancel = resolve))
   session.destroy()
   await canceled
+  expect(call.isOpen).toBe(false)
 })
 
 test('what a slow client has no window for waits, and goes on when there is room', async () => {
@@ -289,6 +290,7 @@ test('a client of something else is turned away', async () => {
   socket.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')
   socket.resume()
   await once(socket, 'close')
+  expect(socket.destroyed).toBe(true)
 })
 
 test('random bytes never stop the server', async () => {
