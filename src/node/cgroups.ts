@@ -4,8 +4,8 @@ import type { Mount } from './mounts.ts'
 const cgroupRoot = '/sys/fs/cgroup'
 
 /**
- * v1: a hierarchy for each controller; hybrid: the same, with an empty v2 hierarchy beside them, which
- * containers do not use; v2: one hierarchy.
+ * v1: a hierarchy for each controller; hybrid: the same, beside a v2 hierarchy without controllers, in
+ * which runc makes cgroups too; v2: one hierarchy.
  */
 export type CgroupLayout = 'v1' | 'hybrid' | 'v2' | 'none'
 
@@ -24,14 +24,14 @@ export function readCgroups(files: HostFiles, mounts: readonly Mount[]): Cgroups
     return { layout: 'v2', version: 2, controllers: controllers.filter(Boolean), hierarchies: [cgroupRoot] }
   }
   const legacy = mounts.filter(({ path, type }) => type === 'cgroup' && path.startsWith(`${cgroupRoot}/`))
-  const isHybrid = mounts.some(({ path, type }) => type === 'cgroup2' && path.startsWith(`${cgroupRoot}/`))
+  const unified = mounts.filter(({ path, type }) => type === 'cgroup2' && path.startsWith(`${cgroupRoot}/`))
   return {
-    layout: legacy.length === 0 ? 'none' : isHybrid ? 'hybrid' : 'v1',
+    layout: legacy.length === 0 ? 'none' : unified.length > 0 ? 'hybrid' : 'v1',
     version: 1,
     controllers: enabledControllers(files).filter((name) =>
       legacy.some(({ options }) => options.includes(name)),
     ),
-    hierarchies: [...new Set(legacy.map(({ path }) => path))],
+    hierarchies: [...new Set([...legacy, ...unified].map(({ path }) => path))],
   }
 }
 

@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from 'node:fs'
+import { closeSync, openSync, readFileSync, statSync } from 'node:fs'
 
 import Database from 'better-sqlite3'
 
@@ -15,6 +15,8 @@ export class DatastoreLock implements Disposable {
     const lockPath = `${path}.lock`
     const options = nativeBinding === undefined ? {} : { nativeBinding }
     try {
+      // Whoever may open the file could hold the lock; SQLite's own files beside it take its mode.
+      closeSync(openSync(lockPath, 'a', 0o600))
       this.#database = new Database(lockPath, { ...options, timeout: 0 })
     } catch (thrown) {
       throw new AppError(
