@@ -3,6 +3,8 @@ import { createServer, type AddressInfo } from 'node:net'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { errorCode } from '../../../src/base/errors.ts'
+import { runCommand } from '../../../src/supervisor/process.ts'
 import { readStat } from '../../../src/supervisor/proc.ts'
 import { environment, program, shell, supervise, temporaryDirectory, until, untilStatus } from './support.ts'
 
@@ -241,13 +243,25 @@ describe('stop', () => {
     expect(child.supervised.status().state).toBe('stopped')
   })
 
-  test('during a start ends it', async () => {
-    await using child = supervise(shell('exec sleep 1000'))
-    const startup = child.supervised.start()
-    await child.supervised.stop(never)
-    expect(child.supervised.status().state).toBe('stopped')
-    await expect(startup).rejects.toMatchObject({ code: 'PROCESS_STOPPED' })
+  test('leaves nothing that keeps the daemon from its end', async () => {
+    using directory = temporaryDirectory()
+    const daemon = { ...program('stop-in-backoff.ts', directory.path), env: environment }
+    expect(await runCommand({ ...daemon, timeoutMs: 50_000 })).toMatchObject({ stdout: 'stopped' })
   })
+
+  test.each(Array.from({ length: 12 }, (_, turns) => turns))(
+    'during a start ends it, %i turns into it',
+    async (turns) => {
+      await using child = supervise(shell('exec sleep 1000'))
+      const startup = child.supervised.start().catch(errorCode)
+      for (let turn = 0; turn < turns; turn++) await Promise.resolve()
+      await child.supervised.stop(AbortSignal.abort())
+      expect(child.supervised.status().state).toBe('stopped')
+      expect([undefined, 'PROCESS_STOPPED']).toContain(await startup)
+      const ends = child.records().filter(({ msg }) => msg === 'stopped')
+      expect(ends.filter(({ signal }) => signal !== 'SIGKILL')).toEqual([])
+    },
+  )
 
   test('is legal before a start and after a stop', async () => {
     await using child = supervise(shell('exec sleep 1000'))
