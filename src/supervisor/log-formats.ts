@@ -26,7 +26,7 @@ const reservedNames = new Set(['time', 'level', 'msg', 'component', 'source'])
 
 /** Reads the first line of a record. */
 export function readHeader(format: LineFormat, line: string): LineHeader {
-  if (format === 'klog') return readKlog(line) ?? readPlain(line)
+  if (format === 'klog') return readKlog(line) ?? readZap(line) ?? readPlain(line)
   if (format === 'logfmt') return readLogfmt(line) ?? readPlain(line)
   return readPlain(line)
 }
@@ -57,6 +57,37 @@ function parseKlogMessage(text: string): ParsedRecord {
   // "etcd" is down: the format string of klog.Infof may begin with a quote too.
   if (end === message.end && /^[^\n]/.test(text.slice(end))) return { message: text, fields: {} }
   return { message: message.value + text.slice(end), fields }
+}
+
+const zapLevels: Readonly<Record<string, LogLevel>> = {
+  debug: 'debug',
+  info: 'info',
+  warn: 'warn',
+  error: 'error',
+}
+
+/** go.uber.org/zap's JSON, in which the etcd client inside kube-apiserver writes. */
+function readZap(line: string): LineHeader | undefined {
+  const level = /^\{"level":"(\w+)",/.exec(line)?.[1]
+  if (level === undefined) return undefined
+  return {
+    level: zapLevels[level] ?? 'fatal',
+    headed: true,
+    parse(text) {
+      const record = parseObject(text)
+      if (record === undefined) return { message: text, fields: {} }
+      const { level: _level, ts: _ts, msg, caller, ...fields } = record
+      return { message: String(msg), fields: { ...(caller !== undefined && { source: caller }), ...fields } }
+    },
+  }
+}
+
+function parseObject(text: string): Record<string, unknown> | undefined {
+  try {
+    return JSON.parse(text) as Record<string, unknown>
+  } catch {
+    return undefined
+  }
 }
 
 // github.com/sirupsen/logrus text_formatter.go without colours: time, level and msg come first.

@@ -26,6 +26,23 @@ describe('klog levels', () => {
   })
 })
 
+describe("zap's JSON among klog's lines", () => {
+  test('is what the etcd client of kube-apiserver writes', () => {
+    const line =
+      '{"level":"warn","ts":"2026-11-21T10:00:00.1Z","logger":"etcd-client","caller":"v3@v3.7.0/retry.go:68","msg":"retrying","attempt":0}'
+    expect(parse('klog', line)).toEqual({
+      level: 'warn',
+      headed: true,
+      message: 'retrying',
+      fields: { source: 'v3@v3.7.0/retry.go:68', logger: 'etcd-client', attempt: 0 },
+    })
+  })
+
+  test('stays as it is when it is cut', () => {
+    expect(parse('klog', '{"level":"error","msg":"a').message).toBe('{"level":"error","msg":"a')
+  })
+})
+
 describe('klog messages', () => {
   const table: readonly (readonly [text: string, message: string, fields: LogFields])[] = [
     ['Serving securely on [::]:6443', 'Serving securely on [::]:6443', {}],
