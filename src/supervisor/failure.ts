@@ -71,10 +71,14 @@ async function findHolders(lines: readonly string[], ports: readonly number[]): 
   return findPortHolders(named.length > 0 ? named : ports).catch(() => [])
 }
 
-/** The last error that it printed; without one, its last line. */
+/** The last error that it printed, without its header; when it printed none, its last line. */
 function tellingLine(lines: readonly string[], logFormat: LineFormat): string | undefined {
-  const error = lines.findLast((line) => /error|fatal/.test(readHeader(logFormat, line).level))
-  return (error ?? lines.at(-1))?.slice(0, reasonLengthLimit)
+  const isError = (line: string) => /error|fatal/.test(readHeader(logFormat, line).level)
+  const line = lines.findLast(isError) ?? lines.at(-1)
+  if (line === undefined) return undefined
+  const { message, fields } = readHeader(logFormat, line).parse(line)
+  const cause = fields['err'] ?? fields['error']
+  return (typeof cause === 'string' ? `${message}: ${cause}` : message).slice(0, reasonLengthLimit)
 }
 
 /** 340 ms, 12.5 s, 3 min, 50 h */

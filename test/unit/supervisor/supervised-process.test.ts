@@ -105,6 +105,28 @@ describe('a process that exits', () => {
     })
   })
 
+  test.each([
+    [
+      'klog',
+      'E1121 10:00:00.123456 1 run.go:72] "command failed" err="stat /x: no such file"',
+      'command failed: stat /x: no such file',
+    ],
+    ['logfmt', 'time="2026-11-21T10:00:00Z" level=fatal msg="cannot serve" error=EIO', 'cannot serve: EIO'],
+    ['klog', 'I1121 10:00:00.123456 1 main.go:1] "Going away"', 'Going away'],
+  ] as const)(
+    'says why in the words of its last error, without its header: %s, %s',
+    async (logFormat, line, reason) => {
+      await using child = supervise({
+        command: 'sh',
+        args: ['-c', 'printf "%s\\n" "$0" >&2; exit 1', line],
+        logFormat,
+      })
+      await child.supervised.start()
+      const failure = await child.supervised.untilFailed(never)
+      expect(failure!.message.split('; ').slice(1)).toEqual([reason])
+    },
+  )
+
   test('says its signal', async () => {
     await using child = supervise(shell('exec sleep 1000'))
     await child.supervised.start()
