@@ -1,5 +1,10 @@
-import { chmod, mkdir } from 'node:fs/promises'
+import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import type { Paths } from '../config/paths.ts'
+import { HostFiles } from '../node/host-files.ts'
+import { isBelow, readMounts } from '../node/mounts.ts'
+
+const bootIdFile = '/proc/sys/kernel/random/boot_id'
 
 /**
  * Makes the directories of the daemon. Keys, rendered files and the database are for root alone; the way to a
@@ -7,6 +12,7 @@ import type { Paths } from '../config/paths.ts'
  */
 export async function prepareDirectories(paths: Paths): Promise<void> {
   await mkdir(paths.dataDir, { recursive: true, mode: 0o755 })
+  await forgetFormerBoot(paths.runDir)
   const modes: readonly (readonly [string, number])[] = [
     [paths.databaseDir, 0o700],
     [paths.pkiDir, 0o700],
@@ -21,4 +27,19 @@ export async function prepareDirectories(paths: Paths): Promise<void> {
       await chmod(dir, mode)
     }),
   )
+  await writeFile(join(paths.runDir, 'boot-id'), await readFile(bootIdFile, 'utf8'))
+}
+
+/**
+ * What runs ends with the machine: sockets, containerd's bundles and the addresses of pods are removed after a
+ * reboot, as they would be from /run. Where something is mounted, that reboot has not been one for it.
+ */
+async function forgetFormerBoot(runDir: string): Promise<void> {
+  const [former, current] = await Promise.all([
+    readFile(join(runDir, 'boot-id'), 'utf8').catch(() => undefined),
+    readFile(bootIdFile, 'utf8'),
+  ])
+  if (former === undefined || former === current) return
+  if (readMounts(new HostFiles()).some(({ path }) => isBelow(path, runDir))) return
+  await rm(runDir, { recursive: true, force: true })
 }
