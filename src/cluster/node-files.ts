@@ -9,9 +9,12 @@ import { renderKubeletConfig } from '../node/kubelet.ts'
 import { applySysctls, networkSysctls } from '../node/sysctls.ts'
 import type { Payload } from '../payload/payload.ts'
 import type { PkiFiles } from '../pki/pki.ts'
+import { runCommand } from '../supervisor/process.ts'
+import { hostPath } from './host-path.ts'
 
 /** Where distributions and DaemonSets put CNI plugins that the payload lacks. */
 const hostCniBinDir = '/opt/cni/bin'
+const modprobeTimeoutMs = 10_000
 
 /** The files that containerd and the kubelet are started with, and what the machine lets kube-proxy do. */
 export interface NodeFiles {
@@ -62,6 +65,7 @@ export function planNodeFiles(options: NodeFileOptions): NodeFiles {
     canLowerOomScore: host.capabilities.sysResource,
     hasNameServer: host.resolvConf.kind === 'host' || host.resolvConf.hasServer,
     async write() {
+      if (host.kernel.feature('bridgeNetfilter') !== 'present') await loadModules()
       applySysctls(networkSysctls(config.clusterCidr))
       await Promise.all(
         [cniConfDir, dropInDir, staticPodDir].map((dir) => mkdir(dir, { recursive: true, mode: 0o700 })),
@@ -69,6 +73,16 @@ export function planNodeFiles(options: NodeFileOptions): NodeFiles {
       await Promise.all(Object.entries(texts).map(([path, text]) => writeFile(path, text, { mode: 0o600 })))
     },
   }
+}
+
+/** No one asks the kernel for br_netfilter by itself. Where it cannot be loaded, `k8s check` says what that means. */
+async function loadModules(): Promise<void> {
+  const modprobe = {
+    command: 'modprobe',
+    args: ['--all', 'br_netfilter', 'overlay'],
+    env: { PATH: hostPath },
+  }
+  await runCommand({ ...modprobe, timeoutMs: modprobeTimeoutMs }).catch(() => {})
 }
 
 type Chosen = NodeFileOptions & { readonly host: HostFacts; readonly choices: NodeChoices }

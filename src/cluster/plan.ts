@@ -20,6 +20,7 @@ import type { Paths } from '../config/paths.ts'
 import type { Payload } from '../payload/payload.ts'
 import { kubeconfigPath } from '../pki/kubeconfig.ts'
 import type { PkiFiles } from '../pki/pki.ts'
+import { hostPath } from './host-path.ts'
 import type { NodeFiles } from './node-files.ts'
 
 export interface PlanOptions {
@@ -34,9 +35,6 @@ export interface PlanOptions {
   readonly log: Logger
   readonly onDatastoreFailure: (error: Error) => void
 }
-
-/** The programs of a host that components call: mount, mkfs, modprobe, nft, iptables. */
-const hostPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 type Recipe = Omit<ProcessComponentOptions, 'spec' | 'log'> & {
   readonly name: ComponentName

@@ -6,12 +6,10 @@ import { paths as pathsOf } from '../config/paths.ts'
 import { keepForeignRules, type ResetStep, resetPlan, runFileStep } from '../node/reset.ts'
 import { endLeftovers } from '../supervisor/leftovers.ts'
 import { runCommand } from '../supervisor/process.ts'
+import { hostPath } from './host-path.ts'
 
 const commandTimeoutMs = 60_000
 const leftoverStopTimeoutMs = 2_000
-
-/** Where a host keeps umount, nft and iptables, and the payload its own tools. */
-const hostPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 export interface ResetOptions {
   /** Told of each step before it is taken. */
