@@ -1,4 +1,4 @@
-import { closeSync, mkdirSync, openSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 
@@ -19,6 +19,7 @@ import { maintenanceService } from './grpc/services/maintenance.ts'
 import { watchService } from './grpc/services/watch.ts'
 import { DatastoreLock } from './log/lock.ts'
 import { Log } from './log/log.ts'
+import { createPrivateFile } from './log/private-file.ts'
 import type { WorkerData } from './messages.ts'
 import { Engine } from './mvcc/engine.ts'
 import { type DatastoreSettings, defaultSettings } from './settings.ts'
@@ -30,7 +31,6 @@ const writeCacheBytes = 4 * 1024 * 1024
 const writerLimits = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 4 }
 /** etcd: config.ServerConfig, MaxRequestBytesWithOverhead. */
 const grpcOverheadBytes = 512 * 1024
-const privateFileMode = 0o600
 const privateDirectoryMode = 0o700
 
 export interface ServerOptions {
@@ -128,7 +128,7 @@ export class DatastoreServer {
 function prepareFile(path: string): void {
   try {
     mkdirSync(dirname(path), { recursive: true, mode: privateDirectoryMode })
-    closeSync(openSync(path, 'a', privateFileMode))
+    createPrivateFile(path)
   } catch (thrown) {
     throw new AppError(
       'cannot open datastore',

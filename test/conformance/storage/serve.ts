@@ -1,44 +1,36 @@
-import { mkdirSync } from 'node:fs'
 import { parseArgs } from 'node:util'
-
 import { createLogger } from '../../../src/base/logger.ts'
 import { startDatastore } from '../../../src/datastore/datastore.ts'
 
-/** Serves a datastore for the storage suite until SIGTERM. */
+/** Serves a datastore for the storage suite, as bundle.ts bundles it, until SIGTERM. */
+
+declare const SQLITE_ADDON: string
 
 const { values } = parseArgs({
   options: {
-    'data-dir': { type: 'string' },
+    'data-dir': { type: 'string', default: '' },
     port: { type: 'string', default: '0' },
-    'progress-notify-interval-ms': { type: 'string' },
+    'progress-notify-interval-ms': { type: 'string', default: '5000' },
     'cert-file': { type: 'string', default: '' },
     'key-file': { type: 'string', default: '' },
     'trusted-ca-file': { type: 'string', default: '' },
-    unix: { type: 'string' },
   },
 })
-const directory = values['data-dir'] as string
-mkdirSync(directory, { recursive: true })
-const interval = values['progress-notify-interval-ms']
-const tls =
-  values['cert-file'] === ''
-    ? undefined
-    : {
-        certFile: values['cert-file'],
-        keyFile: values['key-file'],
-        trustedCaFile: values['trusted-ca-file'] || undefined,
-      }
+const certFile = values['cert-file']
+const tls = {
+  certFile,
+  keyFile: values['key-file'],
+  trustedCaFile: values['trusted-ca-file'] === '' ? undefined : values['trusted-ca-file'],
+}
 const datastore = await startDatastore({
-  path: `${directory}/db/state.db`,
-  listen:
-    values.unix === undefined
-      ? { host: '127.0.0.1', port: Number(values.port), tls }
-      : { unixPath: values.unix },
-  workerUrl: new URL(process.env.DATASTORE_WORKER ?? '../../../src/datastore/worker.ts', import.meta.url),
+  path: `${values['data-dir']}/db/state.db`,
+  listen: { host: '127.0.0.1', port: Number(values.port), tls: certFile === '' ? undefined : tls },
+  workerUrl: new URL('./datastore-worker.js', import.meta.url),
+  nativeBinding: SQLITE_ADDON,
   log: createLogger({ format: 'text' }),
-  ...(interval === undefined ? {} : { progressNotifyIntervalMs: Number(interval) }),
+  progressNotifyIntervalMs: Number(values['progress-notify-interval-ms']),
 })
-console.log(`serving on ${datastore.listening} after ${performance.now().toFixed(0)} ms`)
+console.log(`serving on ${datastore.listening}`)
 process.on('SIGTERM', () => void datastore.stop().then(() => process.exit(0)))
 void datastore.failed.then((error) => {
   console.error(error)
