@@ -1,4 +1,5 @@
 import type { LogLevel } from '../base/logger.ts'
+import { printable } from './log-lines.ts'
 
 /** How a component writes: klog's text (Kubernetes), logrus' key=value text (containerd), or anything. */
 export type LineFormat = 'klog' | 'logfmt' | 'plain'
@@ -23,6 +24,10 @@ const fieldsLimit = 64
 
 /** Names that the daemon's own records use; a child's field of that name gets an underscore. */
 const reservedNames = new Set(['time', 'level', 'msg', 'component', 'source'])
+
+function fieldName(key: string): string {
+  return reservedNames.has(key) ? `${key}_` : key
+}
 
 /** Reads the first line of a record. */
 export function readHeader(format: LineFormat, line: string): LineHeader {
@@ -59,25 +64,29 @@ function parseKlogMessage(text: string): ParsedRecord {
   return { message: message.value + text.slice(end), fields }
 }
 
-const zapLevels: Readonly<Record<string, LogLevel>> = {
-  debug: 'debug',
-  info: 'info',
-  warn: 'warn',
-  error: 'error',
-}
+const zapLevels: ReadonlyMap<string, LogLevel> = new Map([
+  ['debug', 'debug'],
+  ['info', 'info'],
+  ['warn', 'warn'],
+  ['error', 'error'],
+])
 
 /** go.uber.org/zap's JSON, in which the etcd client inside kube-apiserver writes. */
 function readZap(line: string): LineHeader | undefined {
   const level = /^\{"level":"(\w+)",/.exec(line)?.[1]
   if (level === undefined) return undefined
   return {
-    level: zapLevels[level] ?? 'fatal',
+    level: zapLevels.get(level) ?? 'fatal',
     headed: true,
     parse(text) {
       const record = parseObject(text)
       if (record === undefined) return { message: text, fields: {} }
-      const { level: _level, ts: _ts, msg, caller, ...fields } = record
-      return { message: String(msg), fields: { ...(caller !== undefined && { source: caller }), ...fields } }
+      const { level: _level, ts: _ts, msg, caller, ...others } = record
+      const fields: LogFields = caller === undefined ? {} : { source: caller }
+      for (const [key, value] of Object.entries(others)) {
+        fields[fieldName(key)] = typeof value === 'string' ? printable(value) : value
+      }
+      return { message: printable(String(msg)), fields }
     },
   }
 }
@@ -92,22 +101,22 @@ function parseObject(text: string): Record<string, unknown> | undefined {
 
 // github.com/sirupsen/logrus text_formatter.go without colours: time, level and msg come first.
 const logfmtHeader = /^time=(?:"[^"]*"|\S+) level=(\w+)(?= |$)/
-const logfmtLevels: Readonly<Record<string, LogLevel>> = {
-  trace: 'trace',
-  debug: 'debug',
-  info: 'info',
-  warning: 'warn',
-  warn: 'warn',
-  error: 'error',
-  fatal: 'fatal',
-  panic: 'fatal',
-}
+const logfmtLevels: ReadonlyMap<string, LogLevel> = new Map([
+  ['trace', 'trace'],
+  ['debug', 'debug'],
+  ['info', 'info'],
+  ['warning', 'warn'],
+  ['warn', 'warn'],
+  ['error', 'error'],
+  ['fatal', 'fatal'],
+  ['panic', 'fatal'],
+])
 
 function readLogfmt(line: string): LineHeader | undefined {
   const header = logfmtHeader.exec(line)
   if (header === null) return undefined
   return {
-    level: logfmtLevels[header[1]!] ?? 'info',
+    level: logfmtLevels.get(header[1]!) ?? 'info',
     headed: true,
     parse: (text) => {
       const { fields, message, end } = readPairs(text, header[0].length, 'msg')
@@ -150,7 +159,7 @@ function readPairs(text: string, start: number, messageKey?: string): Pairs {
     end = value.end
     const name = key[1]!
     if (name === messageKey && message === undefined) message = value.value
-    else fields[reservedNames.has(name) ? `${name}_` : name] = value.value
+    else fields[fieldName(name)] = value.value
   }
   return { fields, message, end }
 }

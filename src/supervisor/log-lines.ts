@@ -58,7 +58,7 @@ export class LineSplitter {
 const controlCharacters = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g
 
 /** What a child prints may come from a user of the cluster: it must not drive the terminal of the operator. */
-function printable(line: string): string {
+export function printable(line: string): string {
   return line.replace(
     controlCharacters,
     (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`,

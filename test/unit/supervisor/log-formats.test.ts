@@ -38,6 +38,13 @@ describe("zap's JSON among klog's lines", () => {
     })
   })
 
+  test('neither drives a terminal nor takes the names of our fields', () => {
+    const line = '{"level":"info","msg":"a\\u001b[2J","time":1,"source":"\\u009b","__proto__":1}'
+    const { message, fields } = parse('klog', line)
+    expect(message).toBe('a\\x1b[2J')
+    expect(fields).toEqual({ time_: 1, source_: '\\x9b' })
+  })
+
   test('stays as it is when it is cut', () => {
     expect(parse('klog', '{"level":"error","msg":"a').message).toBe('{"level":"error","msg":"a')
   })
@@ -133,6 +140,14 @@ describe('lines without a header keep their text', () => {
   ] as const)('%s: %s', (format, line, level) => {
     expect(parse(format, line)).toEqual({ level, headed: false, message: line, fields: {} })
   })
+})
+
+test.each([
+  ['klog', '{"level":"constructor","msg":"m"}', 'fatal'],
+  ['logfmt', 'time="t" level=constructor msg=m', 'info'],
+  ['logfmt', 'time="t" level=__proto__ msg=m', 'info'],
+] as const)('a level that is none: %s %s', (format, line, level) => {
+  expect(parse(format, line)).toEqual({ level, headed: true, message: 'm', fields: {} })
 })
 
 test('a long hostile line is read in time that grows with its length only', () => {
