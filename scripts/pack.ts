@@ -4,7 +4,8 @@
  *   node scripts/pack.ts LAUNCHER PAYLOAD OUTPUT best|fast
  *
  * Sections are compressed side by side here, and unpacked side by side by the launcher. Each compressed section is kept
- * under build/sections by the digest of its content, so a change of the daemon alone does not compress 150 MB again.
+ * by the digest of its content, under build/sections or in $SECTIONS_DIR, which several checkouts may share: a change of the
+ * daemon alone does not compress 450 MB again.
  */
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -42,6 +43,7 @@ const sectionRoots: readonly (readonly string[])[] = [
   ['bin', 'images'],
 ]
 
+const sectionsDir = process.env['SECTIONS_DIR'] ?? 'build/sections'
 const zstdOptions = { best: ['-19'], fast: ['-3'] } as const
 
 interface Section {
@@ -91,16 +93,17 @@ async function compress(entries: readonly TarEntry[], level: keyof typeof zstdOp
   const parts = tar(entries)
   const digest = createHash('sha256')
   for (const part of parts) digest.update(part)
-  const kept = `build/sections/${digest.digest('hex')}.${level}.zst`
+  const kept = join(sectionsDir, `${digest.digest('hex')}.${level}.zst`)
+  const unfinished = `${kept}.${process.pid}.tmp`
   if (!existsSync(kept)) {
-    const zstd = spawn('zstd', [...zstdOptions[level], '-T1', '-q', '-f', '-o', `${kept}.tmp`], {
+    const zstd = spawn('zstd', [...zstdOptions[level], '-T1', '-q', '-f', '-o', unfinished], {
       stdio: ['pipe', 'inherit', 'inherit'],
     })
     for (const part of parts) zstd.stdin.write(part)
     zstd.stdin.end()
     const code = await new Promise<number | null>((resolve) => zstd.on('close', resolve))
     if (code !== 0) throw new Error(`cannot compress: zstd exited with ${code}`)
-    renameSync(`${kept}.tmp`, kept)
+    renameSync(unfinished, kept)
   }
   return { unpackedBytes: parts.reduce((sum, part) => sum + part.length, 0), content: readFileSync(kept) }
 }
@@ -131,7 +134,7 @@ if (!launcherPath || !payload || !output || (level !== 'best' && level !== 'fast
   process.exit(2)
 }
 
-mkdirSync('build/sections', { recursive: true })
+mkdirSync(sectionsDir, { recursive: true })
 const launcher = readFileSync(launcherPath)
 const divided = divide(entriesBelow(payload, ''))
 const sections = await Promise.all(divided.map((entries) => compress(entries, level)))
@@ -153,7 +156,7 @@ console.log(`${output}: ${(statSync(output).size / 1e6).toFixed(1)} MB`)
 /** Keeps what this artifact and a few before it are made of. */
 function forgetOldSections(): void {
   const keptCount = 12
-  const files = readdirSync('build/sections').map((name) => join('build/sections', name))
+  const files = readdirSync(sectionsDir).map((name) => join(sectionsDir, name))
   const newestFirst = files.toSorted((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs)
   for (const old of newestFirst.slice(keptCount)) rmSync(old)
 }
