@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Node's options, chosen by measurement: see docs/architecture.md. */
+/* What node is started with: nobody at a terminal can act on its warning of an API that may change. */
 static const char *const node_options[] = {"--disable-warning=ExperimentalWarning"};
 enum { NODE_OPTION_COUNT = sizeof node_options / sizeof *node_options };
 
