@@ -54,9 +54,8 @@ export class DatastoreServer {
     prepareFile(path)
     this.#settings = settings
     this.#lock = new DatastoreLock({ path, nativeBinding })
-    this.#log = new Log({ path, nativeBinding, cacheBytes: readCacheBytes }, () =>
-      startWriter(workerUrl, { path, nativeBinding, cacheBytes: writeCacheBytes }),
-    )
+    const writer = startWriter(workerUrl, { path, nativeBinding, cacheBytes: writeCacheBytes })
+    this.#log = new Log({ path, nativeBinding, cacheBytes: readCacheBytes }, writer)
     const quotaBytes = settings.quotaBytes ?? defaultSettings.quotaBytes
     this.#engine = new Engine({ log: this.#log, quotaBytes, onFailure })
     const maxRequestBytes = settings.maxRequestBytes ?? defaultSettings.maxRequestBytes

@@ -2,7 +2,6 @@ import { once } from 'node:events'
 import { chmodSync, lstatSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { type AddressInfo, type Server, type Socket, connect, createServer } from 'node:net'
 import { dirname, join } from 'node:path'
-import { createServer as createTlsServer } from 'node:tls'
 
 import { AppError, errorCode } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
@@ -95,10 +94,7 @@ export class GrpcServer {
 
   async #listenTcp({ host, port, tls }: Exclude<ListenAddress, { unixPath: string }>): Promise<string> {
     const accept = (socket: Socket): void => this.#accept(socket)
-    const server =
-      tls === undefined
-        ? createServer({ noDelay: true }, accept)
-        : createTlsServer({ ...readTls(tls), ALPNProtocols: ['h2'], noDelay: true }, accept)
+    const server = tls === undefined ? createServer({ noDelay: true }, accept) : await tlsServer(tls, accept)
     server.listen({ host, port })
     await once(server, 'listening')
     server.on('tlsClientError', (error: Error) =>
@@ -122,10 +118,16 @@ export class GrpcServer {
   }
 }
 
-function readTls({ certFile, keyFile, trustedCaFile }: TlsFiles): Record<string, Buffer | boolean> {
+/** TLS is loaded where it is used: it takes as long as the rest of a start. */
+async function tlsServer(files: TlsFiles, accept: (socket: Socket) => void): Promise<Server> {
+  const tls = await import('node:tls')
+  const { certFile, keyFile, trustedCaFile } = files
+  const clients =
+    trustedCaFile === undefined
+      ? {}
+      : { ca: readFileSync(trustedCaFile), requestCert: true, rejectUnauthorized: true }
   const pair = { cert: readFileSync(certFile), key: readFileSync(keyFile) }
-  if (trustedCaFile === undefined) return pair
-  return { ...pair, ca: readFileSync(trustedCaFile), requestCert: true, rejectUnauthorized: true }
+  return tls.createServer({ ...pair, ...clients, ALPNProtocols: ['h2'], noDelay: true }, accept)
 }
 
 /** A socket that nobody listens on is what a killed process left, and is replaced; nothing else is. */

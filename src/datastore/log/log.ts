@@ -54,13 +54,14 @@ export class Log {
   #space: SpaceUse
   #closed: (() => void) | undefined
 
-  constructor(options: DatabaseOptions, startWriter: () => Worker) {
+  /** `writer` is a thread that runs `runLogWriter`; it opens the database when it gets its first batch. */
+  constructor(options: DatabaseOptions, writer: Worker) {
+    this.#writer = writer
     this.#database = openDatabase(options)
     this.#selectValue = this.#database.prepare('SELECT value FROM value WHERE seq = ?').pluck()
     this.#beginRead = this.#database.prepare('BEGIN')
     this.#endRead = this.#database.prepare('COMMIT')
     this.#space = measureSpace(this.#database)
-    this.#writer = startWriter()
     this.#writer.on('message', (reply: WriterReply) => this.#replied(reply))
     this.#writer.on('error', (error: Error) => this.#fail('the writer’s thread has ended', error))
     this.#writer.on('exit', () => this.#closed?.())

@@ -29,7 +29,7 @@ export type WriterReply =
  * free pages) is done between commits, after their acknowledgement.
  */
 export function runLogWriter(port: MessagePort, options: DatabaseOptions): void {
-  const writer = new LogWriter(options)
+  let opened: LogWriter | undefined
   let batches = 0
   let unmeasuredBytes = measureBytes
   let isBroken = false
@@ -37,12 +37,15 @@ export function runLogWriter(port: MessagePort, options: DatabaseOptions): void 
 
   const reply = (message: WriterReply): void => port.postMessage(message)
 
+  // The thread starts while the database is being made or migrated; its first batch comes after that.
+  const open = (): LogWriter => (opened ??= new LogWriter(options))
+
   const commit = (pending: readonly Uint8Array[]): void => {
     batches += pending.length
     // What builds on a lost batch must not be written either.
     if (isBroken) return
     try {
-      writer.write(pending)
+      open().write(pending)
     } catch (thrown) {
       isBroken = true
       return reply({ kind: 'failed', code: errorCode(thrown) ?? 'UNKNOWN', message: describeError(thrown) })
@@ -50,22 +53,22 @@ export function runLogWriter(port: MessagePort, options: DatabaseOptions): void 
     for (const batch of pending) unmeasuredBytes += batch.length
     if (unmeasuredBytes < measureBytes) return reply({ kind: 'committed', batches })
     unmeasuredBytes = 0
-    reply({ kind: 'committed', batches, space: writer.space() })
+    reply({ kind: 'committed', batches, space: open().space() })
   }
 
   const tidy = (): void => {
-    writer.checkpoint()
-    if (writer.vacuumStep()) setImmediate(tidy)
+    opened?.checkpoint()
+    if (opened?.vacuumStep()) setImmediate(tidy)
     idleTimer ??= setTimeout(() => {
       idleTimer = undefined
-      writer.checkpoint({ force: true })
+      opened?.checkpoint({ force: true })
     }, idleMs).unref()
     idleTimer.refresh()
   }
 
   const close = (): void => {
     clearTimeout(idleTimer)
-    writer.close()
+    opened?.close()
     reply({ kind: 'closed' })
     port.close()
   }
