@@ -29,7 +29,7 @@ export async function clusterStatus({
     startedAt: startedAt.toISOString(),
     nodeName: config.nodeName,
     nodeReady,
-    components: components.map((component) => component.status()),
+    components: components.map((component) => ({ ...component.status(), needs: component.needs })),
   }
 }
 
