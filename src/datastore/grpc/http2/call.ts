@@ -7,7 +7,7 @@ export interface Call {
   readonly isOpen: boolean
   /** What was sent but could not be written yet, because the client's window or its socket is full. */
   readonly queuedBytes: number
-  /** Called when the queue has become empty again after it was not. */
+  /** Called when the queue has become empty again after it was not; never from within `send`. */
   onDrain: (() => void) | undefined
   /** Called once when the client resets the call or its connection is lost. */
   onCancel: (() => void) | undefined

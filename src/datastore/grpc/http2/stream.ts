@@ -125,10 +125,15 @@ export class Stream implements Call {
     this.#finish()
   }
 
-  /** Writes as much of the queue as the windows and the socket have room for. */
+  /** There is room again: goes on with the queue, and calls `onDrain` when nothing of it is left. */
   pump(): void {
-    if (!this.isOpen) return
-    const hadQueue = this.#queue.length > 0
+    if (!this.isOpen || this.#queue.length === 0) return
+    this.#writeQueue()
+    if (this.isOpen && this.#queue.length === 0) this.#guard(() => this.onDrain?.())
+  }
+
+  /** Writes as much of the queue as the windows and the socket have room for. */
+  #writeQueue(): void {
     while (this.#queue.length > 0) {
       const head = this.#queue[0] as Buffer
       const room = Math.min(this.sendWindowBytes, this.#host.sendWindowBytes, defaultFrameBytes)
@@ -139,8 +144,7 @@ export class Stream implements Call {
       this.queuedBytes -= part.length
       this.#writeData(part, part)
     }
-    if (this.#trailers !== 'none') this.#finish()
-    else if (hadQueue) this.#guard(() => this.onDrain?.())
+    this.#finish()
   }
 
   #fits(length: number): boolean {
@@ -156,7 +160,7 @@ export class Stream implements Call {
   #enqueue(framed: Buffer): void {
     this.#queue.push(framed)
     this.queuedBytes += framed.length
-    this.pump()
+    this.#writeQueue()
   }
 
   #writeData(bytes: Buffer, lasting: Buffer): void {
