@@ -40,10 +40,7 @@ test('status shows each component with its state, process and use', async () => 
 })
 
 test('status -o json says the same to a program', async () => {
-  const status = JSON.parse((await cluster.k8s(['status', '-o', 'json'])).stdout) as {
-    nodeReady: boolean
-    components: { name: string; state: string; pid: number; restarts: number; since: string }[]
-  }
+  const status = await cluster.status()
   expect(status.nodeReady).toBe(true)
   expect(status.components.map(({ name }) => name).sort()).toEqual([...componentNames].sort())
   expect(status.components.map(({ state }) => state)).toEqual(componentNames.map(() => 'ready'))

@@ -29,7 +29,7 @@ test.for(processNames)('%s is started again after SIGKILL, and all is Ready agai
   const before = processNamed(cluster.machine, name)
   await kill(before.pid, 'KILL')
   const after = await cluster.waitFor(`${name} runs again`, async () => {
-    const component = (await components()).find((one) => one.name === name)
+    const component = (await cluster.status()).components.find((one) => one.name === name)
     return component?.state === 'ready' && component.pid !== before.pid ? component : undefined
   })
   expect(after.restarts).toBeGreaterThanOrEqual(1)
@@ -44,7 +44,7 @@ test('SIGTERM stops the components strictly in reverse, and pods live on', async
   expect(await cluster.daemon.ended).toEqual({ exitCode: 0, signal: null })
   const stopped = cluster.daemon
     .records()
-    .filter(({ msg }) => msg === 'stopped')
+    .filter(({ msg }) => msg === 'component stopped')
     .map(({ component }) => component)
   const order = [
     'kube-proxy',
@@ -55,7 +55,7 @@ test('SIGTERM stops the components strictly in reverse, and pods live on', async
     'containerd',
     'datastore',
   ]
-  expect(stopped.slice(-order.length)).toEqual(order)
+  expect(stopped).toEqual(order)
   expect(runningProcesses()).toEqual([])
   expect(processInKeeper()).toEqual(container)
 })
@@ -78,7 +78,7 @@ test('after SIGKILL of the daemon the next start takes over, and nothing runs tw
   await cluster.ready()
   await expectWorkingCluster()
   expect(runningProcesses()).toEqual(processNames)
-  const supervised = (await components()).flatMap(({ name, pid }) =>
+  const supervised = (await cluster.status()).components.flatMap(({ name, pid }) =>
     name === 'datastore' ? [] : [[name, pid]],
   )
   expect(Object.fromEntries(supervised)).toEqual(
@@ -132,18 +132,6 @@ test('a stop during the start leaves nothing running', async () => {
   await cluster.ready()
   await expectKeeperUntouched()
 })
-
-interface ComponentStatus {
-  readonly name: string
-  readonly state: string
-  readonly pid?: number
-  readonly restarts: number
-}
-
-async function components(): Promise<readonly ComponentStatus[]> {
-  const { stdout } = await cluster.k8s(['status', '-o', 'json'])
-  return (JSON.parse(stdout) as { components: ComponentStatus[] }).components
-}
 
 async function kill(pid: number, signal: string): Promise<void> {
   await cluster.exec(['sh', '-c', `kill -${signal} ${pid}`])

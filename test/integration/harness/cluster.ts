@@ -10,7 +10,7 @@ export const defaultDataDir = '/var/lib/k8s'
 
 /** How long a node may take to be Ready on a loaded machine before that counts as never. */
 const readyTimeoutMs = 180_000
-/** Each question is a kubectl of its own, which takes from the start what it measures. */
+/** Each question is a process of its own, which takes from the start what it measures. */
 const readyIntervalMs = 500
 
 export interface ClusterOptions {
@@ -64,17 +64,21 @@ export class Cluster implements AsyncDisposable {
     return this.#daemon
   }
 
-  /** Waits until the node is Ready, or fails with the daemon's end when that comes first. */
-  async ready({ timeoutMs = readyTimeoutMs }: { timeoutMs?: number } = {}): Promise<void> {
-    await this.waitFor('the node is Ready', async () => (await this.readyCondition())?.status === 'True', {
-      timeoutMs,
-      intervalMs: readyIntervalMs,
-    })
+  /**
+   * Waits until this daemon says that its components and the node are ready, or fails with the
+   * daemon's end when that comes first. The API server alone may still show what was true under an earlier daemon.
+   */
+  async ready(): Promise<void> {
+    const isReady = async () => {
+      const { nodeReady, components } = await this.status()
+      return nodeReady && components.every(({ state }) => state === 'ready')
+    }
+    await this.waitFor('all is ready', isReady, { timeoutMs: readyTimeoutMs, intervalMs: readyIntervalMs })
   }
 
-  async readyCondition(): Promise<{ status: string; lastHeartbeatTime: string } | undefined> {
-    const { items } = await this.get<{ items: Node[] }>('nodes')
-    return items[0]?.status.conditions?.find((condition) => condition.type === 'Ready')
+  /** k8s status -o json */
+  async status(): Promise<Status> {
+    return JSON.parse((await this.k8s(['status', '-o', 'json'])).stdout) as Status
   }
 
   addImages(archives: readonly string[]): void {
@@ -181,8 +185,13 @@ export class Cluster implements AsyncDisposable {
   }
 }
 
-interface Node {
-  readonly status: {
-    readonly conditions?: readonly { type: string; status: string; lastHeartbeatTime: string }[]
-  }
+export interface Status {
+  readonly nodeReady: boolean
+  readonly components: readonly {
+    readonly name: string
+    readonly state: string
+    readonly pid?: number
+    readonly restarts: number
+    readonly since: string
+  }[]
 }

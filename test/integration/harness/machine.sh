@@ -44,12 +44,14 @@ make_cgroups() {
 
 # The cgroup namespace must be rooted at the group itself; later comers join the leaf.
 join_cgroups() {
-  local version target group
+  local version target group list
+  # A substitution that bash waits for: a child left behind would become nsenter's first.
+  list=$(hierarchies)
   while read -r version _ target; do
     group=$target/$1
     [[ $version == v1 || ${2-} == root ]] || group=$group/init
     echo "$BASHPID" >"$group/cgroup.procs"
-  done < <(hierarchies)
+  done <<<"$list"
 }
 
 remove_cgroups() {
