@@ -13,8 +13,6 @@ export interface Call {
   onCancel: (() => void) | undefined
   /** Sends one message; the writer may be used again at once. */
   send(message: MessageWriter): void
-  /** Sends bytes that are framed already and never change. */
-  sendFramed(framed: Buffer): void
   end(): void
   fail(error: StatusError): void
   /** `send` and `end` in one. */

@@ -96,16 +96,12 @@ export class Stream implements Call {
 
   send(message: MessageWriter): void {
     if (!this.isOpen || this.#trailers !== 'none') return
-    const framed = message.framed()
-    if (this.#fits(framed.length))
-      this.#writeData(framed, copiedPayloadBytes >= framed.length ? framed : message.takeFramed())
-    else this.#enqueue(message.takeFramed())
-  }
-
-  sendFramed(framed: Buffer): void {
-    if (!this.isOpen || this.#trailers !== 'none') return
-    if (this.#fits(framed.length)) this.#writeData(framed, framed)
-    else this.#enqueue(framed)
+    if (this.#fits(message.framedBytes)) return this.#writeData(message.framed())
+    for (const piece of message.takeFramed()) {
+      this.#queue.push(piece)
+      this.queuedBytes += piece.length
+    }
+    this.#writeQueue()
   }
 
   reply(message: MessageWriter): void {
@@ -142,7 +138,7 @@ export class Stream implements Call {
       if (part === head) this.#queue.shift()
       else this.#queue[0] = head.subarray(room)
       this.queuedBytes -= part.length
-      this.#writeData(part, part)
+      this.#writeData(part)
     }
     this.#finish()
   }
@@ -150,26 +146,21 @@ export class Stream implements Call {
   #fits(length: number): boolean {
     return (
       this.#queue.length === 0 &&
-      length <= defaultFrameBytes &&
+      length <= copiedPayloadBytes &&
       length <= this.sendWindowBytes &&
       length <= this.#host.sendWindowBytes &&
       !this.#host.isCongested
     )
   }
 
-  #enqueue(framed: Buffer): void {
-    this.#queue.push(framed)
-    this.queuedBytes += framed.length
-    this.#writeQueue()
-  }
-
-  #writeData(bytes: Buffer, lasting: Buffer): void {
+  /** Writes one DATA frame. What is not copied must never change. */
+  #writeData(bytes: Buffer): void {
     this.#sendHeaders()
     const { output } = this.#host
     const isCopied = bytes.length <= copiedPayloadBytes
     output.frame(frameTypes.data, 0, this.id, bytes.length, isCopied ? bytes.length : 0)
     if (isCopied) output.copy(bytes)
-    else output.reference(lasting)
+    else output.reference(bytes)
     this.sendWindowBytes -= bytes.length
     this.#host.sendWindowBytes -= bytes.length
     this.#host.wake()

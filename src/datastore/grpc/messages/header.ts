@@ -1,8 +1,9 @@
-import { MessageWriter, uintFieldSize, varintSize } from '../protobuf/message-writer.ts'
+import { MessageWriter, messageFieldSize, uintFieldSize, varintSize } from '../protobuf/message-writer.ts'
 
 /** A single member elects itself once, as etcd's does. */
 export const raftTerm = 2
 
+const headerTag = 0x0a
 const clusterIdTag = 0x08
 const memberIdTag = 0x10
 const revisionTag = 0x18
@@ -27,14 +28,21 @@ export class ResponseHeader {
 
   /** Writes the header as field 1; a revision of 0 is left out. */
   write(writer: MessageWriter, revision: number): void {
-    writer.lengthDelimited(headerTag, this.#ids.length + uintFieldSize(revision) + this.#term.length)
+    writer.lengthDelimited(headerTag, this.#size(revision))
     writer.raw(this.#ids)
     writer.uint(revisionTag, revision)
     writer.raw(this.#term)
   }
-}
 
-const headerTag = 0x0a
+  /** What `write` writes, with tag and length. */
+  fieldSize(revision: number): number {
+    return messageFieldSize(this.#size(revision))
+  }
+
+  #size(revision: number): number {
+    return this.#ids.length + uintFieldSize(revision) + this.#term.length
+  }
+}
 
 /** The header of an operation in a transaction: it has a revision alone. */
 export function writeRevisionHeader(writer: MessageWriter, revision: number): void {

@@ -13,6 +13,7 @@ import { type Detail, keyValueFieldSize, writeKeyValue } from './key-value.ts'
 type ValueOf = (version: Version) => Uint8Array
 
 const noValue = new Uint8Array(0)
+const rangeResponseTag = 0x0a
 const rangeKvsTag = 0x12
 const rangeMoreTag = 0x18
 const rangeCountTag = 0x20
@@ -38,7 +39,7 @@ export function writeRangeResponse(
   return writer
 }
 
-export function writeKeyValues(writer: MessageWriter, result: RangeResult, valueOf: ValueOf): void {
+function writeKeyValues(writer: MessageWriter, result: RangeResult, valueOf: ValueOf): void {
   const detail = detailOf(result)
   for (const version of result.versions) {
     const value = result.keysOnly ? noValue : valueOf(version)
@@ -46,10 +47,39 @@ export function writeKeyValues(writer: MessageWriter, result: RangeResult, value
   }
 }
 
-export function writeRangeEnd(
+/** etcdserverpb.RangeStreamResponse without a header: all chunks but the last. */
+export function writeRangeChunk(writer: MessageWriter, result: RangeResult, valueOf: ValueOf): MessageWriter {
+  const values = valuesOf(result, valueOf)
+  writer.lengthDelimited(rangeResponseTag, keyValuesSize(result, values))
+  writeKeyValues(writer, result, (version) => values.get(version) ?? noValue)
+  return writer
+}
+
+/** The last RangeStreamResponse, which alone has header, more and count. */
+export function writeLastRangeChunk(
   writer: MessageWriter,
-  { more, count }: { more: boolean; count: number },
-): void {
+  { header, result, valueOf }: { header: ResponseHeader; result: RangeResult; valueOf: ValueOf },
+): MessageWriter {
+  const values = valuesOf(result, valueOf)
+  const endSize = (result.more ? 2 : 0) + uintFieldSize(result.count)
+  const size = header.fieldSize(result.revision) + keyValuesSize(result, values) + endSize
+  writer.lengthDelimited(rangeResponseTag, size)
+  return writeRangeResponse(writer, { header, result, valueOf: (version) => values.get(version) ?? noValue })
+}
+
+/** The values of a chunk, each read once. */
+function valuesOf(result: RangeResult, valueOf: ValueOf): Map<Version, Uint8Array> {
+  return new Map(result.keysOnly ? [] : result.versions.map((version) => [version, valueOf(version)]))
+}
+
+function keyValuesSize(result: RangeResult, values: ReadonlyMap<Version, Uint8Array>): number {
+  const detail = detailOf(result)
+  return sum(result.versions, (version) =>
+    keyValueFieldSize(version, values.get(version)?.length ?? 0, detail),
+  )
+}
+
+function writeRangeEnd(writer: MessageWriter, { more, count }: { more: boolean; count: number }): void {
   writer.bool(rangeMoreTag, more)
   writer.uint(rangeCountTag, count)
 }

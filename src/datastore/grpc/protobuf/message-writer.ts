@@ -6,6 +6,8 @@ export const grpcPrefixBytes = 5
 const firstCapacityBytes = 16 * 1024
 /** A writer's memory beyond this goes along with its message instead of being copied and kept. */
 const keptCapacityBytes = 64 * 1024
+/** A message that grows beyond this goes on in another piece, so that nothing large is ever moved. */
+const pieceBytes = 256 * 1024
 
 export const wireTypes = { varint: 0, fixed64: 1, lengthDelimited: 2, fixed32: 5 } as const
 
@@ -17,38 +19,43 @@ export const wireTypes = { varint: 0, fixed64: 1, lengthDelimited: 2, fixed32: 5
 export class MessageWriter {
   #buffer = Buffer.allocUnsafeSlow(firstCapacityBytes)
   #position = grpcPrefixBytes
+  #closed: Buffer[] = []
+  #closedBytes = 0
 
-  get messageBytes(): number {
-    return this.#position - grpcPrefixBytes
+  get framedBytes(): number {
+    return this.#closedBytes + this.#position
   }
 
-  get isLarge(): boolean {
-    return this.#position > keptCapacityBytes
+  get messageBytes(): number {
+    return this.framedBytes - grpcPrefixBytes
   }
 
   /** The message without its prefix; valid until the writer is used again. */
   bytesWritten(): Buffer {
-    return this.#buffer.subarray(grpcPrefixBytes, this.#position)
+    return this.#whole().subarray(grpcPrefixBytes)
   }
 
   /** The message behind its prefix; valid until the writer is used again. */
   framed(): Buffer {
-    this.#buffer[0] = 0
-    this.#buffer.writeUInt32BE(this.messageBytes, 1)
-    return this.#buffer.subarray(0, this.#position)
+    this.#writePrefix()
+    return this.#whole()
   }
 
-  /** The same, never to be overwritten: a large message changes hands, a small one is copied. */
-  takeFramed(): Buffer {
-    const framed = this.framed()
-    if (!this.isLarge) return Buffer.from(framed)
+  /** The same in pieces that are never overwritten: large ones change hands, a small one is copied. */
+  takeFramed(): Buffer[] {
+    this.#writePrefix()
+    const last = this.#buffer.subarray(0, this.#position)
+    if (this.#closed.length === 0 && last.length <= keptCapacityBytes) return [Buffer.from(last)]
+    const pieces = [...this.#closed, last]
     this.#buffer = Buffer.allocUnsafeSlow(firstCapacityBytes)
-    this.#position = grpcPrefixBytes
-    return framed
+    this.reset()
+    return pieces
   }
 
   reset(): this {
     this.#position = grpcPrefixBytes
+    this.#closed = []
+    this.#closedBytes = 0
     return this
   }
 
@@ -141,9 +148,27 @@ export class MessageWriter {
   #reserve(bytes: number): void {
     const needed = this.#position + bytes
     if (needed <= this.#buffer.length) return
+    if (needed > pieceBytes) {
+      this.#closed.push(this.#buffer.subarray(0, this.#position))
+      this.#closedBytes += this.#position
+      this.#buffer = Buffer.allocUnsafeSlow(Math.max(bytes, pieceBytes))
+      this.#position = 0
+      return
+    }
     const grown = Buffer.allocUnsafeSlow(Math.max(needed, this.#buffer.length * 2))
     grown.set(this.#buffer.subarray(0, this.#position))
     this.#buffer = grown
+  }
+
+  #whole(): Buffer {
+    const last = this.#buffer.subarray(0, this.#position)
+    return this.#closed.length === 0 ? last : Buffer.concat([...this.#closed, last])
+  }
+
+  #writePrefix(): void {
+    const first = this.#closed[0] ?? this.#buffer
+    first[0] = 0
+    first.writeUInt32BE(this.messageBytes, 1)
   }
 }
 

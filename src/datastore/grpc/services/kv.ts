@@ -12,13 +12,12 @@ import {
 } from '../messages/kv-requests.ts'
 import {
   writeDeleteRangeResponse,
-  writeKeyValues,
+  writeLastRangeChunk,
   writePutResponse,
-  writeRangeEnd,
+  writeRangeChunk,
   writeRangeResponse,
   writeTxnResponse,
 } from '../messages/kv-responses.ts'
-import { MessageWriter } from '../protobuf/message-writer.ts'
 import { type Service, type ServiceContext, freshWriter, replyAfterCommit, unary } from '../service.ts'
 import { StatusError, codes } from '../status.ts'
 
@@ -99,8 +98,6 @@ function checkStreamable(request: RangeRequest): void {
   }
 }
 
-const rangeResponseTag = 0x0a
-
 /**
  * A range in chunks, at one revision, each read when the one before has left: a slow client costs one
  * chunk of memory. etcd: etcdserver/v3_server.go, rangeStream.
@@ -109,8 +106,6 @@ class RangeStream {
   readonly #context: ServiceContext
   readonly #call: Call
   readonly #request: RangeRequest
-  readonly #writer = new MessageWriter()
-  readonly #inner = new MessageWriter()
   #key: string
   /** The revision that all chunks are read at, and the store's at the start. */
   #revision = 0
@@ -170,26 +165,16 @@ class RangeStream {
   }
 
   #send(result: RangeResult): number {
-    const inner = this.#inner.reset()
-    writeKeyValues(inner, result, this.#context.engine.store.valueOf)
-    this.#wrap(inner)
-    return inner.messageBytes
-  }
-
-  /** Header, more and count come with the last chunk alone. */
-  #sendLast(result: RangeResult): void {
-    const inner = this.#inner.reset()
-    this.#context.header.write(inner, this.#headerRevision)
-    writeKeyValues(inner, result, this.#context.engine.store.valueOf)
-    writeRangeEnd(inner, result)
-    this.#wrap(inner)
-    this.#call.end()
-  }
-
-  #wrap(inner: MessageWriter): void {
-    const writer = this.#writer.reset()
-    writer.presentBytes(rangeResponseTag, inner.bytesWritten())
+    const writer = writeRangeChunk(freshWriter(), result, this.#context.engine.store.valueOf)
+    const { messageBytes } = writer
     this.#call.send(writer)
+    return messageBytes
+  }
+
+  #sendLast(last: RangeResult): void {
+    const { header, engine } = this.#context
+    const result = { ...last, revision: this.#headerRevision }
+    this.#call.reply(writeLastRangeChunk(freshWriter(), { header, result, valueOf: engine.store.valueOf }))
   }
 
   /** etcd: etcdserver/v3_server.go, adjustChunkLimit. */
