@@ -2,6 +2,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Cluster, startCluster } from './harness/cluster.ts'
 import { type Pod, pod, sleepForever } from './harness/manifests.ts'
 import { processesNamed, processesOf, processNamed } from './harness/processes.ts'
+import { waitFor } from './harness/wait.ts'
 import { reportFailures } from './harness/report.ts'
 
 /** In the order of their start; the datastore is a thread of the daemon. */
@@ -106,13 +107,14 @@ test('a second signal hurries the stop', async () => {
   // Without the second signal the stop would wait for each of these until its limit.
   for (const name of processNames) await kill(processNamed(cluster.machine, name).pid, 'STOP')
   cluster.daemon.signal('SIGTERM')
-  await cluster.waitFor('the stop has begun', async () => /stop/i.test(cluster.daemon.log()), {
-    giveUp: () => undefined,
-  })
+  const hasBegun = () => cluster.daemon.records().some(({ msg }) => msg === 'stopping')
+  await waitFor('the stop has begun', hasBegun, { intervalMs: 20 })
   cluster.daemon.signal('SIGTERM')
-  const { exitCode } = await cluster.daemon.ended
-  expect(exitCode).toBe(0)
-  expect(cluster.daemon.log()).toMatch(/hurr/i)
+  expect(await cluster.daemon.ended).toEqual({ exitCode: 0, signal: null })
+  const records = cluster.daemon.records()
+  expect(records.filter(({ msg }) => msg.includes('did not stop in time'))).toEqual([])
+  const killed = records.filter(({ msg, signal }) => msg === 'stopped' && signal === 'SIGKILL')
+  expect(killed.map(({ component }) => component)).toEqual(processNames.toReversed())
   expect(runningProcesses()).toEqual([])
 })
 
