@@ -2,6 +2,7 @@ import { AppError, describeError, errorCode } from '../base/errors.ts'
 import { type Commands, parseArguments } from './arguments.ts'
 import { check } from './check.ts'
 import { type Command, type Invocation, payloadNeededExitCode } from './command.ts'
+import { datastore } from './datastore.ts'
 import { reset } from './reset.ts'
 import { server } from './server.ts'
 import { status } from './status.ts'
@@ -9,7 +10,7 @@ import { stop } from './stop.ts'
 import { version } from './version.ts'
 
 export const commands: Commands = {
-  all: [server, status, stop, check, reset, version],
+  all: [server, status, stop, check, reset, datastore, version],
   default: server,
   external: ['kubectl', 'crictl', 'ctr'],
 }
