@@ -85,7 +85,7 @@ describe('refused', () => {
     [['--wait'], 'cannot use --wait with k8s server: it belongs to k8s status'],
     [
       ['version', '--data-dir=/x'],
-      'cannot use --data-dir with k8s version: it belongs to k8s server, k8s status, k8s stop, k8s check, k8s reset',
+      'cannot use --data-dir with k8s version: it belongs to k8s server, k8s status, k8s stop, k8s check, k8s reset, k8s datastore',
     ],
     [['chekc'], 'cannot run chekc: there is no such command; did you mean check?'],
     [['deploy'], 'cannot run deploy: there is no such command; k8s --help lists the commands'],
