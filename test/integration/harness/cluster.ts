@@ -1,5 +1,4 @@
 import { copyFileSync, mkdirSync } from 'node:fs'
-import { basename } from 'node:path'
 import { Daemon } from './daemon.ts'
 import { busyboxArchive } from './images.ts'
 import { Machine, type ExecOptions, type ExecResult, type Running } from './machine.ts'
@@ -18,8 +17,8 @@ export interface ClusterOptions {
   readonly name: string
   readonly flags?: readonly string[]
   readonly env?: Readonly<Record<string, string>>
-  /** Archives put into the images directory before the first start. */
-  readonly images?: readonly string[]
+  /** Runs before the first start; by default puts the test image into the images directory. */
+  readonly prepare?: (machine: Machine) => Promise<void> | void
 }
 
 /** Starts the built artifact on an empty data directory in a machine of its own, and waits until its node is Ready. */
@@ -27,7 +26,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   const machine = await Machine.create({ name: options.name })
   const cluster = new Cluster(machine, options)
   try {
-    cluster.addImages(options.images ?? [busyboxArchive])
+    await (options.prepare ?? addTestImage)(machine)
     cluster.startDaemon()
     await cluster.ready()
     // The node may be quicker than the controller that makes what pods of the namespace need.
@@ -38,6 +37,12 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     await machine[Symbol.asyncDispose]()
     throw new Error(`cannot start the cluster ${options.name}\n${report}`, { cause: error })
   }
+}
+
+function addTestImage(machine: Machine): void {
+  const directory = machine.path(`${defaultDataDir}/images`)
+  mkdirSync(directory, { recursive: true })
+  copyFileSync(busyboxArchive, `${directory}/busybox.tar.zst`)
 }
 
 /** A machine with a daemon in it, and what a user would do there. */
@@ -79,12 +84,6 @@ export class Cluster implements AsyncDisposable {
   /** k8s status -o json */
   async status(): Promise<Status> {
     return JSON.parse((await this.k8s(['status', '-o', 'json'])).stdout) as Status
-  }
-
-  addImages(archives: readonly string[]): void {
-    const directory = this.machine.path(`${defaultDataDir}/images`)
-    mkdirSync(directory, { recursive: true })
-    for (const archive of archives) copyFileSync(archive, `${directory}/${basename(archive)}`)
   }
 
   exec(command: readonly string[], options?: ExecOptions): Promise<ExecResult> {
