@@ -59,6 +59,16 @@ const podLogsDir = '/var/log/pods'
 const containerLogsDir = '/var/log/containers'
 const cniResultsDir = '/var/lib/cni/results'
 
+/** Made by what we start where they are missing, and shared with others: what is in them goes first. */
+const sharedDirs = [
+  cniResultsDir,
+  '/var/lib/cni',
+  '/run/containerd/s',
+  '/run/containerd',
+  containerLogsDir,
+  podLogsDir,
+] as const
+
 /** What the daemon keeps in its data directory. Whatever else is there is someone's own. */
 const dataEntries = [
   'admin.kubeconfig',
@@ -201,10 +211,15 @@ async function fileSteps(config: Config, files: HostFiles): Promise<ResetStep[]>
   const trees = [config.kubeletRootDir, runDir, ...dataEntries.map((name) => join(dataDir, name))]
   const removed = [...new Set([...outside, ...trees])].filter((path) => isThere(files.path(path)))
   const steps: ResetStep[] = removed.map((path) => ({ kind: 'remove', description: `remove ${path}`, path }))
-  if (isThere(files.path(dataDir))) {
-    steps.push({ kind: 'rmdir', description: `remove ${dataDir}, if it is empty`, path: dataDir })
-  }
-  return steps
+  const shared = [...sharedDirs, dataDir].filter((path) => isThere(files.path(path)))
+  return [
+    ...steps,
+    ...shared.map((path) => ({
+      kind: 'rmdir' as const,
+      description: `remove ${path}, if it is empty`,
+      path,
+    })),
+  ]
 }
 
 /** Named by a digest in /run/containerd/s, so the bundles tell which are ours. */

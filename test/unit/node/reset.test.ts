@@ -82,6 +82,12 @@ test('everything that the cluster made goes, in an order that works, and nothing
     'remove /var/lib/cni/results/k8s-abc-eth0',
     'remove /data/run',
     'remove /data/db',
+    'remove /var/lib/cni/results, if it is empty',
+    'remove /var/lib/cni, if it is empty',
+    'remove /run/containerd/s, if it is empty',
+    'remove /run/containerd, if it is empty',
+    'remove /var/log/containers, if it is empty',
+    'remove /var/log/pods, if it is empty',
     'remove /data, if it is empty',
   ])
 })
