@@ -57,6 +57,8 @@ test('SIGTERM stops the components strictly in reverse, and pods live on', async
     'datastore',
   ]
   expect(stopped).toEqual(order)
+  // Pods watch the API server; it must end all the same.
+  expect(cluster.daemon.records().filter(({ msg }) => msg.includes('did not stop in time'))).toEqual([])
   expect(runningProcesses()).toEqual([])
   expect(processInKeeper()).toEqual(container)
 })

@@ -6,6 +6,7 @@ import { busyboxArchive } from './harness/images.ts'
 import type { ExecOptions } from './harness/machine.ts'
 import { repository } from './harness/machine.ts'
 import { type Pod, pod, sleepForever } from './harness/manifests.ts'
+import { processesNamed } from './harness/processes.ts'
 import { waitFor } from './harness/wait.ts'
 
 const minute = 60_000
@@ -64,6 +65,7 @@ test('journalctl -u k8s has the lines of the daemon and of each component', asyn
 })
 
 test('a pod runs, and lives on when the service restarts', async () => {
+  await waitFor('pods are admitted', () => kubectl(['get', 'serviceaccount', 'default']))
   await kubectl(['apply', '-f', '-'], { stdin: JSON.stringify(pod('keeper', sleepForever)) })
   await kubectl(['wait', '--for=condition=Ready', 'pod/keeper', '--timeout=90s'], { timeoutMs: 100_000 })
   const before = await containerOfKeeper()
@@ -74,7 +76,7 @@ test('a pod runs, and lives on when the service restarts', async () => {
 test('a killed daemon is started again by systemd, and the pod is untouched', async () => {
   const before = await containerOfKeeper()
   const pid = await property('MainPID')
-  await booted.exec(['kill', '-KILL', pid])
+  await systemctl(['kill', '--kill-whom=main', '--signal=KILL', 'k8s'])
   await waitFor(
     'another daemon is ready',
     async () => (await property('MainPID')) !== pid && (await property('ActiveState')) === 'active',
@@ -89,8 +91,9 @@ test('systemctl stop ends the components and leaves the pod running', async () =
   await systemctl(['stop', 'k8s'])
   expect(await property('ActiveState')).toBe('inactive')
   expect(await property('Result')).toBe('success')
-  expect((await booted.exec(['pgrep', '-x', 'kubelet'], { check: false })).stdout).toBe('')
-  expect((await booted.exec(['pgrep', '--full', 'trap exit TERM'])).stdout.trim().split('\n')).toHaveLength(1)
+  expect(processesNamed(booted.machine, 'kubelet')).toEqual([])
+  const shells = processesNamed(booted.machine, 'sh')
+  expect(shells.filter(({ arguments: given }) => given[1] === sleepForever)).toHaveLength(1)
 })
 
 test('bad configuration fails the unit at once, is not tried again, and is in the journal', async () => {
