@@ -111,10 +111,13 @@ static char **node_arguments(int argc, char **argv, const char *extra, const cha
 }
 
 _Noreturn static void become_daemon(const char *payload, int argc, char **argv) {
-  char node[PATH_MAX], script[PATH_MAX];
+  char node[PATH_MAX], script[PATH_MAX], libraries[PATH_MAX];
   format_path(node, sizeof node, "%s/bin/node", payload);
   format_path(script, sizeof script, "%s/lib/main.js", payload);
+  format_path(libraries, sizeof libraries, "%s/lib", payload);
   setenv("K8S_PAYLOAD_DIR", payload, 1);
+  /* Node needs libatomic, which minimal systems lack. The daemon passes no environment of its own on. */
+  setenv("LD_LIBRARY_PATH", libraries, 1);
   unsetenv("K8S_LAUNCHER");
   pass_notify_socket();
   execv(node, node_arguments(argc, argv, NULL, script));
@@ -122,7 +125,7 @@ _Noreturn static void become_daemon(const char *payload, int argc, char **argv) 
 }
 
 struct memory_files {
-  int node, script;
+  int node, script, library;
 };
 
 static int open_in_memory(void *context, const struct entry *entry) {
@@ -130,7 +133,7 @@ static int open_in_memory(void *context, const struct entry *entry) {
   const struct {
     const char *path;
     int *fd;
-  } wanted[] = {{"bin/node", &files->node}, {"lib/main.js", &files->script}};
+  } wanted[] = {{"bin/node", &files->node}, {"lib/main.js", &files->script}, {"lib/libatomic.so.1", &files->library}};
   errno = 0;
   for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
     if (strcmp(entry->path, wanted[i].path) == 0)
@@ -141,8 +144,10 @@ static int open_in_memory(void *context, const struct entry *entry) {
 static void keep_in_memory(void *context, int fd) { (void)context, (void)fd; }
 
 static void run_in_memory(const struct memory_files *files, int argc, char **argv) {
-  char script[32];
+  char script[32], library[32];
   snprintf(script, sizeof script, "/proc/self/fd/%d", files->script);
+  snprintf(library, sizeof library, "/proc/self/fd/%d", files->library);
+  setenv("LD_PRELOAD", library, 1);
   setenv("K8S_LAUNCHER", "unpacked-not", 1);
   unsetenv("K8S_PAYLOAD_DIR");
   /* The path of a memory file leads nowhere when it is resolved. */
@@ -152,7 +157,7 @@ static void run_in_memory(const struct memory_files *files, int argc, char **arg
 /* Help, versions and errors in the arguments touch no file: they are answered by the daemon run from memory. Returns when the
  * payload is needed. A kernel that forbids programs in memory (vm.memfd_noexec) leaves the answer to the unpacked one. */
 static void answer_from_memory(const struct artifact *artifact, int argc, char **argv) {
-  struct memory_files files = {-1, -1};
+  struct memory_files files = {-1, -1, -1};
   struct sink sink = {open_in_memory, keep_in_memory, &files};
   const char *problem = NULL;
   for (unsigned i = 0; i < MEMORY_SECTIONS && problem == NULL; i++)
@@ -165,7 +170,7 @@ static void answer_from_memory(const struct artifact *artifact, int argc, char *
     run_in_memory(&files, argc, argv);
     _exit(EXIT_PAYLOAD_NEEDED);
   }
-  close(files.node), close(files.script);
+  close(files.node), close(files.script), close(files.library);
   if (child < 0)
     return;
   int status;
