@@ -23,7 +23,9 @@ export async function clusterStatus({
   components,
   kubeletIdentity,
 }: StatusOptions): Promise<DaemonStatus> {
-  const nodeReady = await isNodeReady({ config, kubeletIdentity })
+  // The Node's condition outlives a daemon that was killed: it says Ready before the new one has started anything.
+  const isRunning = components.every((component) => component.status().state === 'ready')
+  const nodeReady = isRunning && (await isNodeReady({ config, kubeletIdentity }))
   return {
     version,
     startedAt: startedAt.toISOString(),

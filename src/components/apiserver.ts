@@ -44,6 +44,8 @@ export function apiserverArguments({ config, paths, pki }: ApiserverOptions): st
       'service-account-key-file': pki.serviceAccountPublicKeyFile,
       'service-account-signing-key-file': pki.serviceAccountKeyFile,
       'service-cluster-ip-range': config.serviceCidr,
+      // Without it a stop waits for watches that nobody ends, until it is killed.
+      'shutdown-watch-termination-grace-period': '2s',
       'tls-cert-file': pki.leaves.apiserver.certFile,
       'tls-private-key-file': pki.leaves.apiserver.keyFile,
       v: config.v > 0 ? config.v : undefined,
