@@ -15,6 +15,8 @@ requirements=(
   iptables:iptables
   nft:nftables
   nsenter:util-linux
+  systemd-nspawn:systemd-container
+  mmdebstrap:mmdebstrap
   pkg-config:pkg-config
   busybox:busybox-static
   /usr/include/seccomp.h:libseccomp-dev
