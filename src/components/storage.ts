@@ -15,6 +15,13 @@ export interface StorageOptions {
   readonly onFailure: (error: Error) => void
 }
 
+/**
+ * kube-apiserver's caches of what rarely changes learn from a notification how far they are. They must hear of it more often than the
+ * API server compacts (every five minutes), or a watch that begins again finds its revision gone. A watch that waits for
+ * the latest revision asks for itself.
+ */
+const progressNotifyIntervalMs = 60_000
+
 /** The embedded datastore: a worker thread of the daemon, which serves etcd's API at a Unix socket. */
 export function storage(options: StorageOptions): Component {
   const { database, socket, workerUrl, nativeBinding, onFailure } = options
@@ -39,6 +46,7 @@ export function storage(options: StorageOptions): Component {
       starting = startDatastore({
         path: database,
         listen: { unixPath: socket },
+        progressNotifyIntervalMs,
         workerUrl,
         nativeBinding,
         log,

@@ -14,12 +14,9 @@ export interface DatastoreSettings {
   readonly maxTxnOperations?: number | undefined
 }
 
-/**
- * etcd's defaults (server/embed/config.go), but for the quota, which is 2 GB there, and the interval of
- * progress notifications, which is ten minutes there and five seconds in every Kubernetes cluster.
- */
+/** etcd's defaults (server/embed/config.go), but for the quota, which is 2 GB there. */
 export const defaultSettings = {
-  progressNotifyIntervalMs: 5000,
+  progressNotifyIntervalMs: 10 * 60_000,
   quotaBytes: 8 * 1024 ** 3,
   maxRequestBytes: 1.5 * 1024 * 1024,
   maxTxnOperations: 128,
