@@ -95,6 +95,8 @@ build_crictl() {
     "-X github.com/kubernetes-sigs/cri-tools/pkg/version.Version=$version"
 }
 
+build_etcd-file() { CGO_ENABLED=0 go_build "$(component etcd-file)" . ''; }
+
 build_pause() {
   gcc -std=c11 -Os -Wall -Wextra -Werror -static -s -o "$temporary" "$(component pause)/pause.c"
 }
