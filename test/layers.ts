@@ -22,8 +22,16 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
   'datastore/mvcc': ['datastore/log', 'base'],
   'datastore/grpc': ['datastore/mvcc', 'base'],
   'datastore/proxy': ['base'],
+  'datastore/etcd-file': ['datastore/log', 'supervisor', 'base'],
   // The files beside those folders put them together: the worker, and what starts it.
-  datastore: ['datastore/log', 'datastore/mvcc', 'datastore/grpc', 'datastore/proxy', 'base'],
+  datastore: [
+    'datastore/log',
+    'datastore/mvcc',
+    'datastore/grpc',
+    'datastore/proxy',
+    'datastore/etcd-file',
+    'base',
+  ],
   components: inComponents,
   'components/storage.ts': ['components', 'datastore', ...inComponents],
   cluster: [
@@ -39,7 +47,9 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
     'config',
     'base',
   ],
-  cli: ['cli/datastore.ts', ...inCommands],
+  cli: ['cli/datastore.ts', 'cli/db', ...inCommands],
+  // The commands that work on the database itself.
+  'cli/db': ['cli', 'datastore', 'datastore/log', ...inCommands],
   'cli/datastore.ts': ['cli', 'datastore', ...inCommands],
   'main.ts': ['cli'],
 }

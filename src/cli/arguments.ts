@@ -9,8 +9,14 @@ import type { Command } from './command.ts'
  * takes 50. yargs renders the help.
  */
 export type Request =
-  | { readonly kind: 'run'; readonly command: Command; readonly flags: Flags }
-  | { readonly kind: 'help'; readonly command: Command | undefined }
+  | {
+      readonly kind: 'run'
+      readonly command: Command
+      readonly flags: Flags
+      readonly operands: readonly string[]
+    }
+  /** `group` asks for the commands whose names begin with that word. */
+  | { readonly kind: 'help'; readonly command: Command | undefined; readonly group?: string }
   | { readonly kind: 'version' }
 
 export interface Commands {
@@ -26,27 +32,51 @@ const generalFlags = ['help', 'version']
 
 type Token = ReturnType<typeof tokenize>[number]
 type OptionToken = Extract<Token, { kind: 'option' }>
+type WordToken = Extract<Token, { kind: 'positional' }>
 
 /** Throws an AppError with the code USAGE at the first argument that cannot be used. */
 export function parseArguments(argv: readonly string[], commands: Commands): Request {
   const tokens = tokenize(argv, commands.all)
-  const named = tokens.find((token) => token.kind === 'positional')
-  const command = commandOf({ tokens, named, commands })
-  const words = tokens.filter((token) => token.kind === 'positional' && token !== named)
-  if (named?.value === 'help') return { kind: 'help', command: helpTopic(words[0], commands) }
+  const words = tokens.filter((token) => token.kind === 'positional')
+  if (words[0]?.value === 'help') return helpTopic(words.slice(1), commands)
+  const { command, operands, group } = commandOf({ tokens, words, commands })
   const flags: { name: string; text: string }[] = []
   const wanted = new Set<string>()
   for (const token of tokens) {
     if (token.kind !== 'option') continue
     if (generalFlags.includes(token.name)) wanted.add(token.name)
-    else flags.push(flagOf({ token, command, commands }))
+    else if (command !== undefined) flags.push(flagOf({ token, command, commands }))
   }
-  const [word] = words
-  if (word?.kind === 'positional') {
-    throw usageError(`cannot use ${showText(word.value)}: k8s ${command.name} takes flags only`)
+  if (command === undefined) {
+    if (wanted.has('help')) return { kind: 'help', command, group }
+    throw incomplete(group, commands)
   }
-  if (wanted.has('help')) return { kind: 'help', command: named === undefined ? undefined : command }
-  return wanted.has('version') ? { kind: 'version' } : { kind: 'run', command, flags }
+  const isForHelp = wanted.size > 0
+  checkOperands({ command, operands, isForHelp })
+  if (wanted.has('help')) return { kind: 'help', command: words.length === 0 ? undefined : command }
+  return isForHelp ? { kind: 'version' } : { kind: 'run', command, flags, operands }
+}
+
+function checkOperands(given: { command: Command; operands: readonly string[]; isForHelp: boolean }): void {
+  const { command, operands, isForHelp } = given
+  const expected = command.operands ?? []
+  const extra = operands[expected.length]
+  if (extra !== undefined) {
+    const takes = expected.length === 0 ? 'flags only' : `no more than ${placeholders(command)}`
+    throw usageError(`cannot use ${showText(extra)}: k8s ${command.name} takes ${takes}`)
+  }
+  const missing = expected.slice(operands.length).find(({ isOptional }) => isOptional !== true)
+  if (missing === undefined || isForHelp) return
+  throw usageError(
+    `cannot run ${command.name} without ${missing.placeholder}: ${missing.description}; the form is k8s ${command.name} ${placeholders(command)}`,
+  )
+}
+
+/** What follows the name of a command on its command line: "FILE [NAME]". */
+export function placeholders({ operands = [] }: Command): string {
+  return operands
+    .map(({ placeholder, isOptional }) => (isOptional === true ? `[${placeholder}]` : placeholder))
+    .join(' ')
 }
 
 /** Which options take a value has to be known before the command is: options of one name agree on it. */
@@ -68,22 +98,58 @@ function tokenize(argv: readonly string[], commands: readonly Command[]) {
   return tokens
 }
 
+/** A name is one word or two: `status`, `db status`. One word alone may be that of a group. */
+type Named =
+  | { readonly command: Command; readonly operands: readonly string[]; readonly group?: undefined }
+  | { readonly command: undefined; readonly operands: readonly string[]; readonly group: string }
+
 function commandOf(given: {
   tokens: readonly Token[]
-  named: Token | undefined
+  words: readonly WordToken[]
   commands: Commands
-}): Command {
-  const { tokens, named, commands } = given
-  if (named?.kind !== 'positional' || named.value === 'help') return commands.default
+}): Named {
+  const { tokens, words, commands } = given
+  const [first] = words
+  if (first === undefined) return { command: commands.default, operands: [] }
   // `k8s --wat x`: the flag is what is wrong, not the command x.
-  for (const token of tokens.slice(0, tokens.indexOf(named))) {
+  for (const token of tokens.slice(0, tokens.indexOf(first))) {
     if (token.kind === 'option' && !isKnownAnywhere(token, commands)) {
       flagOf({ token, command: commands.default, commands })
     }
   }
-  const command = commands.all.find(({ name }) => name === named.value)
-  if (command !== undefined) return command
-  throw unknownCommand(named.value, commands)
+  return named(
+    words.map(({ value }) => value),
+    commands,
+  )
+}
+
+function named([first = '', second, ...others]: readonly string[], commands: Commands): Named {
+  const rest = second === undefined ? [] : [second, ...others]
+  const single = commands.all.find(({ name }) => name === first)
+  if (single !== undefined) return { command: single, operands: rest }
+  const members = groupMembers(first, commands)
+  if (members.length === 0) throw unknownCommand(first, commands)
+  if (second === undefined) return { command: undefined, operands: [], group: first }
+  const member = members.find(({ name }) => name === `${first} ${second}`)
+  if (member !== undefined) return { command: member, operands: others }
+  const near = suggest(
+    second,
+    members.map(({ name }) => name.slice(first.length + 1)),
+  )
+  const advice = near === undefined ? `k8s help ${first} lists them` : `did you mean ${first} ${near}?`
+  throw usageError(`cannot run ${first} ${showText(second)}: there is no such command; ${advice}`)
+}
+
+/** The commands whose names begin with a word: `db status` is of the group `db`. */
+export function groupMembers(group: string, { all }: Commands): Command[] {
+  return all.filter(({ name }) => name.startsWith(`${group} `))
+}
+
+function incomplete(group: string, commands: Commands): Error {
+  const names = groupMembers(group, commands).map(({ name }) => name)
+  return usageError(
+    `cannot run ${group} alone: there is ${names.join(', ')}; k8s help ${group} describes them`,
+  )
 }
 
 function unknownCommand(given: string, commands: Commands): Error {
@@ -92,16 +158,19 @@ function unknownCommand(given: string, commands: Commands): Error {
       `cannot run ${given} from here: the built artifact (dist/artifacts/k8s) has it, or build/payload/bin/${given}`,
     )
   }
-  const near = suggest(given, [...commands.all.map(({ name }) => name), ...commands.external])
+  const firstWords = commands.all.map(({ name }) => name.split(' ', 1)[0] as string)
+  const near = suggest(given, [...new Set(firstWords), ...commands.external])
   const advice = near === undefined ? 'k8s --help lists the commands' : `did you mean ${near}?`
   return usageError(`cannot run ${showText(given)}: there is no such command; ${advice}`)
 }
 
-function helpTopic(word: Token | undefined, commands: Commands): Command | undefined {
-  if (word?.kind !== 'positional') return undefined
-  const command = commands.all.find(({ name }) => name === word.value)
-  if (command === undefined) throw unknownCommand(word.value, commands)
-  return command
+function helpTopic(words: readonly WordToken[], commands: Commands): Request {
+  if (words.length === 0) return { kind: 'help', command: undefined }
+  const { command, group } = named(
+    words.map(({ value }) => value),
+    commands,
+  )
+  return command === undefined ? { kind: 'help', command, group } : { kind: 'help', command }
 }
 
 function isKnownAnywhere(token: OptionToken, { all }: Commands): boolean {
@@ -126,13 +195,17 @@ function flagOf(given: { token: OptionToken; command: Command; commands: Command
   return { name, text }
 }
 
+/** An error names no more commands than this. */
+const namedOwners = 3
+
 function unknownFlag(given: { token: OptionToken; command: Command; commands: Commands }): Error {
   const { token, command, commands } = given
   const flag = showText(token.rawName.startsWith('--') ? `--${token.name}` : token.rawName)
   const owners = commands.all.filter(({ options }) => Object.hasOwn(options, token.name))
   if (owners.length > 0) {
-    const names = owners.map(({ name }) => `k8s ${name}`).join(', ')
-    return usageError(`cannot use ${flag} with k8s ${command.name}: it belongs to ${names}`)
+    const names = owners.slice(0, namedOwners).map(({ name }) => `k8s ${name}`)
+    if (owners.length > namedOwners) names.push(`${owners.length - namedOwners} more`)
+    return usageError(`cannot use ${flag} with k8s ${command.name}: it belongs to ${names.join(', ')}`)
   }
   const near = suggest(token.name, [...Object.keys(command.options), ...generalFlags])
   const advice = near === undefined ? `k8s ${command.name} --help lists the flags` : `did you mean --${near}?`

@@ -9,6 +9,7 @@ import { type Environment, type Flags, settingsOfFlags } from '../config/sources
  * needs beyond that, it imports when it runs.
  */
 export interface Command {
+  /** One word, or two: that of a group and its own (`db status`). */
   readonly name: string
   /** One sentence; it stands in the list of commands. */
   readonly description: string
@@ -16,6 +17,8 @@ export interface Command {
   readonly details?: string
   readonly examples: readonly Example[]
   readonly options: OptionTable
+  /** What it takes beside flags, in this order; those that may be left away come last. */
+  readonly operands?: readonly Operand[]
   /** Returns the exit code. */
   readonly handler: (invocation: Invocation) => Promise<number>
 }
@@ -25,9 +28,18 @@ export interface Example {
   readonly description: string
 }
 
+export interface Operand {
+  /** FILE */
+  readonly placeholder: string
+  readonly description: string
+  readonly isOptional?: boolean
+}
+
 /** What a command was called with. Each flag is one of the command's options and has a text. */
 export interface Invocation {
   readonly flags: Flags
+  /** One for each of the command's operands, but for those that were left away. */
+  readonly operands: readonly string[]
   readonly environment: Environment
   /** Writes to the standard output. */
   readonly print: (text: string) => void

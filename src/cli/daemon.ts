@@ -6,7 +6,11 @@ import { configOption, type Invocation } from './command.ts'
 /** How a command that talks to the daemon finds it: by its data directory alone. */
 export const daemonOptions = { ...configOption, 'data-dir': schema['data-dir'] }
 
-export async function controlSocketOf({ flags, environment }: Invocation): Promise<string> {
+export async function controlSocketOf(invocation: Invocation): Promise<string> {
+  return (await pathsOf(invocation)).controlSocket
+}
+
+export async function pathsOf({ flags, environment }: Omit<Invocation, 'operands' | 'print'>) {
   const settings = flags.filter(({ name }) => Object.hasOwn(daemonOptions, name))
-  return paths({ dataDir: await loadDataDir({ flags: settings, environment }) }).controlSocket
+  return paths({ dataDir: await loadDataDir({ flags: settings, environment }) })
 }

@@ -108,6 +108,7 @@ async function handler({ flags, environment, print }: Invocation): Promise<numbe
   const running = await startDatastore({
     ...settings,
     nativeBinding: payload.sqliteAddon,
+    etcdFileProgram: payload.bin('etcd-file'),
     workerUrl: payload.datastoreWorker,
     log: createLogger({ format: process.stderr.isTTY ? 'text' : 'json' }),
   })

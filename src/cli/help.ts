@@ -1,6 +1,6 @@
 import yargs from 'yargs'
 import { isList } from '../config/setting.ts'
-import type { Commands } from './arguments.ts'
+import { type Commands, groupMembers, placeholders } from './arguments.ts'
 import type { Command } from './command.ts'
 
 /** Lines of help are no wider, however wide the terminal is. */
@@ -22,10 +22,19 @@ export function renderCommands(commands: Commands): Promise<string> {
   return help.getHelp()
 }
 
+export function renderGroup(group: string, commands: Commands): Promise<string> {
+  const help = page().usage(`Usage: k8s ${group} COMMAND [FLAGS]`)
+  for (const { name, description } of groupMembers(group, commands)) help.command(name, description)
+  help.epilogue(`k8s help ${group} COMMAND has the flags and examples of a command.`)
+  return help.getHelp()
+}
+
 export function renderCommand(command: Command, commands: Commands): Promise<string> {
-  const usage = command === commands.default ? 'k8s [server] [FLAGS]' : `k8s ${command.name} [FLAGS]`
+  const name = command === commands.default ? `[${command.name}]` : command.name
+  const usage = ['k8s', name, placeholders(command), '[FLAGS]'].filter((word) => word !== '').join(' ')
+  const operands = command.operands?.map(({ placeholder, description }) => `${placeholder}: ${description}.`)
   const help = page().usage(
-    [command.description, command.details, `Usage: ${usage}`]
+    [command.description, command.details, `Usage: ${usage}`, operands?.join('\n')]
       .filter((part) => part !== undefined)
       .join('\n\n'),
   )

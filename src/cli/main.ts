@@ -1,8 +1,9 @@
 import { AppError, describeError, errorCode } from '../base/errors.ts'
-import { type Commands, parseArguments } from './arguments.ts'
+import { type Commands, parseArguments, type Request } from './arguments.ts'
 import { check } from './check.ts'
-import { type Command, type Invocation, payloadNeededExitCode } from './command.ts'
+import { type Invocation, payloadNeededExitCode } from './command.ts'
 import { datastore } from './datastore.ts'
+import { dbCommands } from './db.ts'
 import { reset } from './reset.ts'
 import { server } from './server.ts'
 import { status } from './status.ts'
@@ -10,7 +11,7 @@ import { stop } from './stop.ts'
 import { version } from './version.ts'
 
 export const commands: Commands = {
-  all: [server, status, stop, check, reset, datastore, version],
+  all: [server, status, stop, check, reset, datastore, ...dbCommands, version],
   default: server,
   external: ['kubectl', 'crictl', 'ctr'],
 }
@@ -18,7 +19,7 @@ export const commands: Commands = {
 const exitCodes: Readonly<Record<string, number>> = { USAGE: 2, PAYLOAD_NEEDED: payloadNeededExitCode }
 
 /** The streams and variables of the process, which tests replace. */
-export interface Surroundings extends Omit<Invocation, 'flags'> {
+export interface Surroundings extends Omit<Invocation, 'flags' | 'operands'> {
   /** Writes to the standard error. */
   readonly complain: (text: string) => void
 }
@@ -50,18 +51,19 @@ async function run(argv: readonly string[], { environment, print }: Surroundings
   const request = parseArguments(argv, commands)
   switch (request.kind) {
     case 'help':
-      print(`${await helpFor(request.command)}\n`)
+      print(`${await helpFor(request)}\n`)
       return 0
     case 'version':
-      return version.handler({ flags: [], environment, print })
+      return version.handler({ flags: [], operands: [], environment, print })
     case 'run':
-      return request.command.handler({ flags: request.flags, environment, print })
+      return request.command.handler({ flags: request.flags, operands: request.operands, environment, print })
   }
 }
 
-async function helpFor(command: Command | undefined): Promise<string> {
-  const { renderCommand, renderCommands } = await import('./help.ts')
-  return command === undefined ? renderCommands(commands) : renderCommand(command, commands)
+async function helpFor({ command, group }: Extract<Request, { kind: 'help' }>): Promise<string> {
+  const { renderCommand, renderCommands, renderGroup } = await import('./help.ts')
+  if (command !== undefined) return renderCommand(command, commands)
+  return group === undefined ? renderCommands(commands) : renderGroup(group, commands)
 }
 
 /** One line with the remedy for what was foreseen; all there is for what was not. */

@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 
-import { AppError } from '../base/errors.ts'
+import { AppError, describeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Methods } from './grpc/http2/call.ts'
 import { ResponseHeader } from './grpc/messages/header.ts'
@@ -16,6 +16,7 @@ import { kvService } from './grpc/services/kv.ts'
 import { leaseService } from './grpc/services/lease.ts'
 import { lockService } from './grpc/services/lock.ts'
 import { maintenanceService } from './grpc/services/maintenance.ts'
+import { snapshotService } from './grpc/services/snapshot.ts'
 import { watchService } from './grpc/services/watch.ts'
 import { DatastoreLock } from './log/lock.ts'
 import { Log } from './log/log.ts'
@@ -23,6 +24,7 @@ import { createPrivateFile } from './log/private-file.ts'
 import type { WorkerData } from './messages.ts'
 import { Engine } from './mvcc/engine.ts'
 import { type DatastoreSettings, defaultSettings } from './settings.ts'
+import { snapshotFiles } from './snapshot-files.ts'
 
 /** SQLite's page caches, of the thread that reads and of the one that writes. */
 const readCacheBytes = 8 * 1024 * 1024
@@ -57,10 +59,15 @@ export class DatastoreServer {
     const writer = startWriter(workerUrl, { path, nativeBinding, cacheBytes: writeCacheBytes })
     this.#log = new Log({ path, nativeBinding, cacheBytes: readCacheBytes }, writer)
     const quotaBytes = settings.quotaBytes ?? defaultSettings.quotaBytes
-    this.#engine = new Engine({ log: this.#log, quotaBytes, onFailure })
+    this.#engine = new Engine({
+      log: this.#log,
+      quotaBytes,
+      onFailure,
+      onTrouble: (error) => log.error(fieldsOf(error), describeError(error)),
+    })
     const maxRequestBytes = settings.maxRequestBytes ?? defaultSettings.maxRequestBytes
     this.#server = new GrpcServer({
-      methods: this.#methods(maxRequestBytes),
+      methods: this.#methods(maxRequestBytes, workerUrl),
       maxMessageBytes: maxRequestBytes + grpcOverheadBytes,
       log,
     })
@@ -84,7 +91,7 @@ export class DatastoreServer {
     this.#lock[Symbol.dispose]()
   }
 
-  #methods(maxRequestBytes: number): Methods {
+  #methods(maxRequestBytes: number, workerUrl: URL): Methods {
     const settings = this.#settings
     const context: ServiceContext = {
       engine: this.#engine,
@@ -102,6 +109,13 @@ export class DatastoreServer {
       ...watchService(context),
       ...leaseService(context),
       ...maintenanceService(context),
+      ...snapshotService(
+        snapshotFiles({
+          ...{ path: settings.path, nativeBinding: settings.nativeBinding, workerUrl },
+          program: settings.etcdFileProgram,
+          space: () => this.#log.space,
+        }),
+      ),
       ...clusterService(context),
       ...authService(context),
       ...lockService(context),
@@ -121,6 +135,10 @@ export class DatastoreServer {
     }
     return { clusterId: idOf('cluster_id'), memberId: idOf('member_id') }
   }
+}
+
+function fieldsOf({ code, remedy, fields }: AppError): object {
+  return { ...fields, code, remedy }
 }
 
 /** The file is for its owner alone from its beginning; SQLite gives -wal and -shm the same mode. */

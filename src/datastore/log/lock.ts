@@ -49,6 +49,11 @@ export class DatastoreLock implements Disposable {
   }
 }
 
+/** The process that has the datastore at `path`, as far as /proc tells. */
+export function ownerOf(path: string): number | undefined {
+  return holderOf(`${path}.lock`)
+}
+
 /** The process that holds a lock on the file: proc_locks(5). */
 function holderOf(path: string): number | undefined {
   try {

@@ -2,7 +2,8 @@ import type { Worker } from 'node:worker_threads'
 
 import type { Database, Statement } from 'better-sqlite3'
 
-import { AppError, assert, describeError } from '../../base/errors.ts'
+import { AppError, describeError } from '../../base/errors.ts'
+import { Histogram } from '../../base/histogram.ts'
 import { BatchWriter, type LoggedLease, type LoggedVersion, type MetaName } from './batch.ts'
 import { type DatabaseOptions, openDatabase } from './schema.ts'
 import type { WriterReply, WriterRequest } from './writer-thread.ts'
@@ -11,8 +12,10 @@ import { type SpaceUse, measureSpace } from './space.ts'
 export type { LoggedLease, LoggedVersion, MetaName } from './batch.ts'
 export type { SpaceUse } from './space.ts'
 
-/** SQLite's word for a disk without space; everything else that fails a commit is fatal. */
-const noSpaceCode = 'SQLITE_FULL'
+/** etcd: storage/backend/metrics.go, commitSec; in seconds. */
+const commitBounds = [
+  0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096,
+]
 
 /** Who is told of commits. */
 export interface LogListener {
@@ -22,6 +25,8 @@ export interface LogListener {
   lost(): void
   /** The writer cannot go on. */
   failed(error: AppError): void
+  /** A value could not be read; the request that wanted it has failed. */
+  damaged(error: AppError): void
 }
 
 interface Waiting {
@@ -35,6 +40,9 @@ interface Waiting {
  * in one turn of the event loop is committed together or not at all.
  */
 export class Log {
+  /** How long commits took, in seconds. */
+  readonly commits = new Histogram(commitBounds)
+  readonly #path: string
   readonly #database: Database
   readonly #writer: Worker
   readonly #selectValue: Statement
@@ -47,16 +55,19 @@ export class Log {
   #committedPosition = 0
   #waiting: Waiting[] = []
   /** The newest revision of each batch that was sent, in order. */
-  #sent: { position: number; revision: number }[] = []
+  #sent: { position: number; revision: number; bytes: number }[] = []
+  #sentBytes = 0
   #revision = 0
   #isFlushScheduled = false
   #isReading = false
   #space: SpaceUse
+  #tidied: (() => void)[] = []
   #closed: (() => void) | undefined
 
   /** `writer` is a thread that runs `runLogWriter`; it opens the database when it gets its first batch. */
   constructor(options: DatabaseOptions, writer: Worker) {
     this.#writer = writer
+    this.#path = options.path
     this.#database = openDatabase(options)
     this.#selectValue = this.#database.prepare('SELECT value FROM value WHERE seq = ?').pluck()
     this.#beginRead = this.#database.prepare('BEGIN')
@@ -76,9 +87,9 @@ export class Log {
     return this.#space
   }
 
-  /** The bytes that wait for the disk, without those of the commit that is on its way. */
-  get unsentBytes(): number {
-    return this.#batch.bytes
+  /** The bytes that wait for the disk. */
+  get uncommittedBytes(): number {
+    return this.#batch.bytes + this.#sentBytes
   }
 
   readMeta(name: MetaName): string | undefined {
@@ -120,15 +131,36 @@ export class Log {
 
   /** The value of a version that is on disk and not compacted; a copy of its own. */
   readValue(seq: number): Uint8Array {
-    if (!this.#isReading) {
-      // One read transaction for all reads of a turn; a new one sees what was committed in between.
-      this.#isReading = true
-      this.#beginRead.run()
-      setImmediate(() => this.#endReading())
+    let value: Buffer | undefined
+    try {
+      if (!this.#isReading) {
+        // One read transaction for all reads of a turn; a new one sees what was committed in between.
+        this.#beginRead.run()
+        this.#isReading = true
+        setImmediate(() => this.#endReading())
+      }
+      value = this.#selectValue.get(seq) as Buffer | undefined
+    } catch (thrown) {
+      throw this.#damaged(seq, thrown)
     }
-    const value = this.#selectValue.get(seq) as Buffer | undefined
-    assert(value !== undefined, `version ${seq} has no value`)
+    if (value === undefined) throw this.#damaged(seq, undefined)
     return value
+  }
+
+  #damaged(seq: number, cause: unknown): AppError {
+    const error = new AppError(
+      'cannot read a value from the datastore',
+      {
+        code: 'DATASTORE_DAMAGED_VALUE',
+        path: this.#path,
+        seq,
+        remedy:
+          'Check the disk and the file ("k8s db check"). Rewriting the key replaces the value; a snapshot has it.',
+      },
+      { cause: cause ?? new Error(`version ${seq} has none`) },
+    )
+    this.#listener?.damaged(error)
+    return error
   }
 
   appendVersion(version: LoggedVersion, value: Uint8Array): void {
@@ -168,6 +200,13 @@ export class Log {
     else this.#waiting.push({ position, callback })
   }
 
+  /** Gives all free space back to the file system and empties the WAL; calls back when that is done. */
+  tidy(callback: () => void): void {
+    this.#flush()
+    this.#tidied.push(callback)
+    this.#writer.postMessage({ tidy: true } satisfies WriterRequest)
+  }
+
   /** Writes what was appended and closes the database. */
   async close(): Promise<void> {
     this.#endReading()
@@ -192,7 +231,8 @@ export class Log {
   #flush(): void {
     if (this.#batch.isEmpty) return
     const batch = this.#batch.take()
-    this.#sent.push({ position: this.#position, revision: this.#revision })
+    this.#sent.push({ position: this.#position, revision: this.#revision, bytes: batch.length })
+    this.#sentBytes += batch.length
     this.#position++
     this.#writer.postMessage({ batch } satisfies WriterRequest, [batch.buffer])
   }
@@ -201,10 +241,15 @@ export class Log {
     switch (reply.kind) {
       case 'committed':
         if (reply.space !== undefined) this.#space = reply.space
+        this.commits.observe(reply.durationMs / 1000)
         return this.#committed(reply.batches)
       case 'failed':
-        if (reply.code !== noSpaceCode) return this.#fail(`${reply.code}: ${reply.message}`, undefined)
+        if (!reply.isNoSpace) return this.#fail(`${reply.code}: ${reply.message}`, undefined)
         return this.#lost()
+      case 'tidied':
+        this.#space = reply.space
+        if (reply.isAll) for (const callback of this.#tidied.splice(0)) callback()
+        return
       case 'closed':
         return
     }
@@ -214,7 +259,9 @@ export class Log {
     this.#endReading()
     let revision = 0
     while (this.#sent.length > 0 && (this.#sent[0] as { position: number }).position <= position) {
-      revision = (this.#sent.shift() as { revision: number }).revision
+      const sent = this.#sent.shift() as { revision: number; bytes: number }
+      revision = sent.revision
+      this.#sentBytes -= sent.bytes
     }
     this.#committedPosition = position
     if (revision > 0) this.#listener?.committed(revision)
@@ -226,6 +273,7 @@ export class Log {
     this.#endReading()
     this.#batch = new BatchWriter()
     this.#sent = []
+    this.#sentBytes = 0
     this.#committedPosition = this.#position - 1
     this.#writer.postMessage({ resume: true } satisfies WriterRequest)
     this.#listener?.lost()

@@ -6,7 +6,7 @@ import { AppError, errorCode } from '../../base/errors.ts'
 
 /** Marks a file as this project's datastore ("k8sd"), so that no other database is taken for one. */
 const applicationId = 0x6b387364
-const pageBytes = 4096
+export const pageBytes = 4096
 /** The WAL file is cut back to this once a checkpoint has emptied it. */
 const journalLimitBytes = 16 * 1024 * 1024
 
@@ -83,6 +83,34 @@ export function connect(options: DatabaseOptions): Database.Database {
   return database
 }
 
+/**
+ * A connection that only reads, also while another process writes. What `openDatabase` refuses is
+ * refused in the same words; nothing is created, migrated or removed.
+ */
+export function openReadOnly({
+  path,
+  nativeBinding,
+}: Omit<DatabaseOptions, 'cacheBytes'>): Database.Database {
+  try {
+    if (isEmpty(path)) throw missing(path)
+    inspectHeader(path)
+    const database = new Database(path, {
+      ...(nativeBinding === undefined ? {} : { nativeBinding }),
+      readonly: true,
+    })
+    try {
+      inspectContents(database, path)
+      database.pragma('temp_store = MEMORY')
+    } catch (thrown) {
+      database.close()
+      throw thrown
+    }
+    return database
+  } catch (thrown) {
+    throw thrown instanceof AppError ? thrown : openError(path, thrown)
+  }
+}
+
 function configure(database: Database.Database, { cacheBytes }: DatabaseOptions): void {
   // The order matters: neither page size nor auto_vacuum can be set once there is a table or a WAL.
   database.pragma(`page_size = ${pageBytes}`)
@@ -134,6 +162,14 @@ function migrate(database: Database.Database): void {
     database.pragma(`application_id = ${applicationId}`)
     database.pragma(`user_version = ${schemaVersion}`)
   })()
+}
+
+function missing(path: string): AppError {
+  return new AppError('cannot open datastore: there is none', {
+    code: 'DATASTORE_MISSING',
+    path,
+    remedy: 'Name the data directory that has db/state.db in it.',
+  })
 }
 
 function refuseNewer(path: string, found: number): void {

@@ -1,4 +1,4 @@
-import type { AppError } from '../../base/errors.ts'
+import { AppError } from '../../base/errors.ts'
 import type { Log, SpaceUse } from '../log/log.ts'
 import { MvccError } from './errors.ts'
 import { type Lease, Lessor } from './lessor.ts'
@@ -20,13 +20,17 @@ import { WatchHub } from './watch-hub.ts'
 /** Changes that one step of a compaction goes through; requests have their turn between two steps. */
 const compactionStep = 500
 /** With this much waiting for the disk, further writes are refused. */
-const unsentLimitBytes = 64 * 1024 * 1024
+const uncommittedLimitBytes = 128 * 1024 * 1024
+/** After a commit was lost, no other write is tried for this long; it doubles with each one lost. */
+const lossPauseMs = { first: 1000, longest: 30_000 } as const
 
 export interface EngineOptions {
   readonly log: Log
   readonly quotaBytes: number
   /** The log cannot go on; nothing more will be acknowledged. */
   readonly onFailure: (error: AppError) => void
+  /** Something is wrong that its users should know of; it goes on. */
+  readonly onTrouble: (error: AppError) => void
 }
 
 /**
@@ -40,12 +44,19 @@ export class Engine {
   readonly #log: Log
   readonly #transactions: Transactions
   readonly #quotaBytes: number
+  readonly #onTrouble: (error: AppError) => void
   #hasNoSpace: boolean
+  /** The alarm was set when nothing could be written. */
+  #isAlarmUnsaved = false
+  #lossPauseMs: number = lossPauseMs.first
+  /** Until then the disk is taken to be full; on the monotonic clock. */
+  #pausedUntilMs = 0
   #isCompacting = false
   #compactionsWaiting: (() => void)[] = []
 
-  constructor({ log, quotaBytes, onFailure }: EngineOptions) {
+  constructor({ log, quotaBytes, onFailure, onTrouble }: EngineOptions) {
     this.#log = log
+    this.#onTrouble = onTrouble
     this.#quotaBytes = quotaBytes
     this.store = new Store(log)
     this.lessor = new Lessor({ log, store: this.store, onExpired: (leases) => this.#expire(leases) })
@@ -54,9 +65,10 @@ export class Engine {
     this.#hasNoSpace = log.readMeta('no_space') === '1'
     this.store.listen({ published: (versions, revision) => this.hub.publish(versions, revision) })
     log.listen({
-      committed: (revision) => this.store.publish(revision),
-      lost: () => this.#reload(),
+      committed: (revision) => this.#committed(revision),
+      lost: () => this.#lost(),
       failed: onFailure,
+      damaged: onTrouble,
     })
     this.#removeSuperseded()
   }
@@ -105,6 +117,7 @@ export class Engine {
   }
 
   revokeLease(id: bigint): void {
+    this.#checkBacklog()
     this.#transactions.revoke(this.lessor.require(id))
   }
 
@@ -112,6 +125,7 @@ export class Engine {
   renewLease(id: bigint): Lease | undefined {
     const lease = this.lessor.get(id)
     if (lease === undefined) return undefined
+    this.#checkBacklog()
     if (this.lessor.isExpired(lease)) {
       this.#transactions.revoke(lease)
       return undefined
@@ -127,9 +141,16 @@ export class Engine {
     this.#removeSuperseded()
   }
 
+  /** Gives all free space back to the file system; calls back when that is done. */
+  tidy(done: () => void): void {
+    this.#log.tidy(done)
+  }
+
   /** Sets or clears the alarm NOSPACE. */
   setNoSpace(hasNoSpace: boolean): void {
     if (this.#hasNoSpace === hasNoSpace) return
+    // Whoever clears it says that there is space again: it is tried at once.
+    if (!hasNoSpace) this.#pausedUntilMs = 0
     this.#hasNoSpace = hasNoSpace
     this.#log.appendMeta('no_space', hasNoSpace ? '1' : '0')
   }
@@ -146,6 +167,11 @@ export class Engine {
 
   /** Each step waits for the commit of the one before, so that writes are never behind more than one. */
   #compactStep(): void {
+    const pauseMs = this.#pausedUntilMs - performance.now()
+    if (pauseMs > 0) {
+      setTimeout(() => this.#compactStep(), pauseMs).unref()
+      return
+    }
     if (this.store.compactStep(compactionStep)) {
       this.#log.afterCommit(() => setImmediate(() => this.#compactStep()))
       return
@@ -159,24 +185,50 @@ export class Engine {
   }
 
   #expire(leases: readonly Lease[]): void {
+    // They stay due until there is space for their end.
+    if (this.#isPaused) return
     for (const lease of leases) this.#transactions.revoke(lease)
   }
 
-  #reload(): void {
+  #committed(revision: number): void {
+    this.#lossPauseMs = lossPauseMs.first
+    if (this.#isAlarmUnsaved) this.#log.appendMeta('no_space', this.#hasNoSpace ? '1' : '0')
+    this.#isAlarmUnsaved = false
+    this.store.publish(revision)
+  }
+
+  /** The disk is full: memory goes back to what is on it, and the alarm is set. */
+  #lost(): void {
     this.store.reload()
     this.lessor.reload()
     this.#hasNoSpace = true
+    this.#isAlarmUnsaved = true
+    this.#pausedUntilMs = performance.now() + this.#lossPauseMs
+    this.#lossPauseMs = Math.min(this.#lossPauseMs * 2, lossPauseMs.longest)
+    // What the lost commit would have removed is still there.
+    this.#removeSuperseded()
+    this.#onTrouble(
+      new AppError('cannot write to the datastore: the disk is full', {
+        code: 'DATASTORE_NO_SPACE',
+        remedy: 'Free space, then clear the alarm ("etcdctl alarm disarm"); reads and watches go on.',
+      }),
+    )
+  }
+
+  get #isPaused(): boolean {
+    return performance.now() < this.#pausedUntilMs
   }
 
   /** etcd: etcdserver/apply/apply.go, applierV3Capped, and api/v3rpc/quota.go. */
   #checkSpace(): void {
-    this.#checkBacklog()
     if (this.#quotaBytes > 0 && this.#log.space.bytesInUse > this.#quotaBytes) this.setNoSpace(true)
     if (this.#hasNoSpace) throw new MvccError('no-space')
+    this.#checkBacklog()
   }
 
   #checkBacklog(): void {
-    if (this.#log.unsentBytes > unsentLimitBytes) throw new MvccError('too-many-requests')
+    if (this.#isPaused) throw new MvccError('no-space')
+    if (this.#log.uncommittedBytes > uncommittedLimitBytes) throw new MvccError('too-many-requests')
   }
 }
 

@@ -7,7 +7,7 @@ import { type Service, type ServiceContext, freshWriter, replyAfterCommit, unary
 
 /** The version of etcd whose behaviour this server follows; clients switch features on by it. */
 const etcdVersion = '3.7.3'
-const storageVersion = '3.7.0'
+export const storageVersion = '3.7.0'
 
 /** etcdserverpb.AlarmType and AlarmRequest.AlarmAction */
 const alarmNone = 0
@@ -67,8 +67,8 @@ export function maintenanceService(context: ServiceContext): Service {
     })
   })
 
-  /** Space is given back by and by, after every compaction; there is nothing more to be done. */
-  const defragment = unary((_reader, call) => replyAfterCommit(context, call, () => undefined))
+  /** Space is given back by and by; this gives back all of it. Its response has no header. */
+  const defragment = unary((_reader, call) => engine.tidy(() => call.reply(freshWriter())))
 
   const moveLeader = unary((reader, call) => {
     if (readTargetId(reader) !== header.memberId) throw etcdError('badLeaderTransferee')

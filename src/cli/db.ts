@@ -1,0 +1,7 @@
+import type { Command } from './command.ts'
+import { dbCheck } from './db/check.ts'
+import { dbCompact } from './db/compact.ts'
+import { dbStatus } from './db/status.ts'
+
+/** `k8s db ...`: the database by hand. */
+export const dbCommands: readonly Command[] = [dbStatus, dbCompact, dbCheck]

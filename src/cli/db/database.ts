@@ -1,0 +1,11 @@
+import type { DatabaseFile } from '../../datastore/log/inspect.ts'
+import { type Invocation, requirePayload } from '../command.ts'
+import { pathsOf } from '../daemon.ts'
+
+/** The database that the flags name, with what it takes to open it. */
+export async function databaseOf(invocation: Invocation): Promise<Required<DatabaseFile>> {
+  const { database } = await pathsOf(invocation)
+  requirePayload(invocation.environment)
+  const { openPayload } = await import('../../payload/payload.ts')
+  return { path: database, nativeBinding: openPayload(invocation.environment['K8S_PAYLOAD_DIR']).sqliteAddon }
+}

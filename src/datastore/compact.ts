@@ -1,0 +1,61 @@
+import { describeError } from '../base/errors.ts'
+import { callUnary } from './grpc/client.ts'
+import { MessageReader } from './grpc/protobuf/message-reader.ts'
+import { MessageWriter } from './grpc/protobuf/message-writer.ts'
+
+/** Part of etcd's message when there is nothing left to compact at a revision. */
+const compactedWords = 'required revision has been compacted'
+/** etcdserverpb.CompactionRequest */
+const compactionTags = { revision: 0x08, physical: 0x10 } as const
+/** ResponseHeader.revision, in the header that each response begins with */
+const headerField = 1
+const revisionField = 3
+
+/**
+ * Compacts the datastore that serves at `address`, at its newest revision if none is given; returns
+ * when the superseded versions are gone and their space is given back.
+ */
+export async function compactDatastore(options: {
+  address: string
+  revision: number | undefined
+}): Promise<{ revision: number }> {
+  const { address } = options
+  const revision = options.revision ?? (await currentRevision(address))
+  const isDone = (error: unknown): boolean =>
+    options.revision === undefined && describeError(error).includes(compactedWords)
+  const request = new MessageWriter()
+  request.uint(compactionTags.revision, revision)
+  request.bool(compactionTags.physical, true)
+  try {
+    await callUnary({ address, method: '/etcdserverpb.KV/Compact', framed: request.framed() })
+  } catch (thrown) {
+    if (!isDone(thrown)) throw thrown
+  }
+  await callUnary({ address, method: '/etcdserverpb.Maintenance/Defragment', framed: noFields() })
+  return { revision }
+}
+
+async function currentRevision(address: string): Promise<number> {
+  const reply = await callUnary({
+    address,
+    method: '/etcdserverpb.Maintenance/Status',
+    framed: noFields(),
+  })
+  const response = new MessageReader(reply)
+  while (response.next()) {
+    if (response.field !== headerField) {
+      response.skip()
+      continue
+    }
+    const header = response.message()
+    while (header.next()) {
+      if (header.field === revisionField) return header.number()
+      header.skip()
+    }
+  }
+  return 0
+}
+
+function noFields(): Buffer {
+  return new MessageWriter().framed()
+}

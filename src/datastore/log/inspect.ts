@@ -1,0 +1,72 @@
+import { statSync } from 'node:fs'
+
+import type { Database } from 'better-sqlite3'
+
+import { ownerOf } from './lock.ts'
+import { openReadOnly } from './schema.ts'
+import { measureSpace } from './space.ts'
+
+/** What a database holds and how large it is, as one consistent read found it. */
+export interface DatabaseReport {
+  readonly path: string
+  readonly schemaVersion: number
+  /** The process that has the datastore open. */
+  readonly ownerPid: number | null
+  readonly revision: number
+  /** Null when nothing was ever compacted. */
+  readonly compactedRevision: number | null
+  /** Keys that exist now. */
+  readonly keys: number
+  /** All states of all keys that are kept, tombstones included. */
+  readonly versions: number
+  readonly leases: number
+  readonly fileBytes: number
+  readonly liveBytes: number
+  readonly freeBytes: number
+  readonly walBytes: number
+  readonly alarms: readonly 'NOSPACE'[]
+}
+
+export interface DatabaseFile {
+  readonly path: string
+  readonly nativeBinding?: string | undefined
+}
+
+/** Reads a database, also while a datastore serves it. */
+export function inspectDatabase(file: DatabaseFile): DatabaseReport {
+  const database = openReadOnly(file)
+  try {
+    return database.transaction(() => report(database, file.path))()
+  } finally {
+    database.close()
+  }
+}
+
+function report(database: Database, path: string): DatabaseReport {
+  const number = (query: string): number => database.prepare(query).pluck().get() as number
+  const meta = database.prepare('SELECT value FROM meta WHERE name = ?').pluck()
+  const compacted = meta.get('compact_revision') as string | undefined
+  const { bytes, bytesInUse } = measureSpace(database)
+  return {
+    path,
+    schemaVersion: database.pragma('user_version', { simple: true }) as number,
+    ownerPid: ownerOf(path) ?? null,
+    revision: Math.max(
+      1,
+      Number(compacted ?? 0),
+      number('SELECT coalesce((SELECT revision FROM version ORDER BY seq DESC LIMIT 1), 0)'),
+    ),
+    compactedRevision: compacted === undefined ? null : Number(compacted),
+    // The other columns are those of the row with the greatest seq: https://sqlite.org/lang_select.html#bareagg
+    keys: number(
+      'SELECT count(*) FROM (SELECT version, max(seq) FROM version GROUP BY key) WHERE version <> 0',
+    ),
+    versions: number('SELECT count(*) FROM version'),
+    leases: number('SELECT count(*) FROM lease'),
+    fileBytes: bytes,
+    liveBytes: bytesInUse,
+    freeBytes: bytes - bytesInUse,
+    walBytes: statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0,
+    alarms: meta.get('no_space') === '1' ? ['NOSPACE'] : [],
+  }
+}

@@ -1,0 +1,85 @@
+import { closeSync, fsyncSync, openSync, rmSync } from 'node:fs'
+
+import type { Database, Statement } from 'better-sqlite3'
+
+import type { DumpedLease, DumpedVersion } from './dump.ts'
+import type { DatabaseFile } from './inspect.ts'
+import { createPrivateFile } from './private-file.ts'
+import { openDatabase } from './schema.ts'
+
+const cacheBytes = 16 * 1024 * 1024
+const transactionRows = 10_000
+
+/**
+ * Fills a new database, row by row. Until `finish` it is nobody's: a crash leaves a file that is of no
+ * use, under a name that nobody opens.
+ */
+export class Loader {
+  readonly #path: string
+  readonly #database: Database
+  readonly #insertVersion: Statement
+  readonly #insertValue: Statement
+  readonly #insertLease: Statement
+  #seq = 0
+  #isOpen = true
+
+  /** `path` must not exist. */
+  constructor(file: DatabaseFile) {
+    this.#path = file.path
+    createPrivateFile(file.path)
+    this.#database = openDatabase({ ...file, cacheBytes })
+    this.#database.pragma('journal_mode = OFF')
+    this.#database.pragma('synchronous = OFF')
+    this.#insertVersion = this.#database.prepare('INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?)')
+    this.#insertValue = this.#database.prepare('INSERT INTO value VALUES (?, ?)')
+    this.#insertLease = this.#database.prepare('INSERT INTO lease VALUES (?, ?, ?)')
+    this.#database.exec('BEGIN')
+  }
+
+  get versions(): number {
+    return this.#seq
+  }
+
+  /** Versions come in the order of their revisions. */
+  version({ revision, sub, key, createRevision, version, lease, value }: DumpedVersion): void {
+    const seq = ++this.#seq
+    this.#insertVersion.run(seq, revision, sub, key, createRevision, version, lease)
+    if (version !== 0) this.#insertValue.run(seq, value)
+    if (seq % transactionRows === 0) this.#database.exec('COMMIT; BEGIN')
+  }
+
+  lease({ id, ttlSeconds, remainingSeconds }: DumpedLease): void {
+    this.#insertLease.run(id, ttlSeconds, Date.now() + remainingSeconds * 1000)
+  }
+
+  /** Brings all of it to the disk, in one file. */
+  finish({ compactedRevision }: { compactedRevision: number }): void {
+    if (compactedRevision > 0) {
+      this.#database.prepare("INSERT INTO meta VALUES ('compact_revision', ?)").run(String(compactedRevision))
+    }
+    this.#database.exec('COMMIT')
+    this.#close()
+    syncFile(this.#path)
+  }
+
+  /** Removes what was loaded. */
+  discard(): void {
+    this.#close()
+    for (const suffix of ['', '-wal', '-shm']) rmSync(`${this.#path}${suffix}`, { force: true })
+  }
+
+  #close(): void {
+    if (this.#isOpen) this.#database.close()
+    this.#isOpen = false
+  }
+}
+
+/** Brings a file that no connection has open to the disk. */
+export function syncFile(path: string): void {
+  const descriptor = openSync(path, 'r')
+  try {
+    fsyncSync(descriptor)
+  } finally {
+    closeSync(descriptor)
+  }
+}
