@@ -133,7 +133,7 @@ describe('k8s db check', () => {
   })
 
   test('finds a page that is overwritten', async () => {
-    const { dataDir, path, datastore } = await filled()
+    const { path, datastore } = await filled()
     await datastore.stop()
     const bytes = readFileSync(path)
     // The third page: a table's root, behind the schema and the first page of the pointer map.
