@@ -87,6 +87,7 @@ export function planCluster(options: PlanOptions): Component[] {
     socket: paths.datastoreSocket,
     workerUrl: payload.datastoreWorker,
     nativeBinding: payload.sqliteAddon,
+    etcdFileProgram: payload.bin('etcd-file'),
     log,
     onFailure: options.onDatastoreFailure,
   })

@@ -10,6 +10,8 @@ export interface StorageOptions {
   readonly workerUrl: URL
   /** The compiled part of better-sqlite3. */
   readonly nativeBinding: string
+  /** For clients that take a snapshot as of etcd. */
+  readonly etcdFileProgram: string
   readonly log: Logger
   /** The datastore is part of this process: when its worker dies there is nothing to restart it in. */
   readonly onFailure: (error: Error) => void
@@ -24,7 +26,7 @@ const progressNotifyIntervalMs = 60_000
 
 /** The embedded datastore: a worker thread of the daemon, which serves etcd's API at a Unix socket. */
 export function storage(options: StorageOptions): Component {
-  const { database, socket, workerUrl, nativeBinding, onFailure } = options
+  const { database, socket, workerUrl, nativeBinding, etcdFileProgram, onFailure } = options
   const log = options.log.child({ component: 'datastore' })
   let running: Datastore | undefined
   let starting: Promise<Datastore> | undefined
@@ -49,6 +51,7 @@ export function storage(options: StorageOptions): Component {
         progressNotifyIntervalMs,
         workerUrl,
         nativeBinding,
+        etcdFileProgram,
         log,
       })
       running = await starting

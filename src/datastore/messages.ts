@@ -7,6 +7,18 @@ import type { DatastoreSettings } from './settings.ts'
 export type WorkerData =
   | { readonly role: 'server'; readonly settings: DatastoreSettings; readonly workerUrl: string }
   | { readonly role: 'log-writer'; readonly database: DatabaseOptions }
+  | {
+      readonly role: 'export'
+      readonly database: Omit<DatabaseOptions, 'cacheBytes'>
+      /** The program etcd-file, and the file that it makes. */
+      readonly program: string
+      readonly target: string
+    }
+
+/** From the thread that exports, when it is done. */
+export interface ExportReply {
+  readonly error?: PlainError
+}
 
 /** To the server's thread. */
 export type ServerRequest = { readonly kind: 'stop' }

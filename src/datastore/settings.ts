@@ -7,6 +7,8 @@ export interface DatastoreSettings {
   readonly listen: ListenAddress
   /** The path of better_sqlite3.node where it is not in node_modules. */
   readonly nativeBinding?: string | undefined
+  /** The program etcd-file, which makes what Maintenance.Snapshot sends; without it there are no snapshots. */
+  readonly etcdFileProgram?: string | undefined
   readonly progressNotifyIntervalMs?: number | undefined
   /** 0 means no quota. */
   readonly quotaBytes?: number | undefined

@@ -2,16 +2,39 @@ import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
 
 import { assert } from '../base/errors.ts'
 import type { LogLevel, Logger } from '../base/logger.ts'
+import { writeEtcdFile } from './etcd-file/etcd-file.ts'
+import { Dump } from './log/dump.ts'
 import { runLogWriter } from './log/writer-thread.ts'
-import { type ServerReply, type ServerRequest, type WorkerData, toPlainError } from './messages.ts'
+import {
+  type ExportReply,
+  type ServerReply,
+  type ServerRequest,
+  type WorkerData,
+  toPlainError,
+} from './messages.ts'
 import { DatastoreServer } from './server.ts'
 
-/** The entry of the datastore's threads: the one that serves, and the one that writes for it. */
+/** The entry of the datastore’s threads: the one that serves, the one that writes for it, and those that export. */
 
 assert(parentPort !== null, 'the datastore’s worker was started as a program')
 const data = workerData as WorkerData
 if (data.role === 'log-writer') runLogWriter(parentPort, data.database)
+else if (data.role === 'export') await exportDatabase(parentPort, data)
 else await serve(parentPort, data)
+
+async function exportDatabase(
+  port: MessagePort,
+  { database, program, target }: Extract<WorkerData, { role: 'export' }>,
+): Promise<void> {
+  const reply = (message: ExportReply): void => port.postMessage(message)
+  try {
+    using dump = new Dump(database, { isOurs: true })
+    await writeEtcdFile(dump, { program, path: target })
+    reply({})
+  } catch (thrown) {
+    reply({ error: toPlainError(thrown) })
+  }
+}
 
 async function serve(port: MessagePort, data: Extract<WorkerData, { role: 'server' }>): Promise<void> {
   const reply = (message: ServerReply): void => port.postMessage(message)

@@ -6,7 +6,8 @@
  * Ready and memory are headline figures; what it adds (pipes between commands, templates, verbose
  * output) is not used here.
  */
-import { type ChildProcessByStdio, spawn } from 'node:child_process'
+import { type ChildProcess, type ChildProcessByStdio, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import type { Readable, Writable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { AppError } from '../base/errors.ts'
@@ -113,6 +114,36 @@ export async function runCommand(options: CommandOptions): Promise<CommandResult
   return { exitCode: exit.code, stdout: stdout.text(), stderr: stderr.text() }
 }
 
+/** A program that data is piped through. */
+export interface PipedProcess {
+  readonly stdin: Writable
+  readonly stdout: Readable
+  /** Rejects, once the program is gone, with the end of what it said when it did not exit with 0. */
+  readonly finished: Promise<void>
+  readonly kill: () => void
+}
+
+/** Starts a program whose input and output are streams of any length. Rejects with SPAWN_FAILED. */
+export async function spawnPiped({ command, args, env }: ProcessCommand): Promise<PipedProcess> {
+  const child = spawn(command, args, { env: { ...env }, detached: true, stdio: ['pipe', 'pipe', 'pipe'] })
+  const complaints = new OutputBuffer()
+  child.stderr.on('data', complaints.push)
+  // Whoever writes on learns from `finished` why nobody reads any more.
+  child.stdin.on('error', () => {})
+  // Not 'close', which waits for somebody to read all of the output.
+  const told = once(child.stderr, 'close')
+  const finished = once(child, 'exit').then(async ([code, signal]) => {
+    if (code === 0) return
+    await told
+    const reason = complaints.text().trim().slice(-2_000) || describeExit({ code, signal })
+    throw new AppError(reason, { code: 'COMMAND_FAILED', command, exitCode: code ?? undefined })
+  })
+  // It may fail before anybody waits for it.
+  finished.catch(() => {})
+  await untilSpawned(child, command, undefined)
+  return { stdin: child.stdin, stdout: child.stdout, finished, kill: () => void child.kill('SIGKILL') }
+}
+
 /** "exited with code 1" or "was ended by SIGKILL" */
 export function describeExit({ code, signal }: Pick<ProcessExit, 'code' | 'signal'>): string {
   return signal === null ? `exited with code ${code}` : `was ended by ${signal}`
@@ -140,7 +171,7 @@ async function spawnChild(
   return { running: { pid: child.pid!, exited, kill }, stdin: child.stdin }
 }
 
-function untilSpawned(child: Child, command: string, cwd: string | undefined): Promise<void> {
+function untilSpawned(child: ChildProcess, command: string, cwd: string | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
     child.once('spawn', resolve)
     // Stays: an error after the spawn (a signal that could not be sent) must not end the daemon.

@@ -1,0 +1,102 @@
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+
+import { AppError, describeError } from '../../base/errors.ts'
+import { type PipedProcess, spawnPiped } from '../../supervisor/process.ts'
+import type { Dump } from '../log/dump.ts'
+import {
+  type StreamRecord,
+  decodeStream,
+  encodeEnd,
+  encodeHead,
+  encodeLease,
+  encodeVersion,
+} from './stream.ts'
+
+/** Records are handed to the program in blocks of about this size. */
+const blockBytes = 256 * 1024
+/** What a single etcd that has written that much would have: its index only ever grows. */
+const term = 2
+
+export interface EtcdFileOptions {
+  /** The program etcd-file. */
+  readonly program: string
+  /** The file of etcd. */
+  readonly path: string
+}
+
+/**
+ * Writes a dump as `etcdctl snapshot save` would: the database file of etcd 3.7 with its SHA-256 behind.
+ * `path` must not exist; after a failure it does not.
+ */
+export async function writeEtcdFile(dump: Dump, { program, path }: EtcdFileOptions): Promise<void> {
+  const running = await start(program, ['write', path])
+  try {
+    await Promise.all([pipeline(Readable.from(blocks(dump)), running.stdin), running.finished])
+  } catch (thrown) {
+    running.kill()
+    // A broken pipe is only where the program's own failure shows.
+    await running.finished.catch((cause: unknown) => {
+      throw failure('write', path, cause)
+    })
+    throw failure('write', path, thrown)
+  }
+}
+
+/** The records of a file of etcd: the head, the versions in their order, the leases, the end. */
+export async function* readEtcdFile({
+  program,
+  path,
+  wantsDigest,
+}: EtcdFileOptions & { wantsDigest: boolean }): AsyncGenerator<StreamRecord> {
+  const running = await start(program, [wantsDigest ? 'read' : 'read-without-digest', path])
+  running.stdin.end()
+  let isWhole = false
+  try {
+    // The program's reason counts, not that the stream is cut: it is asked first.
+    for await (const record of decodeStream(running.stdout)) {
+      if (record.kind === 'end') await running.finished
+      yield record
+    }
+    isWhole = true
+  } catch (thrown) {
+    running.kill()
+    await running.finished.catch((cause: unknown) => {
+      throw failure('read', path, cause)
+    })
+    throw failure('read', path, thrown)
+  } finally {
+    if (!isWhole) running.kill()
+  }
+}
+
+function start(program: string, args: readonly string[]): Promise<PipedProcess> {
+  // All that it does is done on one processor at a time; more of Go's heap is not faster.
+  return spawnPiped({ command: program, args, env: { GOMAXPROCS: '2' } })
+}
+
+/** The dump as a stream, in blocks of many records. */
+function* blocks(dump: Dump): Generator<Buffer> {
+  const { compactedRevision, revision } = dump
+  let block = [encodeHead({ compactedRevision, consistentIndex: revision, term, isAuthEnabled: false })]
+  let bytes = (block[0] as Buffer).length
+  let versions = 0
+  for (const version of dump.versions()) {
+    versions++
+    const record = encodeVersion(version)
+    block.push(record)
+    bytes += record.length
+    if (bytes < blockBytes) continue
+    yield Buffer.concat(block, bytes)
+    block = []
+    bytes = 0
+  }
+  const leases = dump.leases()
+  for (const lease of leases) block.push(encodeLease(lease))
+  yield Buffer.concat([...block, encodeEnd({ versions, leases: leases.length })])
+}
+
+function failure(verb: 'read' | 'write', path: string, cause: unknown): AppError {
+  const reason = describeError(cause)
+  return new AppError(`cannot ${verb} the etcd file ${path}: ${reason}`, { code: 'ETCD_FILE', path })
+}
