@@ -47,7 +47,9 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
     'config',
     'base',
   ],
-  cli: ['cli/datastore.ts', ...inCommands],
+  cli: ['cli/datastore.ts', 'cli/db', ...inCommands],
+  // The commands that work on the database itself.
+  'cli/db': ['cli', 'datastore', 'datastore/log', ...inCommands],
   'cli/datastore.ts': ['cli', 'datastore', ...inCommands],
   'main.ts': ['cli'],
 }

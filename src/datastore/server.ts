@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 
-import { AppError } from '../base/errors.ts'
+import { AppError, describeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Methods } from './grpc/http2/call.ts'
 import { ResponseHeader } from './grpc/messages/header.ts'
@@ -59,7 +59,12 @@ export class DatastoreServer {
     const writer = startWriter(workerUrl, { path, nativeBinding, cacheBytes: writeCacheBytes })
     this.#log = new Log({ path, nativeBinding, cacheBytes: readCacheBytes }, writer)
     const quotaBytes = settings.quotaBytes ?? defaultSettings.quotaBytes
-    this.#engine = new Engine({ log: this.#log, quotaBytes, onFailure })
+    this.#engine = new Engine({
+      log: this.#log,
+      quotaBytes,
+      onFailure,
+      onTrouble: (error) => log.error(fieldsOf(error), describeError(error)),
+    })
     const maxRequestBytes = settings.maxRequestBytes ?? defaultSettings.maxRequestBytes
     this.#server = new GrpcServer({
       methods: this.#methods(maxRequestBytes, workerUrl),
@@ -130,6 +135,10 @@ export class DatastoreServer {
     }
     return { clusterId: idOf('cluster_id'), memberId: idOf('member_id') }
   }
+}
+
+function fieldsOf({ code, remedy, fields }: AppError): object {
+  return { ...fields, code, remedy }
 }
 
 /** The file is for its owner alone from its beginning; SQLite gives -wal and -shm the same mode. */

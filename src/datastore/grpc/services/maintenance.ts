@@ -67,8 +67,8 @@ export function maintenanceService(context: ServiceContext): Service {
     })
   })
 
-  /** Space is given back by and by, after every compaction; there is nothing more to be done. */
-  const defragment = unary((_reader, call) => replyAfterCommit(context, call, () => undefined))
+  /** Space is given back by and by; this gives back all of it. Its response has no header. */
+  const defragment = unary((_reader, call) => engine.tidy(() => call.reply(freshWriter())))
 
   const moveLeader = unary((reader, call) => {
     if (readTargetId(reader) !== header.memberId) throw etcdError('badLeaderTransferee')
