@@ -24,7 +24,6 @@ const etcdErrors = {
   badLeaderTransferee: [codes.failedPrecondition, 'etcdserver: bad leader transferee'],
   wrongDowngradeVersion: [codes.invalidArgument, 'etcdserver: wrong downgrade target version format'],
   invalidDowngradeTarget: [codes.invalidArgument, 'etcdserver: invalid downgrade target version'],
-  noInflightDowngrade: [codes.failedPrecondition, 'etcdserver: no inflight downgrade job'],
   notAuthEnabled: [codes.failedPrecondition, 'etcdserver: authentication is not enabled'],
   rootUserNotExist: [codes.failedPrecondition, 'etcdserver: root user does not exist'],
 } as const satisfies Record<string, readonly [Code, string]>

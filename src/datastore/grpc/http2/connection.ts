@@ -55,6 +55,7 @@ export class Connection implements StreamHost {
   #method = ''
   #path = ''
   #contentType = ''
+  #encoding = ''
   #isWoken = false
   #isClosing = false
 
@@ -261,12 +262,14 @@ export class Connection implements StreamHost {
     if (name === ':path') this.#path = value
     else if (name === ':method') this.#method = value
     else if (name === 'content-type') this.#contentType = value
+    else if (name === 'grpc-encoding') this.#encoding = value
   }
 
   #request(streamId: number, block: Buffer, endStream: boolean): void {
     this.#method = ''
     this.#path = ''
     this.#contentType = ''
+    this.#encoding = ''
     this.#decoder.decode(block, 0, block.length, this.#field)
     if (streamId <= this.#lastStreamId) {
       // Trailers of a request; gRPC gives them no meaning.
@@ -282,8 +285,9 @@ export class Connection implements StreamHost {
   }
 
   #openStream(streamId: number, endStream: boolean): void {
-    const method = this.#methods.get(this.#path)
-    const stream = new Stream(streamId, method ?? unknownMethod(this.#path), this, this.#peerWindowBytes)
+    const method = this.#methods.get(this.#path) ?? unknownMethod(this.#path, this.#methods)
+    const stream = new Stream(streamId, method, this, this.#peerWindowBytes)
+    stream.encoding = this.#encoding
     this.#streams.set(streamId, stream)
     stream.open()
     if (endStream) stream.halfClose()
@@ -386,12 +390,22 @@ function unpadded(frameFlags: number, payload: Buffer): Buffer {
 }
 
 /** Answers as grpc-go does for what it does not know (server.go, handleStream). */
-function unknownMethod(path: string): { kind: 'unary'; handle(): never } {
-  const [, service = '', method = ''] = path.split('/')
+function unknownMethod(path: string, methods: Methods): { kind: 'unary'; handle(): never } {
+  const at = path.lastIndexOf('/')
+  const service = path.slice(1, Math.max(at, 1))
   return {
     kind: 'unary',
     handle() {
-      throw new StatusError(codes.unimplemented, `unknown method ${method} for service ${service}`)
+      if (!path.startsWith('/') || at === 0) {
+        throw new StatusError(codes.unimplemented, `malformed method name: ${JSON.stringify(path)}`)
+      }
+      const isKnown = [...methods.keys()].some((known) => known.startsWith(`/${service}/`))
+      throw new StatusError(
+        codes.unimplemented,
+        isKnown
+          ? `unknown method ${path.slice(at + 1)} for service ${service}`
+          : `unknown service ${service}`,
+      )
     },
   }
 }

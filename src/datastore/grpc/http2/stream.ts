@@ -3,6 +3,7 @@ import type { Logger } from '../../../base/logger.ts'
 import { type MessageWriter, grpcPrefixBytes } from '../protobuf/message-writer.ts'
 import { StatusError, codes } from '../status.ts'
 import type { Call, Method, StreamListener } from './call.ts'
+import { decompress } from './compression.ts'
 import { defaultFrameBytes, errorCodes, flags, frameTypes } from './protocol.ts'
 import type { Output } from './output.ts'
 import type { ResponseHeaders } from './response-headers.ts'
@@ -39,6 +40,8 @@ export class Stream implements Call {
   sendWindowBytes: number
   /** What came in since the stream's receive window was last renewed. */
   unrenewedBytes = 0
+  /** What the client's messages may be compressed with: the header grpc-encoding. */
+  encoding = ''
   isOpen = true
   queuedBytes = 0
   onDrain: (() => void) | undefined
@@ -234,10 +237,12 @@ export class Stream implements Call {
     if (framed.length - grpcPrefixBytes > this.#host.maxMessageBytes) {
       return this.fail(tooLarge(framed.length - grpcPrefixBytes, this.#host.maxMessageBytes))
     }
-    if (framed[0] !== 0) {
-      return this.fail(new StatusError(codes.unimplemented, 'grpc: compressed messages are not supported'))
-    }
-    const message = framed.subarray(grpcPrefixBytes)
+    const body = framed.subarray(grpcPrefixBytes)
+    if (framed[0] === 0) return this.#take(body, isLast)
+    this.#guard(() => this.#take(decompress(framed, this.encoding, this.#host.maxMessageBytes), isLast))
+  }
+
+  #take(message: Buffer, isLast: boolean): void {
     if (this.#method.kind === 'streaming') return this.#guard(() => this.#listener?.message(message))
     if (this.#request !== undefined)
       return this.fail(new StatusError(codes.internal, 'the call has a second message'))

@@ -10,8 +10,11 @@ import {
 } from '../../mvcc/requests.ts'
 import { type Version, noBytes } from '../../mvcc/version.ts'
 import type { WatchSink, Watcher } from '../../mvcc/watch-hub.ts'
-import { etcdError } from '../etcd-errors.ts'
-import type { Call } from '../http2/call.ts'
+import { type EtcdErrorName, etcdError, etcdMessage, withEtcdErrors } from '../etcd-errors.ts'
+import type { Call, Method } from '../http2/call.ts'
+import type { MessageReader } from '../protobuf/message-reader.ts'
+import { unary } from '../service.ts'
+import { StatusError, codes } from '../status.ts'
 
 /**
  * What locks and elections share. etcd serves both with its own client (client/v3/concurrency): one key
@@ -20,6 +23,26 @@ import type { Call } from '../http2/call.ts'
 
 /** etcd: client/v3/concurrency/session.go, defaultSessionTTL. */
 const sessionTtlSeconds = 60
+
+/** An error as it comes out of etcd's client: with its words, but without its code. */
+export function clientError(name: EtcdErrorName): StatusError {
+  return new StatusError(codes.unknown, etcdMessage(name))
+}
+
+/** A method whose request is read first, and whose errors come out of etcd's client. */
+export function clientUnary<Request>(
+  read: (reader: MessageReader) => Request,
+  handle: (request: Request, call: Call) => void,
+): Method {
+  return unary((reader, call) => {
+    const request = read(reader)
+    try {
+      withEtcdErrors(() => handle(request, call))
+    } catch (thrown) {
+      throw thrown instanceof StatusError ? new StatusError(codes.unknown, thrown.message) : thrown
+    }
+  })
+}
 
 /** The lease of a contender: a new one for an id of 0, else the one given, which is renewed. */
 export function sessionLease(engine: Engine, id: bigint): bigint {
@@ -100,7 +123,7 @@ export function watchFor(
       for (const version of versions) if (!watcher.isRemoved) event(version, revision)
       return versions.length
     },
-    compacted: () => call.fail(etcdError('compacted')),
+    compacted: () => call.fail(clientError('compacted')),
   }
   const request = { ...range, id: 0n, ignoresPuts: false, ignoresDeletes: false }
   const watcher: Watcher = engine.hub.add(request, sink)

@@ -1,15 +1,16 @@
 import type { Engine } from '../../mvcc/engine.ts'
 import type { Operation, TxnResult } from '../../mvcc/requests.ts'
 import type { Version } from '../../mvcc/version.ts'
-import { etcdError } from '../etcd-errors.ts'
 import type { Call } from '../http2/call.ts'
 import { writeKeyValue } from '../messages/key-value.ts'
 import type { MessageReader } from '../protobuf/message-reader.ts'
 import { bigintFieldSize, bytesFieldSize, uintFieldSize } from '../protobuf/message-writer.ts'
-import { type Service, type ServiceContext, freshWriter, replyAfterCommit, unary } from '../service.ts'
+import { type Service, type ServiceContext, freshWriter, replyAfterCommit } from '../service.ts'
 import { StatusError, codes } from '../status.ts'
 import {
   DeletionWait,
+  clientError,
+  clientUnary,
   below,
   contenderKey,
   oldestBelow,
@@ -35,20 +36,20 @@ export function electionService(context: ServiceContext): Service {
   return [
     [
       '/v3electionpb.Election/Campaign',
-      unary((reader, call) => campaign(context, call, readCampaign(reader))),
+      clientUnary(readCampaign, (request, call) => campaign(context, call, request)),
     ],
     [
       '/v3electionpb.Election/Proclaim',
-      unary((reader, call) => proclaim(context, call, readProclaim(reader))),
+      clientUnary(readProclaim, (request, call) => proclaim(context, call, request)),
     ],
-    ['/v3electionpb.Election/Leader', unary((reader, call) => leader(context, call, readName(reader)))],
+    ['/v3electionpb.Election/Leader', clientUnary(readName, (name, call) => leader(context, call, name))],
     [
       '/v3electionpb.Election/Observe',
-      unary((reader, call) => new Observation(context, call, readName(reader)).start()),
+      clientUnary(readName, (name, call) => new Observation(context, call, name).start()),
     ],
     [
       '/v3electionpb.Election/Resign',
-      unary((reader, call) => resign(context, call, readProclaim(reader).leader)),
+      clientUnary(readProclaim, (request, call) => resign(context, call, request.leader)),
     ],
   ]
 }
@@ -89,13 +90,13 @@ function campaign(context: ServiceContext, call: Call, request: Campaign): void 
   engine.afterCommit((isCommitted) => {
     if (!call.isOpen) return
     if (isCommitted) wait.start()
-    else call.fail(etcdError('noSpace'))
+    else call.fail(clientError('noSpace'))
   })
 }
 
 function proclaim(context: ServiceContext, call: Call, { leader: own, value }: Proclaim): void {
   const key = requireLeader(own)
-  sessionLease(context.engine, key.lease)
+  context.engine.renewLease(key.lease)
   const { succeeded, revision } = update(context.engine, key, value)
   if (!succeeded) throw new StatusError(codes.unknown, 'election: not leader')
   replyAfterCommit(context, call, (writer) => context.header.write(writer, revision))

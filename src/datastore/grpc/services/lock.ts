@@ -1,12 +1,13 @@
 import type { PutRequest, RangeResult, TxnRequest } from '../../mvcc/requests.ts'
 import { type Version, noBytes } from '../../mvcc/version.ts'
 import { checkDeleteRange } from '../checks.ts'
-import { etcdError } from '../etcd-errors.ts'
 import type { MessageReader } from '../protobuf/message-reader.ts'
-import { type Service, type ServiceContext, freshWriter, replyAfterCommit, unary } from '../service.ts'
+import { type Service, type ServiceContext, freshWriter, replyAfterCommit } from '../service.ts'
 import { StatusError, codes } from '../status.ts'
 import {
   DeletionWait,
+  clientError,
+  clientUnary,
   contenderKey,
   oldestBelow,
   rangeOf,
@@ -20,8 +21,7 @@ const keyTag = 0x12
 export function lockService(context: ServiceContext): Service {
   const { engine, header } = context
 
-  const lock = unary((reader, call) => {
-    const { name, lease } = readLockRequest(reader)
+  const lock = clientUnary(readLockRequest, ({ name, lease }, call) => {
     const id = sessionLease(engine, lease)
     const key = contenderKey(name, id)
     const { result, createRevision } = contend(context, {
@@ -53,14 +53,14 @@ export function lockService(context: ServiceContext): Service {
     }
     engine.afterCommit((isCommitted) => {
       if (!call.isOpen) return
-      if (!isCommitted) return call.fail(etcdError('noSpace'))
+      if (!isCommitted) return call.fail(clientError('noSpace'))
       if (result.isOldest) locked(result.revision)
       else wait.start()
     })
   })
 
-  const unlock = unary((reader, call) => {
-    const request = { kind: 'delete-range' as const, key: readKey(reader), end: '', previousKv: false }
+  const unlock = clientUnary(readKey, (key, call) => {
+    const request = { kind: 'delete-range' as const, key, end: '', previousKv: false }
     checkDeleteRange(request)
     const { revision } = engine.deleteRange(request)
     replyAfterCommit(context, call, (writer) => header.write(writer, revision))

@@ -8,6 +8,7 @@ import { type Service, type ServiceContext, freshWriter, replyAfterCommit, unary
 /** The version of etcd whose behaviour this server follows; clients switch features on by it. */
 const etcdVersion = '3.7.3'
 export const storageVersion = '3.7.0'
+const clusterVersion = '3.7'
 
 /** etcdserverpb.AlarmType and AlarmRequest.AlarmAction */
 const alarmNone = 0
@@ -16,6 +17,7 @@ const alarmActions = { get: 0, activate: 1, deactivate: 2 } as const
 
 /** etcdserverpb.DowngradeRequest.DowngradeAction */
 const downgradeCancel = 2
+const downgradeVersionTag = 0x12
 
 const alarmsTag = 0x12
 const alarmMemberTags = { memberId: 0x08, alarm: 0x10 } as const
@@ -75,9 +77,15 @@ export function maintenanceService(context: ServiceContext): Service {
     call.reply(freshWriter())
   })
 
-  const downgrade = unary((reader) => {
+  const downgrade = unary((reader, call) => {
     const { action, version } = readDowngradeRequest(reader)
-    if (action === downgradeCancel) throw etcdError('noInflightDowngrade')
+    if (action === downgradeCancel) {
+      // etcd does not mind that there is nothing to be canceled (etcdserver/v3_server.go, downgradeCancel).
+      return replyAfterCommit(context, call, (writer) => {
+        header.write(writer, engine.store.revision)
+        writer.text(downgradeVersionTag, clusterVersion)
+      })
+    }
     throw etcdError(/^\d+\.\d+(\.\d+)?$/.test(version) ? 'invalidDowngradeTarget' : 'wrongDowngradeVersion')
   })
 
