@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util'
 import { createLogger } from '../../../src/base/logger.ts'
-import { startDatastore } from '../../../src/datastore/datastore.ts'
+import { defaultSettings, startDatastore } from '../../../src/datastore/datastore.ts'
 
 /** Serves a datastore for the storage suite, as bundle.ts bundles it, until SIGTERM. */
 
@@ -11,6 +11,7 @@ const { values } = parseArgs({
     'data-dir': { type: 'string', default: '' },
     port: { type: 'string', default: '0' },
     'progress-notify-interval-ms': { type: 'string', default: '5000' },
+    'quota-bytes': { type: 'string', default: String(defaultSettings.quotaBytes) },
     'cert-file': { type: 'string', default: '' },
     'key-file': { type: 'string', default: '' },
     'trusted-ca-file': { type: 'string', default: '' },
@@ -29,6 +30,7 @@ const datastore = await startDatastore({
   nativeBinding: SQLITE_ADDON,
   log: createLogger({ format: 'text' }),
   progressNotifyIntervalMs: Number(values['progress-notify-interval-ms']),
+  quotaBytes: Number(values['quota-bytes']),
 })
 console.log(`serving on ${datastore.listening}`)
 process.on('SIGTERM', () => void datastore.stop().then(() => process.exit(0)))
