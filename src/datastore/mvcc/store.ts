@@ -5,12 +5,12 @@ import { History } from './history.ts'
 import { KeyIndex } from './key-index.ts'
 import type { KeyRange } from './key-range.ts'
 import { type RangeMatch, countAt, readRange } from './range.ts'
-import { RecentValues } from './recent-values.ts'
 import type { RangeRequest, RangeResult } from './requests.ts'
+import { ValueCache, copyOf } from './value-cache.ts'
 import { Version, noBytes } from './version.ts'
 
-/** Values of this many bytes are kept in memory, the newest ones. */
-const recentValuesBytes = 4 * 1024 * 1024
+/** Values of this many bytes are kept in memory; a small cluster has fewer. */
+const valueCacheBytes = 64 * 1024 * 1024
 /** A fresh store is at this revision: etcd's storage/mvcc/kvstore.go, NewStore. */
 const firstRevision = 1
 /** The compacted revision of a store that was never compacted. */
@@ -34,7 +34,7 @@ export class Store {
   readonly index = new KeyIndex()
   readonly history = new History()
   readonly #log: Log
-  readonly #recent = new RecentValues(recentValuesBytes)
+  readonly #values = new ValueCache(valueCacheBytes)
   #listener: StoreListener | undefined
   #head = firstRevision
   #published = firstRevision
@@ -72,7 +72,7 @@ export class Store {
   reload(): void {
     this.index.clear()
     this.history.clear()
-    this.#recent.clear()
+    this.#values.clear()
     const compacted = this.#log.readMeta('compact_revision')
     this.#compacted = compacted === undefined ? neverCompacted : Number(compacted)
     this.#head = Math.max(firstRevision, this.#compacted)
@@ -132,7 +132,10 @@ export class Store {
 
   readonly valueOf = (version: Version): Uint8Array => {
     if (version.isTombstone) return noBytes
-    return version.value ?? this.#log.readValue(version.seq)
+    if (version.value !== undefined) return version.value
+    const value = this.#log.readValue(version.seq)
+    this.#values.offer(version, value)
+    return value
   }
 
   /** etcd: storage/mvcc/kvstore_txn.go, rangeKeys. */
@@ -152,8 +155,7 @@ export class Store {
     const newest = this.index.get(key)
     const live = newest === undefined || newest.isTombstone ? undefined : newest
     const revision = this.#head + 1
-    const kept = Buffer.allocUnsafe(value.length)
-    kept.set(value)
+    const kept = copyOf(value)
     return this.#append(kept, {
       key,
       seq: ++this.#seq,
@@ -185,7 +187,7 @@ export class Store {
     this.#log.appendVersion({ ...fields, sub: this.#sub++ }, value)
     this.index.set(version)
     this.history.push(version)
-    this.#recent.add(version, this.#published)
+    this.#values.add(version, this.#published)
     return version
   }
 
@@ -223,7 +225,10 @@ export class Store {
     const atCompacted = versions.length === 0 ? this.#versionsAt(compacted) : []
     const superseded: number[] = []
     for (const version of [...versions, ...atCompacted]) {
-      if (version.previous !== undefined) superseded.push(version.previous.seq)
+      if (version.previous !== undefined) {
+        superseded.push(version.previous.seq)
+        this.#values.drop(version.previous)
+      }
       version.previous = undefined
       if (!version.isTombstone || version.revision === compacted) continue
       superseded.push(version.seq)
