@@ -50,6 +50,8 @@ export class DatastoreServer {
   readonly #engine: Engine
   readonly #server: GrpcServer
   readonly #settings: DatastoreSettings
+  /** Known once the server listens: the kernel may have chosen the port. */
+  readonly #clientUrls: string[] = []
 
   constructor({ settings, workerUrl, log, onFailure }: ServerOptions) {
     const { path, nativeBinding } = settings
@@ -80,6 +82,7 @@ export class DatastoreServer {
       this.#server.listen(this.#settings.listen),
       new Promise((resolve) => this.#log.afterCommit(resolve)),
     ])
+    this.#clientUrls.push(listening)
     return listening
   }
 
@@ -101,7 +104,7 @@ export class DatastoreServer {
         maxTxnOperations: settings.maxTxnOperations ?? defaultSettings.maxTxnOperations,
         progressNotifyIntervalMs:
           settings.progressNotifyIntervalMs ?? defaultSettings.progressNotifyIntervalMs,
-        clientUrls: [clientUrl(settings)],
+        clientUrls: this.#clientUrls,
       },
     }
     return new Map([
@@ -161,10 +164,4 @@ function startWriter(
 ): Worker {
   const workerData: WorkerData = { role: 'log-writer', database }
   return new Worker(workerUrl, { workerData, resourceLimits: writerLimits, name: 'datastore-log' })
-}
-
-function clientUrl({ listen }: DatastoreSettings): string {
-  if ('unixPath' in listen) return `unix://${listen.unixPath}`
-  const host = listen.host.includes(':') ? `[${listen.host}]` : listen.host
-  return `${listen.tls === undefined ? 'http' : 'https'}://${host}:${listen.port}`
 }
