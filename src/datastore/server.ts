@@ -11,6 +11,7 @@ import type { ServiceContext } from './grpc/service.ts'
 import { authService } from './grpc/services/auth.ts'
 import { clusterService } from './grpc/services/cluster.ts'
 import { electionService } from './grpc/services/election.ts'
+import { hashMethods } from './grpc/services/hash.ts'
 import { healthService } from './grpc/services/health.ts'
 import { kvService } from './grpc/services/kv.ts'
 import { leaseService } from './grpc/services/lease.ts'
@@ -112,6 +113,7 @@ export class DatastoreServer {
       ...watchService(context),
       ...leaseService(context),
       ...maintenanceService(context),
+      ...hashMethods(context),
       ...snapshotService(
         snapshotFiles({
           ...{ path: settings.path, nativeBinding: settings.nativeBinding, workerUrl },

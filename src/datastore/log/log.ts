@@ -5,6 +5,7 @@ import type { Database, Statement } from 'better-sqlite3'
 import { AppError, describeError } from '../../base/errors.ts'
 import { Histogram } from '../../base/histogram.ts'
 import { BatchWriter, type LoggedLease, type LoggedVersion, type MetaName } from './batch.ts'
+import { LogReader } from './log-reader.ts'
 import { type DatabaseOptions, openDatabase } from './schema.ts'
 import type { WriterReply, WriterRequest } from './writer-thread.ts'
 import { type SpaceUse, measureSpace } from './space.ts'
@@ -42,7 +43,7 @@ interface Waiting {
 export class Log {
   /** How long commits took, in seconds. */
   readonly commits = new Histogram(commitBounds)
-  readonly #path: string
+  readonly #options: DatabaseOptions
   readonly #database: Database
   readonly #writer: Worker
   readonly #selectValue: Statement
@@ -67,7 +68,7 @@ export class Log {
   /** `writer` is a thread that runs `runLogWriter`; it opens the database when it gets its first batch. */
   constructor(options: DatabaseOptions, writer: Worker) {
     this.#writer = writer
-    this.#path = options.path
+    this.#options = options
     this.#database = openDatabase(options)
     this.#selectValue = this.#database.prepare('SELECT value FROM value WHERE seq = ?').pluck()
     this.#beginRead = this.#database.prepare('BEGIN')
@@ -152,7 +153,7 @@ export class Log {
       'cannot read a value from the datastore',
       {
         code: 'DATASTORE_DAMAGED_VALUE',
-        path: this.#path,
+        path: this.#options.path,
         seq,
         remedy:
           'Check the disk and the file ("k8s db check"). Rewriting the key replaces the value; a snapshot has it.',
@@ -161,6 +162,11 @@ export class Log {
     )
     this.#listener?.damaged(error)
     return error
+  }
+
+  /** Reads all that is on disk now, at the pace of its user. */
+  openReader(): LogReader {
+    return new LogReader(this.#options)
   }
 
   appendVersion(version: LoggedVersion, value: Uint8Array): void {

@@ -1,6 +1,7 @@
 import { AppError } from '../../base/errors.ts'
 import type { Log, SpaceUse } from '../log/log.ts'
 import { MvccError } from './errors.ts'
+import { HashScan } from './hash-scan.ts'
 import { type Lease, Lessor } from './lessor.ts'
 import type {
   DeleteRangeRequest,
@@ -139,6 +140,11 @@ export class Engine {
     this.store.compact(revision)
     if (removed !== undefined) this.#compactionsWaiting.push(removed)
     this.#removeSuperseded()
+  }
+
+  /** The versions that a hash at a revision is made of; 0 means the newest. */
+  scanForHash(revision: number): HashScan {
+    return new HashScan({ store: this.store, revision, openReader: () => this.#log.openReader() })
   }
 
   /** Gives all free space back to the file system; calls back when that is done. */

@@ -38,11 +38,20 @@ export function writeKeyValue(
   }: { tag: number; version: Version; value: Uint8Array; detail?: Detail },
 ): void {
   writer.lengthDelimited(tag, keyValueSize(version, value.length, detail))
+  writeKeyValueFields(writer, version, detail === 'key' ? undefined : value)
+}
+
+/** The fields of a mvccpb.KeyValue, which ends with the version when there is no value. */
+export function writeKeyValueFields(
+  writer: MessageWriter,
+  version: Pick<Version, 'key' | 'createRevision' | 'revision' | 'version' | 'lease'>,
+  value: Uint8Array | undefined,
+): void {
   writer.latin1(keyTag, version.key)
   writer.uint(createRevisionTag, version.createRevision)
   writer.uint(modRevisionTag, version.revision)
   writer.uint(versionTag, version.version)
-  if (detail === 'key') return
+  if (value === undefined) return
   writer.bytes(valueTag, value)
   writer.bigint(leaseTag, version.lease)
 }

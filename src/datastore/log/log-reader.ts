@@ -1,0 +1,51 @@
+import type { Database } from 'better-sqlite3'
+
+import type { LoggedVersion } from './batch.ts'
+import { type DatabaseOptions, connect } from './schema.ts'
+
+/** A version with its value, which is empty for a tombstone. */
+export interface LoggedState extends LoggedVersion {
+  readonly value: Uint8Array
+}
+
+type Row = [number, number, number, Buffer, number, number, string | null, Buffer | null]
+
+/** One consistent state of the log, read on a connection of its own until it is disposed. */
+export class LogReader implements Disposable {
+  readonly #database: Database
+  readonly #rows: IterableIterator<Row>
+
+  constructor(options: DatabaseOptions) {
+    this.#database = connect(options)
+    this.#rows = this.#database
+      .prepare(
+        `SELECT version.seq, revision, sub, key, create_revision, version,
+                CASE lease WHEN 0 THEN NULL ELSE CAST(lease AS TEXT) END, value
+         FROM version LEFT JOIN value ON value.seq = version.seq ORDER BY version.seq`,
+      )
+      .raw()
+      .iterate() as IterableIterator<Row>
+  }
+
+  /** The next version in the order of the log; undefined behind the last one. */
+  next(): LoggedState | undefined {
+    const { done, value: row } = this.#rows.next()
+    if (done === true) return undefined
+    const [seq, revision, sub, key, createRevision, version, lease, value] = row as Row
+    return {
+      seq,
+      revision,
+      sub,
+      key: key.toString('latin1'),
+      createRevision,
+      version,
+      lease: lease === null ? 0n : BigInt(lease),
+      value: value ?? Buffer.alloc(0),
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#rows.return?.()
+    this.#database.close()
+  }
+}
