@@ -17,6 +17,16 @@ export interface Call {
   fail(error: StatusError): void
   /** `send` and `end` in one. */
   reply(message: MessageWriter): void
+  /** The same for a large message, of which no more is encoded than there is room for. */
+  replyInParts(message: MessageParts): void
+}
+
+/** One message that is encoded part by part. */
+export interface MessageParts {
+  /** Of the whole message. */
+  readonly messageBytes: number
+  /** Writes the next part, of some hundred kilobytes; false after the last one. */
+  write(writer: MessageWriter): boolean
 }
 
 /** What a call of a client that streams its requests is served by. */

@@ -16,6 +16,7 @@ export class Output {
   #start = 0
   #end = 0
   #unflushedBytes = 0
+  #afterWrite: (() => void)[] = []
 
   constructor(socket: Socket) {
     this.#socket = socket
@@ -66,19 +67,38 @@ export class Output {
     this.#pieces.push(bytes)
   }
 
+  /** Calls back when the kernel has all that was passed on so far; not when the socket is closed before. */
+  afterWrite(callback: () => void): void {
+    this.#afterWrite.push(callback)
+  }
+
   flush(): void {
     this.#closePiece()
     const pieces = this.#pieces
-    if (pieces.length === 0) return
-    if (pieces.length === 1) {
-      this.#socket.write(pieces[0] as Buffer)
+    const last = pieces.pop()
+    if (last === undefined) return
+    if (pieces.length === 0) {
+      this.#write(last)
     } else {
       this.#socket.cork()
       for (const piece of pieces) this.#socket.write(piece)
+      this.#write(last)
       this.#socket.uncork()
     }
     pieces.length = 0
     this.#unflushedBytes = 0
+  }
+
+  #write(last: Buffer): void {
+    const callbacks = this.#afterWrite
+    if (callbacks.length === 0) {
+      this.#socket.write(last)
+      return
+    }
+    this.#afterWrite = []
+    this.#socket.write(last, (error) => {
+      if (!error) for (const callback of callbacks) callback()
+    })
   }
 
   #reserve(bytes: number): void {

@@ -1,8 +1,9 @@
 import { describeError } from '../../../base/errors.ts'
 import type { Logger } from '../../../base/logger.ts'
-import { type MessageWriter, grpcPrefixBytes } from '../protobuf/message-writer.ts'
+import { MessageWriter, grpcPrefixBytes } from '../protobuf/message-writer.ts'
+import { givePiece } from '../protobuf/pieces.ts'
 import { StatusError, codes } from '../status.ts'
-import type { Call, Method, StreamListener } from './call.ts'
+import type { Call, MessageParts, Method, StreamListener } from './call.ts'
 import { decompress } from './compression.ts'
 import { defaultFrameBytes, errorCodes, flags, frameTypes } from './protocol.ts'
 import type { Output } from './output.ts'
@@ -10,6 +11,8 @@ import type { ResponseHeaders } from './response-headers.ts'
 
 /** A payload up to this size is copied beside its frame's header, a longer one is written by reference. */
 const copiedPayloadBytes = 8 * 1024
+
+const partWriter = new MessageWriter()
 
 /** What a stream needs of its connection. */
 export interface StreamHost {
@@ -54,6 +57,7 @@ export class Stream implements Call {
   #headersSent = false
   #trailers: 'none' | 'success' | StatusError = 'none'
   #queue: Buffer[] = []
+  #parts: MessageParts | undefined
   #partial: Buffer[] = []
   #partialBytes = 0
   #request: Buffer | undefined
@@ -100,16 +104,22 @@ export class Stream implements Call {
   send(message: MessageWriter): void {
     if (!this.isOpen || this.#trailers !== 'none') return
     if (this.#fits(message.framedBytes)) return this.#writeData(message.framed())
-    for (const piece of message.takeFramed()) {
-      this.#queue.push(piece)
-      this.queuedBytes += piece.length
-    }
+    this.#enqueue(message.takeFramed())
     this.#writeQueue()
   }
 
   reply(message: MessageWriter): void {
     this.send(message)
     this.end()
+  }
+
+  replyInParts(message: MessageParts): void {
+    if (!this.isOpen || this.#trailers !== 'none') return
+    this.#parts = message
+    this.#trailers = 'success'
+    message.write(partWriter.reset())
+    this.#enqueue(partWriter.takeFramed(message.messageBytes))
+    this.#writeQueue()
   }
 
   end(): void {
@@ -126,14 +136,14 @@ export class Stream implements Call {
 
   /** There is room again: goes on with the queue, and calls `onDrain` when nothing of it is left. */
   pump(): void {
-    if (!this.isOpen || this.#queue.length === 0) return
+    if (!this.isOpen || (this.#queue.length === 0 && this.#parts === undefined)) return
     this.#writeQueue()
     if (this.isOpen && this.#queue.length === 0) this.#guard(() => this.onDrain?.())
   }
 
   /** Writes as much of the queue as the windows and the socket have room for. */
   #writeQueue(): void {
-    while (this.#queue.length > 0) {
+    while (this.#queue.length > 0 || this.#encodePart()) {
       const head = this.#queue[0] as Buffer
       const room = Math.min(this.sendWindowBytes, this.#host.sendWindowBytes, defaultFrameBytes)
       if (room <= 0 || this.#host.isCongested) return this.#host.block(this)
@@ -142,8 +152,24 @@ export class Stream implements Call {
       else this.#queue[0] = head.subarray(room)
       this.queuedBytes -= part.length
       this.#writeData(part)
+      if (part === head) this.#host.output.afterWrite(() => givePiece(head))
     }
     this.#finish()
+  }
+
+  #enqueue(pieces: readonly Buffer[]): void {
+    for (const piece of pieces) {
+      this.#queue.push(piece)
+      this.queuedBytes += piece.length
+    }
+  }
+
+  #encodePart(): boolean {
+    if (this.#parts === undefined) return false
+    const isLast = !this.#parts.write(partWriter.reset())
+    if (isLast) this.#parts = undefined
+    this.#enqueue(partWriter.takePart())
+    return true
   }
 
   #fits(length: number): boolean {
@@ -183,7 +209,7 @@ export class Stream implements Call {
 
   /** Writes the trailers, once the queue is empty. */
   #finish(): void {
-    if (this.#queue.length > 0) return
+    if (this.#queue.length > 0 || this.#parts !== undefined) return
     const trailers = this.#trailers
     if (trailers === 'none') return
     const headers = this.#host.responseHeaders
@@ -206,6 +232,7 @@ export class Stream implements Call {
   #close(): void {
     this.isOpen = false
     this.#queue = []
+    this.#parts = undefined
     this.queuedBytes = 0
     this.#partial = []
     this.#host.forget(this)

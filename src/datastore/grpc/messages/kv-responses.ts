@@ -7,12 +7,15 @@ import type {
 } from '../../mvcc/requests.ts'
 import type { Version } from '../../mvcc/version.ts'
 import { type MessageWriter, messageFieldSize, uintFieldSize } from '../protobuf/message-writer.ts'
+import type { MessageParts } from '../http2/call.ts'
 import { type ResponseHeader, revisionHeaderSize, writeRevisionHeader } from './header.ts'
 import { type Detail, keyValueFieldSize, writeKeyValue } from './key-value.ts'
 
 type ValueOf = (version: Version) => Uint8Array
 
 const noValue = new Uint8Array(0)
+/** A part fits into one piece of a writer. */
+const partTargetBytes = 192 * 1024
 const rangeResponseTag = 0x0a
 const rangeKvsTag = 0x12
 const rangeMoreTag = 0x18
@@ -28,30 +31,66 @@ function detailOf({ keysOnly }: RangeResult): Detail {
   return keysOnly ? 'key' : 'whole'
 }
 
-/** etcdserverpb.RangeResponse; values are read one by one as they are written. */
+/** etcdserverpb.RangeResponse */
 export function writeRangeResponse(
   writer: MessageWriter,
   { header, result, valueOf }: { header: ResponseHeader; result: RangeResult; valueOf: ValueOf },
 ): MessageWriter {
   header.write(writer, result.revision)
-  writeKeyValues(writer, result, valueOf)
+  writeKeyValues(writer, result, valuesOf(result, valueOf))
   writeRangeEnd(writer, result)
   return writer
 }
 
-function writeKeyValues(writer: MessageWriter, result: RangeResult, valueOf: ValueOf): void {
-  const detail = detailOf(result)
-  for (const version of result.versions) {
-    const value = result.keysOnly ? noValue : valueOf(version)
-    writeKeyValue(writer, { tag: rangeKvsTag, version, value, detail })
+/**
+ * The same part by part: of the values that are in memory anyway nothing is copied before there is room for
+ * it. The values are held on to, since a compaction may come between two parts.
+ */
+export class RangeResponseParts implements MessageParts {
+  readonly messageBytes: number
+  readonly #header: ResponseHeader
+  readonly #result: RangeResult
+  readonly #values: readonly Uint8Array[]
+  #next = 0
+
+  constructor({
+    header,
+    result,
+    valueOf,
+  }: { header: ResponseHeader; result: RangeResult; valueOf: ValueOf }) {
+    this.#header = header
+    this.#result = result
+    this.#values = result.versions.map(valueOf)
+    this.messageBytes =
+      header.fieldSize(result.revision) + keyValuesSize(result, this.#values) + rangeEndSize(result)
   }
+
+  write(writer: MessageWriter): boolean {
+    const { versions, revision } = this.#result
+    if (this.#next === 0) this.#header.write(writer, revision)
+    while (this.#next < versions.length && writer.messageBytes < partTargetBytes) {
+      const version = versions[this.#next] as Version
+      writeKeyValue(writer, { tag: rangeKvsTag, version, value: this.#values[this.#next] as Uint8Array })
+      this.#next++
+    }
+    if (this.#next < versions.length) return true
+    writeRangeEnd(writer, this.#result)
+    return false
+  }
+}
+
+function writeKeyValues(writer: MessageWriter, result: RangeResult, values: readonly Uint8Array[]): void {
+  const detail = detailOf(result)
+  result.versions.forEach((version, at) => {
+    writeKeyValue(writer, { tag: rangeKvsTag, version, value: values[at] ?? noValue, detail })
+  })
 }
 
 /** etcdserverpb.RangeStreamResponse without a header: all chunks but the last. */
 export function writeRangeChunk(writer: MessageWriter, result: RangeResult, valueOf: ValueOf): MessageWriter {
   const values = valuesOf(result, valueOf)
   writer.lengthDelimited(rangeResponseTag, keyValuesSize(result, values))
-  writeKeyValues(writer, result, (version) => values.get(version) ?? noValue)
+  writeKeyValues(writer, result, values)
   return writer
 }
 
@@ -61,22 +100,26 @@ export function writeLastRangeChunk(
   { header, result, valueOf }: { header: ResponseHeader; result: RangeResult; valueOf: ValueOf },
 ): MessageWriter {
   const values = valuesOf(result, valueOf)
-  const endSize = (result.more ? 2 : 0) + uintFieldSize(result.count)
-  const size = header.fieldSize(result.revision) + keyValuesSize(result, values) + endSize
+  const size = header.fieldSize(result.revision) + keyValuesSize(result, values) + rangeEndSize(result)
   writer.lengthDelimited(rangeResponseTag, size)
-  return writeRangeResponse(writer, { header, result, valueOf: (version) => values.get(version) ?? noValue })
+  header.write(writer, result.revision)
+  writeKeyValues(writer, result, values)
+  writeRangeEnd(writer, result)
+  return writer
 }
 
 /** The values of a chunk, each read once. */
-function valuesOf(result: RangeResult, valueOf: ValueOf): Map<Version, Uint8Array> {
-  return new Map(result.keysOnly ? [] : result.versions.map((version) => [version, valueOf(version)]))
+function valuesOf(result: RangeResult, valueOf: ValueOf): readonly Uint8Array[] {
+  return result.keysOnly ? [] : result.versions.map(valueOf)
 }
 
-function keyValuesSize(result: RangeResult, values: ReadonlyMap<Version, Uint8Array>): number {
+function keyValuesSize(result: RangeResult, values: readonly Uint8Array[]): number {
   const detail = detailOf(result)
-  return sum(result.versions, (version) =>
-    keyValueFieldSize(version, values.get(version)?.length ?? 0, detail),
-  )
+  return sum(result.versions, (version, at) => keyValueFieldSize(version, values[at]?.length ?? 0, detail))
+}
+
+function rangeEndSize({ more, count }: RangeResult): number {
+  return (more ? 2 : 0) + uintFieldSize(count)
 }
 
 function writeRangeEnd(writer: MessageWriter, { more, count }: { more: boolean; count: number }): void {

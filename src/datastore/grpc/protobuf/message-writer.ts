@@ -1,4 +1,5 @@
 import { assert } from '../../../base/errors.ts'
+import { pieceBytes, takePiece } from './pieces.ts'
 
 /** Room for gRPC's prefix of a message: one flag byte and the length in four. */
 export const grpcPrefixBytes = 5
@@ -6,8 +7,6 @@ export const grpcPrefixBytes = 5
 const firstCapacityBytes = 16 * 1024
 /** A writer's memory beyond this goes along with its message instead of being copied and kept. */
 const keptCapacityBytes = 64 * 1024
-/** A message that grows beyond this goes on in another piece, so that nothing large is ever moved. */
-const pieceBytes = 256 * 1024
 
 export const wireTypes = { varint: 0, fixed64: 1, lengthDelimited: 2, fixed32: 5 } as const
 
@@ -17,7 +16,9 @@ export const wireTypes = { varint: 0, fixed64: 1, lengthDelimited: 2, fixed32: 5
  * nothing is moved afterwards.
  */
 export class MessageWriter {
-  #buffer = Buffer.allocUnsafeSlow(firstCapacityBytes)
+  #buffer: Buffer = Buffer.allocUnsafeSlow(firstCapacityBytes)
+  /** Goes on being used when the pieces of a large message have changed hands. */
+  #spare: Buffer | undefined
   #position = grpcPrefixBytes
   #closed: Buffer[] = []
   #closedBytes = 0
@@ -41,13 +42,28 @@ export class MessageWriter {
     return this.#whole()
   }
 
-  /** The same in pieces that are never overwritten: large ones change hands, a small one is copied. */
-  takeFramed(): Buffer[] {
-    this.#writePrefix()
+  /**
+   * The same in pieces that change hands, and may be given back to `givePiece` when they have left; a small message is
+   * copied. A message that goes on in further parts has `messageBytes` of them all.
+   */
+  takeFramed(messageBytes: number = this.messageBytes): Buffer[] {
+    this.#writePrefix(messageBytes)
+    return this.#take(0)
+  }
+
+  /** A further part of a message, which has no prefix. */
+  takePart(): Buffer[] {
+    return this.#take(grpcPrefixBytes)
+  }
+
+  #take(start: number): Buffer[] {
     const last = this.#buffer.subarray(0, this.#position)
-    if (this.#closed.length === 0 && last.length <= keptCapacityBytes) return [Buffer.from(last)]
+    if (this.#closed.length === 0 && last.length <= keptCapacityBytes)
+      return [Buffer.from(last.subarray(start))]
     const pieces = [...this.#closed, last]
-    this.#buffer = Buffer.allocUnsafeSlow(firstCapacityBytes)
+    pieces[0] = (pieces[0] as Buffer).subarray(start)
+    this.#buffer = this.#spare ?? Buffer.allocUnsafeSlow(firstCapacityBytes)
+    this.#spare = undefined
     this.reset()
     return pieces
   }
@@ -151,12 +167,14 @@ export class MessageWriter {
     if (needed > pieceBytes) {
       this.#closed.push(this.#buffer.subarray(0, this.#position))
       this.#closedBytes += this.#position
-      this.#buffer = Buffer.allocUnsafeSlow(Math.max(bytes, pieceBytes))
+      this.#buffer = takePiece(bytes)
       this.#position = 0
       return
     }
-    const grown = Buffer.allocUnsafeSlow(Math.max(needed, this.#buffer.length * 2))
+    const capacity = Math.max(needed, this.#buffer.length * 2)
+    const grown: Buffer = capacity > keptCapacityBytes ? takePiece(capacity) : Buffer.allocUnsafeSlow(capacity)
     grown.set(this.#buffer.subarray(0, this.#position))
+    if (this.#buffer.length <= keptCapacityBytes) this.#spare = this.#buffer
     this.#buffer = grown
   }
 
@@ -165,10 +183,10 @@ export class MessageWriter {
     return this.#closed.length === 0 ? last : Buffer.concat([...this.#closed, last])
   }
 
-  #writePrefix(): void {
+  #writePrefix(messageBytes: number = this.messageBytes): void {
     const first = this.#closed[0] ?? this.#buffer
     first[0] = 0
-    first.writeUInt32BE(this.messageBytes, 1)
+    first.writeUInt32BE(messageBytes, 1)
   }
 }
 

@@ -11,6 +11,7 @@ import {
   readTxnRequest,
 } from '../messages/kv-requests.ts'
 import {
+  RangeResponseParts,
   writeDeleteRangeResponse,
   writeLastRangeChunk,
   writePutResponse,
@@ -23,6 +24,9 @@ import { StatusError, codes } from '../status.ts'
 
 /** etcd: etcdserver/v3_server.go, initialStreamChunkLimit. */
 const firstChunkKeys = 10
+
+/** A range of more keys is encoded part by part. */
+const partsFromKeys = 100
 
 /** etcdserverpb.KV */
 export function kvService(context: ServiceContext): Service {
@@ -37,7 +41,11 @@ export function kvService(context: ServiceContext): Service {
     const request = readRangeRequest(reader)
     checkRange(request)
     const result = engine.range(request)
-    call.reply(writeRangeResponse(freshWriter(), { header, result, valueOf }))
+    if (result.versions.length > partsFromKeys && !result.keysOnly) {
+      call.replyInParts(new RangeResponseParts({ header, result, valueOf }))
+    } else {
+      call.reply(writeRangeResponse(freshWriter(), { header, result, valueOf }))
+    }
   })
 
   const rangeStream = unary((reader, call) => {

@@ -1,0 +1,61 @@
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { RawClient, fieldsOf, message, runDatastore, temporaryDirectory } from './support.ts'
+
+const keyCount = 2000
+const lists = 6
+const listLimitBytes = 64 * 1024 * 1024
+
+/** Values of all sizes, some larger than a piece of a message, each of bytes of its own. */
+function valueOf(at: number, round: number): Buffer {
+  const bytes = at % 500 === 0 ? 600_000 : (at * 37) % 6000
+  return Buffer.alloc(bytes, `${at}/${round} `)
+}
+
+const keyOf = (at: number): string => `k${String(at).padStart(6, '0')}`
+
+test('large ranges are whole and of one revision, many at once, beside updates and compactions', async () => {
+  const datastore = await runDatastore({ path: join(temporaryDirectory(), 'db/state.db') })
+  const client = new RawClient(datastore.listening, { 'grpc.max_receive_message_length': listLimitBytes })
+  const numbers = Array.from({ length: keyCount }, (_, at) => at)
+  const write = async (round: number): Promise<bigint> => {
+    const replies = await Promise.all(
+      numbers.map((at) =>
+        client.unary('/etcdserverpb.KV/Put', message({ 1: keyOf(at), 2: valueOf(at, round) })),
+      ),
+    )
+    return replies.map(revisionOf).reduce((newest, revision) => (revision > newest ? revision : newest))
+  }
+  const list = async (): Promise<number[]> => {
+    const reply = await client.unary('/etcdserverpb.KV/Range', message({ 1: 'k', 2: 'l' }))
+    const kvs = (fieldsOf(reply).get(2) as Buffer[]).map(fieldsOf)
+    expect(fieldsOf(reply).get(4)).toEqual([BigInt(keyCount)])
+    expect(kvs.map((kv) => String(kv.get(1)?.[0]))).toEqual(numbers.map(keyOf))
+    // Which round wrote each key; a torn value is of none.
+    return kvs.map((kv, at) => {
+      const value = (kv.get(5)?.[0] as Buffer | undefined) ?? Buffer.alloc(0)
+      const round = [1, 2].find((candidate) => value.equals(valueOf(at, candidate)))
+      expect(round, `value of ${keyOf(at)}`).toBeDefined()
+      return round as number
+    })
+  }
+
+  const first = await write(1)
+  const [rounds, last] = await Promise.all([
+    Promise.all(Array.from({ length: lists }, list)),
+    (async () => {
+      const newest = await write(2)
+      await client.unary('/etcdserverpb.KV/Compact', message({ 1: newest, 2: 1 }))
+      return newest
+    })(),
+  ])
+  expect(last).toBeGreaterThan(first)
+  expect(rounds).toHaveLength(lists)
+  expect((await list()).filter((round, at) => round !== 2 && !valueOf(at, 1).equals(valueOf(at, 2)))).toEqual(
+    [],
+  )
+})
+
+function revisionOf(reply: Buffer): bigint {
+  return fieldsOf((fieldsOf(reply).get(1) as Buffer[])[0] as Buffer).get(3)?.[0] as bigint
+}
