@@ -22,6 +22,7 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
   'datastore/mvcc': ['datastore/log', 'base'],
   'datastore/grpc': ['datastore/mvcc', 'base'],
   'datastore/proxy': ['base'],
+  snapshot: ['datastore/log', 'pki', 'config', 'base'],
   'datastore/etcd-file': ['datastore/log', 'supervisor', 'base'],
   // The files beside those folders put them together: the worker, and what starts it.
   datastore: [
@@ -39,6 +40,7 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
     'components/storage.ts',
     'supervisor',
     'datastore',
+    'snapshot',
     'pki',
     'node',
     'control',
@@ -47,10 +49,11 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
     'config',
     'base',
   ],
-  cli: ['cli/datastore.ts', 'cli/db', ...inCommands],
+  cli: ['cli/datastore.ts', 'cli/db', 'cli/snapshot', ...inCommands],
   // The commands that work on the database itself.
   'cli/db': ['cli', 'datastore', 'datastore/log', ...inCommands],
-  'cli/datastore.ts': ['cli', 'datastore', ...inCommands],
+  'cli/snapshot': ['cli', 'snapshot', ...inCommands],
+  'cli/datastore.ts': ['cli', 'snapshot', 'datastore', ...inCommands],
   'main.ts': ['cli'],
 }
 

@@ -1,3 +1,4 @@
+import { AppError, errorCode } from '../base/errors.ts'
 import { loadDataDir } from '../config/load.ts'
 import { paths } from '../config/paths.ts'
 import { schema } from '../config/schema.ts'
@@ -13,4 +14,22 @@ export async function controlSocketOf(invocation: Invocation): Promise<string> {
 export async function pathsOf({ flags, environment }: Omit<Invocation, 'operands' | 'print'>) {
   const settings = flags.filter(({ name }) => Object.hasOwn(daemonOptions, name))
   return paths({ dataDir: await loadDataDir({ flags: settings, environment }) })
+}
+
+/** For what only may be done while no daemon runs; `action` is its verb. */
+export async function refuseWhileRunning(socket: string, action: string): Promise<void> {
+  const { connectControl } = await import('../control/client.ts')
+  const isRunning = await connectControl(socket)
+    .identity()
+    .then(
+      () => true,
+      // A daemon that answers in any way, even with a failure, is there.
+      (error: unknown) => errorCode(error) !== 'DAEMON_NOT_RUNNING',
+    )
+  if (!isRunning) return
+  throw new AppError(`cannot ${action}: the daemon runs`, {
+    code: 'DAEMON_RUNNING',
+    socket,
+    remedy: `stop it first: k8s stop${action === 'reset' ? ' --pods' : ''} (or systemctl stop k8s)`,
+  })
 }

@@ -1,5 +1,6 @@
 import { directory, duration, file, integer } from '../config/kinds.ts'
 import { Refused, type ValueKind } from '../config/option.ts'
+import { paths } from '../config/paths.ts'
 import type { DatastoreSettings } from '../datastore/datastore.ts'
 import { AppError } from '../base/errors.ts'
 import { type Command, type Invocation, optionValues, requirePayload } from './command.ts'
@@ -96,15 +97,17 @@ async function handler({ flags, environment, print }: Invocation): Promise<numbe
     maxTxnOperations: values.maxTxnOps,
   }
   requirePayload(environment)
-  const [{ createLogger }, { openPayload }, { startDatastore }] = await Promise.all([
+  const [{ createLogger }, { openPayload }, { finishRestore }, { startDatastore }] = await Promise.all([
     import('../base/logger.ts'),
     import('../payload/payload.ts'),
+    import('../snapshot/restore.ts'),
     import('../datastore/datastore.ts'),
   ])
   const payload = openPayload(environment['K8S_PAYLOAD_DIR'])
   const stopped = new Promise<undefined>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => resolve(undefined))
   })
+  await finishRestore(paths({ dataDir: values.dataDir }), payload.sqliteAddon)
   const running = await startDatastore({
     ...settings,
     nativeBinding: payload.sqliteAddon,

@@ -6,12 +6,13 @@ import { datastore } from './datastore.ts'
 import { dbCommands } from './db.ts'
 import { reset } from './reset.ts'
 import { server } from './server.ts'
+import { snapshotCommands } from './snapshot.ts'
 import { status } from './status.ts'
 import { stop } from './stop.ts'
 import { version } from './version.ts'
 
 export const commands: Commands = {
-  all: [server, status, stop, check, reset, datastore, ...dbCommands, version],
+  all: [server, status, stop, check, reset, datastore, ...dbCommands, ...snapshotCommands, version],
   default: server,
   external: ['kubectl', 'crictl', 'ctr'],
 }

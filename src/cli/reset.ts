@@ -1,4 +1,3 @@
-import { AppError, errorCode } from '../base/errors.ts'
 import type { Config } from '../config/config.ts'
 import { boolean } from '../config/kinds.ts'
 import { loadConfig } from '../config/load.ts'
@@ -6,6 +5,7 @@ import { paths } from '../config/paths.ts'
 import { schema } from '../config/schema.ts'
 import { usageError } from '../config/setting.ts'
 import { type Command, configOption, type Invocation, optionValues, withoutOwn } from './command.ts'
+import { refuseWhileRunning } from './daemon.ts'
 
 const ownOptions = {
   force: {
@@ -20,8 +20,8 @@ const ownOptions = {
 export const reset: Command = {
   name: 'reset',
   description: 'Remove everything that the server made on this machine, with all data of the cluster.',
-  details: `Ends the pods, and removes mounts, network links, firewall rules, cgroups and the data directory. Takes the
-settings of the server, and refuses while it runs.`,
+  details: `Ends the pods, and removes mounts, network links, firewall rules, cgroups and the data directory, with the
+snapshots in it. Takes the settings of the server, and refuses while it runs.`,
   examples: [
     { command: 'k8s stop --pods && k8s reset --force', description: 'Remove everything without a question' },
   ],
@@ -35,7 +35,7 @@ async function handler({ flags, environment, print }: Invocation): Promise<numbe
   if (!force && !process.stdin.isTTY) {
     throw usageError(`cannot reset ${config.dataDir} without --force: there is no terminal to ask at`)
   }
-  await refuseWhileRunning(paths(config).controlSocket)
+  await refuseWhileRunning(paths(config).controlSocket, 'reset')
   if (!force && !(await isConfirmed(config))) {
     print('Nothing was removed.\n')
     return 1
@@ -43,23 +43,6 @@ async function handler({ flags, environment, print }: Invocation): Promise<numbe
   const { resetNode } = await import('../cluster/reset.ts')
   await resetNode(config, { announce: (line) => print(`${line}\n`) })
   return 0
-}
-
-async function refuseWhileRunning(socket: string): Promise<void> {
-  const { connectControl } = await import('../control/client.ts')
-  const isRunning = await connectControl(socket)
-    .identity()
-    .then(
-      () => true,
-      // A daemon that answers in any way, even with a failure, is there.
-      (error: unknown) => errorCode(error) !== 'DAEMON_NOT_RUNNING',
-    )
-  if (!isRunning) return
-  throw new AppError('cannot reset: the daemon runs', {
-    code: 'DAEMON_RUNNING',
-    socket,
-    remedy: 'stop it first: k8s stop --pods (or systemctl stop k8s)',
-  })
 }
 
 async function isConfirmed({ dataDir, kubeletRootDir, nodeName }: Config): Promise<boolean> {

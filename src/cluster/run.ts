@@ -9,6 +9,7 @@ import { type Paths, paths as pathsOf } from '../config/paths.ts'
 import { serveControl } from '../control/server.ts'
 import type { Payload } from '../payload/payload.ts'
 import { type PkiFiles, pkiFiles, readIdentity } from '../pki/pki.ts'
+import { finishRestore } from '../snapshot/restore.ts'
 import { endLeftovers } from '../supervisor/leftovers.ts'
 import { addonManifests } from './addons.ts'
 import { prepareCredentials, renewDaily } from './credentials.ts'
@@ -18,6 +19,7 @@ import { planNodeFiles } from './node-files.ts'
 import { startComponents, stopComponents } from './order.ts'
 import { planCluster, serverUrl } from './plan.ts'
 import { stopPods } from './pods.ts'
+import { takeSnapshots } from './snapshots.ts'
 import { clusterStatus } from './status.ts'
 
 /** The components of a daemon that died have lost their datastore, and cannot end in good order. */
@@ -49,6 +51,7 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
   let endPods = config.stopPods
 
   await prepareDirectories(paths)
+  if (await finishRestore(paths, payload.sqliteAddon)) log.info('finished a restore that was interrupted')
   const nodeFiles = planNodeFiles({ config, paths, payload, pki })
   const credentials = prepareCredentials({ config, paths, log })
   // Whoever needs them waits for them; until then a failure is nobody's unhandled one.
@@ -130,6 +133,7 @@ async function startCluster(
       signal,
     }),
   )
+  work.begin('take snapshots', (signal) => takeSnapshots({ config, payload, log, signal }))
   work.begin('renew certificates', (signal) => renewDaily({ config, paths, log, signal }))
 }
 

@@ -42,6 +42,14 @@ export interface Config {
   readonly kubeSchedulerArg: readonly string[]
   readonly kubeletArg: readonly string[]
   readonly kubeProxyArg: readonly string[]
+  /** Times as in crontab(5), or 'none'. */
+  readonly snapshotScheduleCron: string
+  /** How many snapshots of the schedule are kept. */
+  readonly snapshotRetention: number
+  /** Absolute. */
+  readonly snapshotDir: string
+  /** Absolute; what is in it seals the snapshots. */
+  readonly snapshotSecretFile?: string
   /** klog's verbosity, 0 to 10. */
   readonly v: number
   readonly logFormat: 'auto' | 'json' | 'text'

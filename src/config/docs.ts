@@ -49,6 +49,8 @@ Below the data directory:
 | \`db/state.db\` | the datastore |
 | \`pki/\`, \`kubeconfig/\` | certificates, keys, and the components' kubeconfigs |
 | \`admin.kubeconfig\` | for kubectl; full rights, readable by root alone |
+| \`snapshots/\` | what \`k8s snapshot\` and the schedule take |
+| \`replaced/\` | what a restore has put aside; yours to remove |
 | \`images/\` | image archives (\`.tar\`, \`.tar.zst\`) that are imported at start |
 | \`etc/\` | the components' configuration, written at each start |
 | \`containerd/\` | images and containers |

@@ -9,6 +9,7 @@ import {
   parseAddress,
   parseRange,
 } from './address.ts'
+import { parseCron } from './cron.ts'
 import { isNodeName, isSubdomain, parseLabel, parseTaint, taintEffects } from './names.ts'
 import { Refused, type ValueKind } from './option.ts'
 
@@ -129,6 +130,13 @@ export function range(limits: PrefixLimits): ValueKind<string> {
       return given?.bits === parsed.first.bits ? canonical : new Refused(`the range is ${canonical}`)
     },
   }
+}
+
+/** A schedule as in crontab(5), or none. */
+export const schedule: ValueKind<string> = {
+  placeholder: 'CRON',
+  allowed: 'none, or five fields as in crontab(5): minute, hour, day of the month, month, day of the week',
+  parse: (text) => (text === 'none' || parseCron(text) !== undefined ? text : new Refused()),
 }
 
 export const nodeName: ValueKind<string> = {

@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import { formatAddress } from './address.ts'
 import { findConflict, rangeOf, tenthAddress } from './check.ts'
 import type { Config } from './config.ts'
@@ -52,6 +53,20 @@ export async function loadDataDir(sources: Sources): Promise<string> {
   )
 }
 
+/** Some settings alone, from all of their sources, for commands that need no more. */
+export async function loadSettings<Name extends SettingName>(
+  names: readonly Name[],
+  sources: Sources,
+): Promise<{ readonly [Key in Name]: string | undefined }> {
+  const chosen = choose(await gather(sources))
+  const values = names.map((name) => {
+    const setting = chosen.get(name)
+    const value = setting === undefined ? optionOf(name).default : parseSetting(optionOf(name), setting)
+    return [name, value === undefined ? undefined : String(value)]
+  })
+  return Object.fromEntries(values) as { readonly [Key in Name]: string | undefined }
+}
+
 interface Gathered {
   readonly flags: readonly Setting[]
   readonly environment: readonly Setting[]
@@ -99,8 +114,14 @@ async function complete(given: Partial<Config>, host: Host): Promise<Config> {
     advertiseAddress: given.advertiseAddress ?? nodeIp,
     clusterDns: given.clusterDns ?? formatAddress(tenthAddress(base.serviceCidr)),
     nodeName: given.nodeName ?? hostNodeName(host),
+    snapshotDir: given.snapshotDir ?? snapshotDirIn(base.dataDir),
     nodeIp,
   }
+}
+
+/** Where snapshots are, unless a setting says otherwise. */
+export function snapshotDirIn(dataDir: string): string {
+  return join(dataDir, 'snapshots')
 }
 
 function hostNodeName(host: Host): string {

@@ -12,6 +12,7 @@ import {
   nodeAddress,
   nodeName,
   range,
+  schedule,
   socketDirectory,
   taint,
 } from './kinds.ts'
@@ -30,6 +31,7 @@ const server = 'Server'
 const node = 'Node'
 const network = 'Network'
 const components = 'Components'
+const snapshots = 'Snapshots'
 const logging = 'Logging'
 
 /** One server until several can share a datastore. */
@@ -191,6 +193,31 @@ export const schema: Schema = {
   'kube-scheduler-arg': passThroughOption('kube-scheduler'),
   'kubelet-arg': passThroughOption('kubelet'),
   'kube-proxy-arg': passThroughOption('kube-proxy'),
+  'snapshot-schedule-cron': {
+    group: snapshots,
+    description: "When the daemon takes snapshots, in the machine's time.",
+    kind: schedule,
+    default: '0 */12 * * *',
+  },
+  'snapshot-retention': {
+    group: snapshots,
+    description: 'How many snapshots of a name are kept.',
+    kind: integer({ from: 1, to: 100_000 }),
+    default: 5,
+  },
+  'snapshot-dir': {
+    group: snapshots,
+    description: 'The directory of the snapshots.',
+    kind: directory,
+    defaultText: 'snapshots in the data directory',
+  },
+  'snapshot-secret-file': {
+    group: snapshots,
+    description:
+      'Seal snapshots with the secret in this file; without one their keys can be read by whoever has them.',
+    kind: file,
+    defaultText: 'none',
+  },
   v: {
     group: logging,
     description: "The verbosity of the components' logs.",

@@ -80,7 +80,11 @@ const dataEntries = [
   'kubeconfig',
   'manifests',
   'pki',
+  'replaced',
+  'restore',
+  'restore.preparing',
   'run',
+  'snapshots',
 ] as const
 
 const killLimitMs = 10_000

@@ -11,6 +11,9 @@ test('nothing given: every setting has its default', async () => {
   expect(config).toEqual({
     serverMode: 'single',
     dataDir: '/var/lib/k8s',
+    snapshotDir: '/var/lib/k8s/snapshots',
+    snapshotRetention: 5,
+    snapshotScheduleCron: '0 */12 * * *',
     nodeName: 'worker-1',
     nodeIp: '192.168.7.2',
     nodeLabel: [],

@@ -1,0 +1,184 @@
+import { createWriteStream, existsSync } from 'node:fs'
+import { mkdir, readdir, rename, rm, rmdir } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+import { AppError } from '../base/errors.ts'
+import type { Paths } from '../config/paths.ts'
+import { checkDatabase } from '../datastore/log/check.ts'
+import { adoptCopy, revisionOf } from '../datastore/log/copy.ts'
+import { DatastoreLock } from '../datastore/log/lock.ts'
+import { privateMode, syncDirectory } from '../pki/files.ts'
+import { checkDigest, openSnapshotFile, readSnapshotFile } from './file.ts'
+import { databaseEntry, keyFileNames, pkiEntryPrefix } from './save.ts'
+import type { TarEntry } from './tar.ts'
+
+/*
+ * A restore is prepared beside what it replaces, and becomes decided by one rename:
+ *
+ *    restore.preparing/new/{db,pki}  --rename-->  restore/new/{db,pki}
+ *
+ * From then on it is only carried out: what is there goes to restore/old, what is new to its place. Each
+ * step may be done again, so that whoever starts next (the daemon, or another restore) finishes what a
+ * crash has interrupted. Then restore/old becomes replaced/<time>, and is kept.
+ */
+
+/**
+ * etcd's advice for etcdutl's --bump-revision: more than any client can have seen of the database since the
+ * snapshot. https://etcd.io/docs/v3.6/op-guide/recovery/#restoring-with-revision-bump
+ */
+export const revisionBump = 1_000_000_000
+const directoryMode = 0o700
+/** Database files in the order in which they go away; the WAL without its database is nothing. */
+const databaseFiles = ['state.db', 'state.db-wal', 'state.db-shm'] as const
+
+type RestorePaths = Pick<Paths, 'dataDir' | 'database' | 'databaseDir' | 'pkiDir'>
+
+export interface RestoreOptions {
+  readonly paths: RestorePaths
+  readonly nativeBinding: string | undefined
+  readonly file: string
+  readonly secret: string | undefined
+}
+
+export interface Restored {
+  /** The database's revision now; every one before counts as compacted. */
+  readonly revision: number
+  readonly snapshotRevision: number
+  /** Where the old files are; undefined when there were none. */
+  readonly replaced: string | undefined
+}
+
+/**
+ * Puts a snapshot in the place of the data directory's database and keys. Refuses while a datastore runs;
+ * checks everything before it replaces anything.
+ */
+export async function restoreSnapshot(options: RestoreOptions): Promise<Restored> {
+  const { paths, nativeBinding } = options
+  await mkdir(paths.databaseDir, { recursive: true, mode: directoryMode })
+  using _lock = new DatastoreLock({ path: paths.database, nativeBinding })
+  await carryOut(paths)
+  const snapshot = await openSnapshotFile(options.file)
+  await checkDigest(snapshot)
+
+  const preparing = `${pendingDir(paths)}.preparing`
+  await rm(preparing, { recursive: true, force: true })
+  try {
+    const databaseDir = join(preparing, 'new', 'db')
+    await mkdir(databaseDir, { recursive: true, mode: directoryMode })
+    for await (const entry of readSnapshotFile(snapshot, options.secret))
+      await unpack(entry, preparing, paths)
+    const fresh = { path: join(databaseDir, 'state.db'), nativeBinding }
+    refuseUnsound(options.file, fresh)
+    const revision = revisionAfter(paths, { nativeBinding, snapshotRevision: snapshot.header.revision })
+    const ageMs = Math.max(0, Date.now() - Date.parse(snapshot.header.createdAt))
+    adoptCopy(fresh, { revision, ageMs })
+    await syncTree(preparing)
+    await rename(preparing, pendingDir(paths))
+    await syncDirectory(paths.dataDir)
+    const replaced = await carryOut(paths)
+    return { revision, snapshotRevision: snapshot.header.revision, replaced }
+  } finally {
+    await rm(preparing, { recursive: true, force: true })
+  }
+}
+
+/** Finishes a restore that was interrupted after it had been decided. To be called before anything is opened. */
+export async function finishRestore(
+  paths: RestorePaths,
+  nativeBinding: string | undefined,
+): Promise<boolean> {
+  if (!existsSync(pendingDir(paths))) return false
+  await mkdir(paths.databaseDir, { recursive: true, mode: directoryMode })
+  using _lock = new DatastoreLock({ path: paths.database, nativeBinding })
+  await carryOut(paths)
+  return true
+}
+
+function pendingDir({ dataDir }: RestorePaths): string {
+  return join(dataDir, 'restore')
+}
+
+/** The entries have the names that `saveSnapshot` gives; all others are refused. */
+async function unpack(
+  { name, content }: TarEntry,
+  preparing: string,
+  { pkiDir }: RestorePaths,
+): Promise<void> {
+  const modes = new Map(keyFileNames(pkiDir).map(({ file, mode }) => [`${pkiEntryPrefix}${file}`, mode]))
+  const mode = name === databaseEntry ? privateMode : modes.get(name)
+  if (mode === undefined) throw new Error(`it has a file ${name}, which no snapshot has`)
+  const path = join(preparing, 'new', name)
+  await mkdir(dirname(path), { recursive: true, mode: directoryMode })
+  await pipeline(content, createWriteStream(path, { flags: 'wx', mode, flush: true }))
+}
+
+function refuseUnsound(
+  snapshot: string,
+  database: { path: string; nativeBinding: string | undefined },
+): void {
+  const [finding] = existsSync(database.path) ? checkDatabase(database) : ['it holds none']
+  if (finding === undefined) return
+  throw new AppError(`cannot restore ${snapshot}: its database is damaged: ${finding}`, {
+    code: 'SNAPSHOT_FILE',
+    path: snapshot,
+    remedy: 'use another snapshot: k8s snapshot ls',
+  })
+}
+
+/** Beyond all that clients saw of the snapshot's database and of the one that it replaces. */
+function revisionAfter(
+  { database }: RestorePaths,
+  { nativeBinding, snapshotRevision }: { nativeBinding: string | undefined; snapshotRevision: number },
+): number {
+  return Math.max(snapshotRevision, revisionOf({ path: database, nativeBinding }) ?? 0) + revisionBump
+}
+
+/** Carries out what is decided; returns where the old files are. */
+async function carryOut(paths: RestorePaths): Promise<string | undefined> {
+  const pending = pendingDir(paths)
+  if (!existsSync(pending)) return undefined
+  const fresh = join(pending, 'new')
+  const old = join(pending, 'old')
+  await mkdir(join(old, 'db'), { recursive: true, mode: directoryMode })
+  if (existsSync(join(fresh, 'db', 'state.db'))) {
+    for (const file of databaseFiles)
+      await moveIfPresent(join(paths.databaseDir, file), join(old, 'db', file))
+    await rename(join(fresh, 'db', 'state.db'), paths.database)
+  }
+  if (existsSync(join(fresh, 'pki'))) {
+    await moveIfPresent(paths.pkiDir, join(old, 'pki'))
+    await rename(join(fresh, 'pki'), paths.pkiDir)
+  }
+  for (const dir of [old, join(old, 'db'), paths.databaseDir, paths.dataDir]) await syncDirectory(dir)
+  const replaced = await keepOld(paths, old)
+  await rm(pending, { recursive: true })
+  await syncDirectory(paths.dataDir)
+  return replaced
+}
+
+async function keepOld({ dataDir }: RestorePaths, old: string): Promise<string | undefined> {
+  if ((await readdir(join(old, 'db'))).length === 0) await rmdir(join(old, 'db'))
+  if ((await readdir(old)).length === 0) return undefined
+  const kept = join(dataDir, 'replaced', new Date().toISOString().replaceAll(/[-:]/g, ''))
+  await mkdir(dirname(kept), { recursive: true, mode: directoryMode })
+  await rename(old, kept)
+  await syncDirectory(dirname(kept))
+  return kept
+}
+
+async function moveIfPresent(from: string, to: string): Promise<void> {
+  if (existsSync(from)) await rename(from, to)
+}
+
+/** The files are synced as they are written; this is for their names. */
+async function syncTree(dir: string): Promise<void> {
+  for (const entry of await readdir(dir, { withFileTypes: true })) {
+    if (entry.isDirectory()) await syncTree(join(dir, entry.name))
+  }
+  await syncDirectory(dir)
+}
+
+/** The snapshot that somebody names: a path, or the name of a file in the directory of snapshots. */
+export function snapshotPath(given: string, dir: string): string {
+  return given === basename(given) && existsSync(join(dir, given)) ? join(dir, given) : given
+}
