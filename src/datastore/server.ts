@@ -34,6 +34,7 @@ const writeCacheBytes = 4 * 1024 * 1024
 const writerLimits = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 4 }
 /** etcd: config.ServerConfig, MaxRequestBytesWithOverhead. */
 const grpcOverheadBytes = 512 * 1024
+const troubleIntervalMs = 10_000
 const privateDirectoryMode = 0o700
 
 export interface ServerOptions {
@@ -66,7 +67,7 @@ export class DatastoreServer {
       log: this.#log,
       quotaBytes,
       onFailure,
-      onTrouble: (error) => log.error(fieldsOf(error), describeError(error)),
+      onTrouble: troubleLog(log),
     })
     const maxRequestBytes = settings.maxRequestBytes ?? defaultSettings.maxRequestBytes
     this.#server = new GrpcServer({
@@ -142,8 +143,16 @@ export class DatastoreServer {
   }
 }
 
-function fieldsOf({ code, remedy, fields }: AppError): object {
-  return { ...fields, code, remedy }
+/** Each kind of trouble once in a while, however many requests run into it. */
+function troubleLog(log: Logger): (error: AppError) => void {
+  const toldMs = new Map<string, number>()
+  return (error) => {
+    const { code, remedy, fields } = error
+    const nowMs = performance.now()
+    if (nowMs - (toldMs.get(code) ?? Number.NEGATIVE_INFINITY) < troubleIntervalMs) return
+    toldMs.set(code, nowMs)
+    log.error({ ...fields, code, remedy }, describeError(error))
+  }
 }
 
 /** The file is for its owner alone from its beginning; SQLite gives -wal and -shm the same mode. */

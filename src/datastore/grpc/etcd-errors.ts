@@ -1,3 +1,4 @@
+import { errorCode } from '../../base/errors.ts'
 import { MvccError, type MvccErrorKind } from '../mvcc/errors.ts'
 import { type Code, StatusError, codes } from './status.ts'
 
@@ -55,6 +56,22 @@ export function withEtcdErrors<Result>(run: () => Result): Result {
   try {
     return run()
   } catch (thrown) {
-    throw thrown instanceof MvccError ? etcdError(nameOfKind[thrown.kind]) : thrown
+    if (thrown instanceof MvccError) throw etcdError(nameOfKind[thrown.kind])
+    throw errorCode(thrown) === damagedCode ? damaged : thrown
   }
 }
+
+/** What a call fails with for anything that was thrown. */
+export function toStatus(thrown: unknown): StatusError {
+  if (thrown instanceof StatusError) return thrown
+  if (thrown instanceof MvccError) return etcdError(nameOfKind[thrown.kind])
+  if (errorCode(thrown) === damagedCode) return damaged
+  return new StatusError(codes.internal, 'internal error')
+}
+
+/** Of datastore/log: a value that is in the log cannot be read. */
+const damagedCode = 'DATASTORE_DAMAGED_VALUE'
+const damaged = new StatusError(
+  codes.dataLoss,
+  'k8s: a value cannot be read: the database or its disk is damaged (k8s db check)',
+)

@@ -1,5 +1,5 @@
 import type { Engine } from '../mvcc/engine.ts'
-import { etcdError, withEtcdErrors } from './etcd-errors.ts'
+import { etcdError, toStatus, withEtcdErrors } from './etcd-errors.ts'
 import type { Call, Method, StreamListener } from './http2/call.ts'
 import type { ResponseHeader } from './messages/header.ts'
 import { MessageReader } from './protobuf/message-reader.ts'
@@ -64,7 +64,12 @@ export function replyAfterCommit(
     if (!call.isOpen) return
     if (!isCommitted) return call.fail(etcdError('noSpace'))
     const writer = freshWriter()
-    write(writer)
+    try {
+      write(writer)
+    } catch (thrown) {
+      // The write is on disk; what it replaced or read cannot be told.
+      return call.fail(toStatus(thrown))
+    }
     call.reply(writer)
   })
 }

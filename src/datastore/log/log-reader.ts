@@ -1,6 +1,7 @@
 import type { Database } from 'better-sqlite3'
 
 import type { LoggedVersion } from './batch.ts'
+import { damagedValue } from './damaged-value.ts'
 import { type DatabaseOptions, connect } from './schema.ts'
 
 /** A version with its value, which is empty for a tombstone. */
@@ -13,9 +14,11 @@ type Row = [number, number, number, Buffer, number, number, string | null, Buffe
 /** One consistent state of the log, read on a connection of its own until it is disposed. */
 export class LogReader implements Disposable {
   readonly #database: Database
+  readonly #path: string
   readonly #rows: IterableIterator<Row>
 
   constructor(options: DatabaseOptions) {
+    this.#path = options.path
     this.#database = connect(options)
     this.#rows = this.#database
       .prepare(
@@ -29,9 +32,9 @@ export class LogReader implements Disposable {
 
   /** The next version in the order of the log; undefined behind the last one. */
   next(): LoggedState | undefined {
-    const { done, value: row } = this.#rows.next()
-    if (done === true) return undefined
-    const [seq, revision, sub, key, createRevision, version, lease, value] = row as Row
+    const row = this.#nextRow()
+    if (row === undefined) return undefined
+    const [seq, revision, sub, key, createRevision, version, lease, value] = row
     return {
       seq,
       revision,
@@ -41,6 +44,15 @@ export class LogReader implements Disposable {
       version,
       lease: lease === null ? 0n : BigInt(lease),
       value: value ?? Buffer.alloc(0),
+    }
+  }
+
+  #nextRow(): Row | undefined {
+    try {
+      const { done, value } = this.#rows.next()
+      return done === true ? undefined : (value as Row)
+    } catch (thrown) {
+      throw damagedValue(this.#path, thrown)
     }
   }
 

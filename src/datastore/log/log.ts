@@ -5,6 +5,7 @@ import type { Database, Statement } from 'better-sqlite3'
 import { AppError, describeError } from '../../base/errors.ts'
 import { Histogram } from '../../base/histogram.ts'
 import { BatchWriter, type LoggedLease, type LoggedVersion, type MetaName } from './batch.ts'
+import { damagedValue } from './damaged-value.ts'
 import { LogReader } from './log-reader.ts'
 import { type DatabaseOptions, openDatabase } from './schema.ts'
 import type { WriterReply, WriterRequest } from './writer-thread.ts'
@@ -58,7 +59,9 @@ export class Log {
   /** The newest revision of each batch that was sent, in order. */
   #sent: { position: number; revision: number; bytes: number }[] = []
   #sentBytes = 0
+  /** Of the newest version that was appended, and of the newest that was committed; 0 before the first. */
   #revision = 0
+  #committedRevision = 0
   #isFlushScheduled = false
   #isReading = false
   #space: SpaceUse
@@ -142,24 +145,14 @@ export class Log {
       }
       value = this.#selectValue.get(seq) as Buffer | undefined
     } catch (thrown) {
-      throw this.#damaged(seq, thrown)
+      throw this.#damaged(thrown)
     }
-    if (value === undefined) throw this.#damaged(seq, undefined)
+    if (value === undefined) throw this.#damaged(new Error(`version ${seq} has none`))
     return value
   }
 
-  #damaged(seq: number, cause: unknown): AppError {
-    const error = new AppError(
-      'cannot read a value from the datastore',
-      {
-        code: 'DATASTORE_DAMAGED_VALUE',
-        path: this.#options.path,
-        seq,
-        remedy:
-          'Check the disk and the file ("k8s db check"). Rewriting the key replaces the value; a snapshot has it.',
-      },
-      { cause: cause ?? new Error(`version ${seq} has none`) },
-    )
+  #damaged(cause: unknown): AppError {
+    const error = damagedValue(this.#options.path, cause)
     this.#listener?.damaged(error)
     return error
   }
@@ -270,6 +263,7 @@ export class Log {
       this.#sentBytes -= sent.bytes
     }
     this.#committedPosition = position
+    if (revision > 0) this.#committedRevision = revision
     if (revision > 0) this.#listener?.committed(revision)
     this.#settle(position, true)
   }
@@ -280,6 +274,7 @@ export class Log {
     this.#batch = new BatchWriter()
     this.#sent = []
     this.#sentBytes = 0
+    this.#revision = this.#committedRevision
     this.#committedPosition = this.#position - 1
     this.#writer.postMessage({ resume: true } satisfies WriterRequest)
     this.#listener?.lost()
@@ -295,7 +290,12 @@ export class Log {
   #endReading(): void {
     if (!this.#isReading) return
     this.#isReading = false
-    this.#endRead.run()
+    try {
+      this.#endRead.run()
+    } catch {
+      // After a read that failed SQLite refuses the end, too, or the transaction is over.
+      if (this.#database.inTransaction) this.#database.exec('ROLLBACK')
+    }
   }
 
   #fail(reason: string, cause: Error | undefined): void {

@@ -1,16 +1,17 @@
 import { holds } from './compare.ts'
 import { MvccError } from './errors.ts'
 import { type Lease, type Lessor, noLease } from './lessor.ts'
-import type {
-  DeleteRangeRequest,
-  DeleteRangeResult,
-  Operation,
-  OperationResult,
-  PutRequest,
-  PutResult,
-  RangeRequest,
-  TxnRequest,
-  TxnResult,
+import {
+  type DeleteRangeRequest,
+  type DeleteRangeResult,
+  type Operation,
+  type OperationResult,
+  type PutRequest,
+  type PutResult,
+  type RangeRequest,
+  type TxnRequest,
+  type TxnResult,
+  sortTargets,
 } from './requests.ts'
 import type { Store } from './store.ts'
 import type { Version } from './version.ts'
@@ -78,10 +79,13 @@ export class Transactions {
   }
 
   /** etcd: etcdserver/txn/range.go, checkRange; unlike alone, a negative revision counts here. */
-  #checkRange({ revision }: RangeRequest): void {
-    if (revision === 0) return
+  #checkRange(request: RangeRequest): void {
+    const { revision } = request
     if (revision > this.#store.head) throw new MvccError('future-revision')
-    if (revision < this.#store.compactedRevision) throw new MvccError('compacted')
+    if (revision !== 0 && revision < this.#store.compactedRevision) throw new MvccError('compacted')
+    // Values that cannot be read must show before anything is written.
+    if (request.sortTarget === sortTargets.value)
+      this.#store.rangeInTransaction({ ...request, revision: 0 }, this.#store.head)
   }
 
   #checkPut(request: PutRequest): void {
@@ -89,6 +93,7 @@ export class Transactions {
     if (!request.ignoreValue && !request.ignoreLease) return
     const newest = this.#store.index.get(request.key)
     if (newest === undefined || newest.isTombstone) throw new MvccError('key-not-found')
+    if (request.ignoreValue) this.#store.valueOf(newest)
   }
 
   #execute(plan: Plan): { succeeded: boolean; results: OperationResult[] } {

@@ -17,6 +17,8 @@ export interface WatchSink {
   events(watcher: Watcher, versions: readonly Version[], revision: number): number
   /** What the watcher wants was compacted; it is removed. */
   compacted(watcher: Watcher, compactRevision: number): void
+  /** `events` has thrown; the watcher is removed. */
+  failed(watcher: Watcher, thrown: unknown): void
 }
 
 export interface WatchRequest extends KeyRange {
@@ -132,7 +134,15 @@ export class WatchHub {
   }
 
   #send(watcher: Watcher, versions: readonly Version[], revision: number): void {
-    const taken = watcher.sink.events(watcher, versions, revision)
+    let taken: number
+    try {
+      taken = watcher.sink.events(watcher, versions, revision)
+    } catch (thrown) {
+      // A value that cannot be read concerns this watcher alone.
+      this.remove(watcher)
+      watcher.sink.failed(watcher, thrown)
+      return
+    }
     const left = versions[taken]
     if (left === undefined) return
     watcher.nextRevision = left.revision

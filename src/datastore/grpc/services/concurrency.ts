@@ -10,7 +10,7 @@ import {
 } from '../../mvcc/requests.ts'
 import { type Version, noBytes } from '../../mvcc/version.ts'
 import type { WatchSink, Watcher } from '../../mvcc/watch-hub.ts'
-import { type EtcdErrorName, etcdError, etcdMessage, withEtcdErrors } from '../etcd-errors.ts'
+import { type EtcdErrorName, etcdError, etcdMessage, toStatus, withEtcdErrors } from '../etcd-errors.ts'
 import type { Call, Method } from '../http2/call.ts'
 import type { MessageReader } from '../protobuf/message-reader.ts'
 import { unary } from '../service.ts'
@@ -124,6 +124,7 @@ export function watchFor(
       return versions.length
     },
     compacted: () => call.fail(clientError('compacted')),
+    failed: (_watcher, thrown) => call.fail(toStatus(thrown)),
   }
   const request = { ...range, id: 0n, ignoresPuts: false, ignoresDeletes: false }
   const watcher: Watcher = engine.hub.add(request, sink)

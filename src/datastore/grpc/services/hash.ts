@@ -1,12 +1,11 @@
 import type { HashScan, LoggedState } from '../../mvcc/hash-scan.ts'
 import { crc32c } from '../crc32c.ts'
-import { withEtcdErrors } from '../etcd-errors.ts'
+import { toStatus } from '../etcd-errors.ts'
 import type { Call } from '../http2/call.ts'
 import { writeKeyValueFields } from '../messages/key-value.ts'
 import type { MessageReader } from '../protobuf/message-reader.ts'
 import { MessageWriter } from '../protobuf/message-writer.ts'
 import { type Service, type ServiceContext, freshWriter, unary } from '../service.ts'
-import { StatusError, codes } from '../status.ts'
 
 const hashTag = 0x10
 const compactRevisionTag = 0x18
@@ -72,16 +71,14 @@ class HashRuns {
     const hasher = new Hasher()
     const step = (): void => {
       try {
-        scan ??= withEtcdErrors(run.open)
-        const open = scan
-        if (run.call.isOpen && withEtcdErrors(() => open.slice(hasher.add))) {
+        scan ??= run.open()
+        if (run.call.isOpen && scan.slice(hasher.add)) {
           setImmediate(step)
           return
         }
         run.done({ hash: hasher.sum, scan })
       } catch (thrown) {
-        const isStatus = thrown instanceof StatusError
-        run.call.fail(isStatus ? thrown : new StatusError(codes.dataLoss, 'the database cannot be read'))
+        run.call.fail(toStatus(thrown))
       }
       scan?.close()
       this.#start()

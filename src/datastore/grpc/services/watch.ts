@@ -1,7 +1,7 @@
 import { everyKeyEnd } from '../../mvcc/key-range.ts'
 import type { Version } from '../../mvcc/version.ts'
 import type { WatchSink, Watcher } from '../../mvcc/watch-hub.ts'
-import { etcdMessage } from '../etcd-errors.ts'
+import { etcdMessage, toStatus } from '../etcd-errors.ts'
 import type { Call } from '../http2/call.ts'
 import {
   EventEncoder,
@@ -102,6 +102,12 @@ class WatchCall {
 
   forget(id: bigint): void {
     this.#subscriptions.delete(id)
+  }
+
+  /** Ends the whole call: its client begins again where the last events were. */
+  fail(thrown: unknown): void {
+    this.close()
+    this.#call.fail(toStatus(thrown))
   }
 
   get #revision(): number {
@@ -227,6 +233,10 @@ class Subscription implements WatchSink {
       writer.bool(watchResponseTags.canceled, true)
       writer.uint(watchResponseTags.compactRevision, compactRevision)
     })
+  }
+
+  failed(_watcher: Watcher, thrown: unknown): void {
+    this.#call.fail(thrown)
   }
 
   #sendEvents(revision: number, events: readonly Buffer[], bytes: number): void {
