@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
@@ -18,6 +19,8 @@ interface ScheduleOptions {
   readonly payload: Payload
   readonly log: Logger
   readonly signal: AbortSignal
+  /** This program, for the process that takes a snapshot. */
+  readonly main?: string
 }
 
 /** Takes snapshots at the times that the configuration names, until the signal fires. */
@@ -48,17 +51,19 @@ async function sleepUntil(due: Date, signal: AbortSignal): Promise<void> {
 }
 
 /** In a process of its own: what a snapshot takes of memory and processor is gone after it. */
-async function takeSnapshot({ config, payload, log, signal }: ScheduleOptions): Promise<void> {
+export async function takeSnapshot(options: ScheduleOptions): Promise<void> {
+  const { config, payload, log, signal, main = process.argv[1] as string } = options
   const { dataDir, snapshotDir, snapshotSecretFile, snapshotRetention } = config
   const begun = performance.now()
   await runCommand({
     command: process.execPath,
     args: [
-      ...[process.argv[1] as string, 'snapshot', 'save', scheduledName],
+      ...[main, 'snapshot', 'save', scheduledName],
       ...[`--data-dir=${dataDir}`, `--snapshot-dir=${snapshotDir}`],
       ...(snapshotSecretFile === undefined ? [] : [`--snapshot-secret-file=${snapshotSecretFile}`]),
     ],
-    env: { PATH: hostPath, K8S_PAYLOAD_DIR: payload.dir },
+    // As the launcher sets it: Node needs a library that minimal systems lack.
+    env: { PATH: hostPath, K8S_PAYLOAD_DIR: payload.dir, LD_LIBRARY_PATH: join(payload.dir, 'lib') },
     timeoutMs: saveTimeoutMs,
     signal,
   })

@@ -1,0 +1,55 @@
+import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { silentLogger } from '../../../src/base/logger.ts'
+import { takeSnapshot } from '../../../src/cluster/snapshots.ts'
+import type { Config } from '../../../src/config/config.ts'
+import { openPayload } from '../../../src/payload/payload.ts'
+import { openSnapshotFile } from '../../../src/snapshot/file.ts'
+import { commandEnvironment, dataDirectory, save, serve } from '../snapshot/support.ts'
+
+const main = new URL('../../../src/main.ts', import.meta.url).pathname
+
+test('the schedule takes a snapshot while the datastore serves, and keeps as many as it shall', async () => {
+  const paths = dataDirectory()
+  const { put, all } = await serve(paths)
+  await put('a', '1')
+  const kept = await save(paths)
+  const snapshotDir = join(paths.dataDir, 'snapshots')
+  for (const day of [1, 2, 3]) {
+    writeFileSync(join(snapshotDir, `scheduled-2020010${day}T000000Z.tar.zst`), readFileSync(kept.path))
+  }
+  const snapshotSecretFile = join(paths.dataDir, 'secret')
+  writeFileSync(snapshotSecretFile, 'a secret of many characters')
+  await takeSnapshot({
+    config: { dataDir: paths.dataDir, snapshotDir, snapshotSecretFile, snapshotRetention: 2 } as Config,
+    payload: openPayload(commandEnvironment().K8S_PAYLOAD_DIR),
+    log: silentLogger,
+    signal: new AbortController().signal,
+    main,
+  })
+  const names = readdirSync(snapshotDir).filter((name) => name.startsWith('scheduled'))
+  expect(names.toSorted()).toEqual([
+    'scheduled-20200103T000000Z.tar.zst',
+    expect.stringMatching(/^scheduled-2\d{7}T\d{6}Z\.tar\.zst\.sealed$/),
+  ])
+  const { header } = await openSnapshotFile(
+    join(snapshotDir, names.find((name) => name.endsWith('sealed')) ?? ''),
+  )
+  expect(header).toMatchObject({ revision: 2, keys: 1 })
+  expect(await all()).toEqual({ revision: 2, values: { a: '1' } })
+})
+
+test('a snapshot that cannot be taken says why, and removes none', async () => {
+  const paths = dataDirectory()
+  const snapshotDir = join(paths.dataDir, 'snapshots')
+  mkdirSync(snapshotDir)
+  const taken = takeSnapshot({
+    config: { dataDir: paths.dataDir, snapshotDir, snapshotRetention: 1 } as Config,
+    payload: openPayload(commandEnvironment().K8S_PAYLOAD_DIR),
+    log: silentLogger,
+    signal: new AbortController().signal,
+    main,
+  })
+  await expect(taken).rejects.toThrow(/cannot open datastore: there is none/)
+})
