@@ -1,5 +1,5 @@
 // Drives one etcd v3 server with the requests that kube-apiserver sends, and prints what it measured
-// as JSON. Each row runs for a fixed number of requests, so that every server does the same work.
+// as JSON. Each row of -mode=requests runs for a fixed number of requests, so that every server does the same work.
 package main
 
 import (
@@ -21,6 +21,7 @@ import (
 const prefix = "/registry/pods/"
 
 var (
+	mode        = flag.String("mode", "requests", "requests, mixed, idle or compaction")
 	endpoint    = flag.String("endpoint", "http://127.0.0.1:2379", "where the server listens")
 	keys        = flag.Int("keys", 20_000, "objects in the store")
 	valueBytes  = flag.Int("value-bytes", 1500, "size of an object")
@@ -31,6 +32,9 @@ var (
 	watchers    = flag.Int("watchers", 50, "watchers of the whole prefix")
 	writeRate   = flag.Int("write-rate", 500, "writes per second while watched")
 	watchFor    = flag.Duration("watch-for", 5*time.Second, "how long the watchers are measured")
+	lasting     = flag.Duration("for", 10*time.Second, "how long mixed and idle take")
+	readers     = flag.Int("readers", 4, "readers beside the writers of -mode=mixed")
+	rounds      = flag.Int("rounds", 5, "updates of each key before the compaction")
 )
 
 // Row is one line of the table.
@@ -63,7 +67,12 @@ func main() {
 		defer client.Close()
 		b.clients = append(b.clients, client)
 	}
-	b.run()
+	modes := map[string]func(){"requests": b.run, "mixed": b.mixed, "idle": b.idle, "compaction": b.compaction}
+	run, known := modes[*mode]
+	if !known {
+		log.Fatalf("cannot use -mode=%s: allowed are requests, mixed, idle and compaction", *mode)
+	}
+	run()
 	if err := json.NewEncoder(os.Stdout).Encode(b.rows); err != nil {
 		log.Fatal(err)
 	}

@@ -1,0 +1,190 @@
+/**
+ * `make bench-datastore`: this datastore, etcd and kine under the requests that kube-apiserver sends, one after the
+ * other in each round, so that a slow moment of the machine hits all of them. Prints medians and ratios.
+ *
+ *   --runs=7  --keys=20000  --only=requests,compaction,mixed,idle  --contestants=k8s,etcd,kine
+ */
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync } from 'node:fs'
+import { createInterface } from 'node:readline'
+import { text } from 'node:stream/consumers'
+import { parseArgs } from 'node:util'
+import { repository } from '../../test/integration/harness/machine.ts'
+import { type Contestant, Server, contestants } from './servers.ts'
+
+const modes = ['requests', 'compaction', 'mixed', 'idle'] as const
+type Mode = (typeof modes)[number]
+
+/** What one round measured of one contestant, by row. */
+type Measured = Map<string, number>
+
+interface Row {
+  readonly name: string
+  readonly perSecond: number
+  readonly p99Ms: number
+  readonly maxMs: number
+}
+
+const slowFsyncMs = 20
+const idleSeconds = 20
+const clientTimeoutMs = 15 * 60_000
+
+const { values } = parseArgs({
+  options: {
+    runs: { type: 'string', default: '7' },
+    keys: { type: 'string', default: '20000' },
+    only: { type: 'string', default: modes.join(',') },
+    contestants: { type: 'string', default: contestants.join(',') },
+  },
+})
+const runs = positive('runs', values.runs)
+const keys = positive('keys', values.keys)
+const chosen = listed('only', values.only, modes)
+const compared = listed('contestants', values.contestants, contestants)
+const client = buildClient()
+const slowFsync = buildSlowFsync()
+
+/** What each mode adds; a name ends with its unit. */
+const measure: Record<Mode, (contestant: Contestant, measured: Measured) => Promise<void>> = {
+  async requests(contestant, measured) {
+    await using server = await Server.start(contestant)
+    for (const { name, perSecond, p99Ms } of await runClient(server, ['-mode=requests'])) {
+      if (name === 'watch delivery') measured.set('watch delivery p99, ms', p99Ms)
+      else measured.set(`${name}, /s`, perSecond)
+    }
+    const { cpuSeconds, peakMemoryMb } = server.use()
+    measured.set('CPU of these requests, s', cpuSeconds)
+    measured.set('peak memory (RSS), MB', peakMemoryMb)
+  },
+  async compaction(contestant, measured) {
+    await using server = await Server.start(contestant)
+    for (const { maxMs } of await runClient(server, ['-mode=compaction', '-for=1s'])) {
+      measured.set('longest get during a compaction, ms', maxMs)
+    }
+  },
+  /** etcd and kine are static programs, which nothing can be preloaded into. */
+  async mixed(contestant, measured) {
+    if (contestant !== 'k8s') return
+    await using server = await Server.start(contestant, {
+      LD_PRELOAD: slowFsync,
+      SLOW_FSYNC_MS: String(slowFsyncMs),
+    })
+    for (const { name, perSecond, p99Ms } of await runClient(server, ['-mode=mixed'])) {
+      measured.set(`fsync +${slowFsyncMs} ms: ${name}, /s`, perSecond)
+      if (name !== 'writes') measured.set(`fsync +${slowFsyncMs} ms: ${name}, p99 ms`, p99Ms)
+    }
+  },
+  async idle(contestant, measured) {
+    await using server = await Server.start(contestant)
+    const child = spawn(client, clientArguments(server, ['-mode=idle', `-for=${idleSeconds}s`]), {
+      stdio: ['ignore', 'pipe', 'ignore'],
+      timeout: clientTimeoutMs,
+    })
+    const seconds: number[] = []
+    for await (const line of createInterface(child.stdout)) {
+      if (line === 'idle' || line === 'over') seconds.push(server.use().cpuSeconds)
+    }
+    const [before = Number.NaN, after = Number.NaN] = seconds
+    measured.set('idle with 50 watchers, millicores', ((after - before) / idleSeconds) * 1000)
+  },
+}
+
+const results = new Map<Contestant, Measured[]>(compared.map((contestant) => [contestant, []]))
+for (let run = 1; run <= runs; run++) {
+  for (const contestant of compared) {
+    const measured: Measured = new Map()
+    for (const mode of chosen) await measure[mode](contestant, measured)
+    results.get(contestant)?.push(measured)
+    console.error(`run ${run}/${runs} ${contestant}`)
+  }
+}
+report()
+
+async function runClient(server: Server, args: readonly string[]): Promise<Row[]> {
+  const child = spawn(client, clientArguments(server, args), {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    timeout: clientTimeoutMs,
+  })
+  const [output, words, [exitCode]] = await Promise.all([
+    text(child.stdout),
+    text(child.stderr),
+    once(child, 'close'),
+  ])
+  if (exitCode !== 0) throw new Error(`the client failed: ${words}`)
+  return JSON.parse(output) as Row[]
+}
+
+function clientArguments({ endpoint }: Server, args: readonly string[]): string[] {
+  return [`-endpoint=${endpoint}`, `-keys=${keys}`, ...args]
+}
+
+function report(): void {
+  const names = new Set(
+    compared.flatMap((contestant) => results.get(contestant)?.flatMap((m) => [...m.keys()]) ?? []),
+  )
+  const peers = compared.filter((contestant) => contestant !== 'k8s')
+  const header = [...compared, ...peers.map((peer) => `k8s/${peer}`)].map((word) => word.padStart(10))
+  console.log(`\nmedians of ${runs} interleaved runs, ${keys} keys of 1.5 kB`.padEnd(46) + header.join(''))
+  for (const name of names) {
+    const medians = compared.map((contestant) => median(results.get(contestant) ?? [], name))
+    const [ours] = medians
+    const ratios = medians
+      .slice(1)
+      .map((theirs) => (ours === undefined || theirs === undefined ? undefined : ours / theirs))
+    console.log(
+      name.padEnd(45) +
+        [...medians.map((value) => cell(value, 1)), ...ratios.map((value) => cell(value, 2))].join(''),
+    )
+  }
+}
+
+function cell(value: number | undefined, digits: number): string {
+  return (value === undefined ? '-' : value.toFixed(value >= 100 ? 0 : digits)).padStart(10)
+}
+
+function median(rounds: readonly Measured[], name: string): number | undefined {
+  const sorted = rounds.flatMap((measured) => measured.get(name) ?? []).sort((a, b) => a - b)
+  const middle = sorted.length >> 1
+  const upper = sorted[middle]
+  return sorted.length % 2 === 1 || upper === undefined ? upper : ((sorted[middle - 1] as number) + upper) / 2
+}
+
+function buildClient(): string {
+  const output = `${repository}/build/bench/datastore-client`
+  execFileSync('go', ['build', '-o', output, '.'], { cwd: `${import.meta.dirname}/client`, stdio: 'inherit' })
+  return output
+}
+
+function buildSlowFsync(): string {
+  const output = `${repository}/build/bench/slow-fsync.so`
+  mkdirSync(`${repository}/build/bench`, { recursive: true })
+  execFileSync('gcc', [
+    '-O2',
+    '-Wall',
+    '-Wextra',
+    '-Werror',
+    '-shared',
+    '-fPIC',
+    '-o',
+    output,
+    `${import.meta.dirname}/slow-fsync.c`,
+    '-ldl',
+  ])
+  return output
+}
+
+function listed<Word extends string>(name: string, given: string, allowed: readonly Word[]): Word[] {
+  const words = given.split(',')
+  const unknown = words.find((word) => !(allowed as readonly string[]).includes(word))
+  if (unknown === undefined) return words as Word[]
+  console.error(`cannot use --${name}=${unknown}: allowed are ${allowed.join(', ')}`)
+  process.exit(2)
+}
+
+function positive(name: string, given: string): number {
+  const number = Number(given)
+  if (Number.isInteger(number) && number > 0) return number
+  console.error(`cannot use --${name}=${given}: allowed is a whole number from 1`)
+  process.exit(2)
+}
