@@ -23,6 +23,7 @@ import (
 	"github.com/containernetworking/plugins/plugins/meta/firewall"
 	"github.com/containernetworking/plugins/plugins/meta/portmap"
 	"github.com/containernetworking/plugins/plugins/meta/tuning"
+	"github.com/vishvananda/netlink"
 )
 
 var plugins = map[string]func(){
@@ -41,7 +42,23 @@ var plugins = map[string]func(){
 	"vlan":        vlan.Main,
 }
 
+// deleteLink is `cni link-delete NAME`: the plugins make a bridge and never remove it, and a machine need not have ip(8).
+func deleteLink(name string) {
+	link, err := netlink.LinkByName(name)
+	if err == nil {
+		err = netlink.LinkDel(link)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "cannot delete the network interface %s: %v\n", name, err)
+		os.Exit(1)
+	}
+}
+
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == "link-delete" {
+		deleteLink(os.Args[2])
+		return
+	}
 	name := filepath.Base(os.Args[0])
 	run, known := plugins[name]
 	if !known {

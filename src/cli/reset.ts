@@ -4,7 +4,14 @@ import { loadConfig } from '../config/load.ts'
 import { paths } from '../config/paths.ts'
 import { schema } from '../config/schema.ts'
 import { usageError } from '../config/setting.ts'
-import { type Command, configOption, type Invocation, optionValues, withoutOwn } from './command.ts'
+import {
+  type Command,
+  configOption,
+  type Invocation,
+  optionValues,
+  requirePayload,
+  withoutOwn,
+} from './command.ts'
 import { refuseWhileRunning } from './daemon.ts'
 
 const ownOptions = {
@@ -36,12 +43,17 @@ async function handler({ flags, environment, print }: Invocation): Promise<numbe
     throw usageError(`cannot reset ${config.dataDir} without --force: there is no terminal to ask at`)
   }
   await refuseWhileRunning(paths(config).controlSocket, 'reset')
+  requirePayload(environment)
   if (!force && !(await isConfirmed(config))) {
     print('Nothing was removed.\n')
     return 1
   }
-  const { resetNode } = await import('../cluster/reset.ts')
-  await resetNode(config, { announce: (line) => print(`${line}\n`) })
+  const [{ openPayload }, { resetNode }] = await Promise.all([
+    import('../payload/payload.ts'),
+    import('../cluster/reset.ts'),
+  ])
+  const payload = openPayload(environment['K8S_PAYLOAD_DIR'])
+  await resetNode(config, { payload, announce: (line) => print(`${line}\n`) })
   return 0
 }
 

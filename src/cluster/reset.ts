@@ -1,9 +1,11 @@
+import { join } from 'node:path'
 import { AppError, describeError } from '../base/errors.ts'
 import { silentLogger } from '../base/logger.ts'
 import { componentNames } from '../components/component.ts'
 import type { Config } from '../config/config.ts'
 import { paths as pathsOf } from '../config/paths.ts'
 import { keepForeignRules, type ResetStep, resetPlan, runFileStep } from '../node/reset.ts'
+import type { Payload } from '../payload/payload.ts'
 import { endLeftovers } from '../supervisor/leftovers.ts'
 import { runCommand } from '../supervisor/process.ts'
 import { hostPath } from './host-path.ts'
@@ -12,6 +14,7 @@ const commandTimeoutMs = 60_000
 const leftoverStopTimeoutMs = 2_000
 
 export interface ResetOptions {
+  readonly payload: Payload
   /** Told of each step before it is taken. */
   readonly announce: (line: string) => void
 }
@@ -20,7 +23,7 @@ export interface ResetOptions {
  * Removes what the daemon made on this machine. A step that fails spares the others; the error names
  * all that did, and a second call takes up what was left.
  */
-export async function resetNode(config: Config, { announce }: ResetOptions): Promise<void> {
+export async function resetNode(config: Config, { payload, announce }: ResetOptions): Promise<void> {
   const paths = pathsOf(config)
   await endLeftovers({
     recordDir: paths.processRecordsDir,
@@ -31,7 +34,7 @@ export async function resetNode(config: Config, { announce }: ResetOptions): Pro
   const failures: string[] = []
   for (const step of await resetPlan(config)) {
     announce(step.description)
-    await runStep(step).catch((error: unknown) => {
+    await runStep(step, payload).catch((error: unknown) => {
       failures.push(describeError(error))
       announce(`  failed: ${describeError(error)}`)
     })
@@ -44,10 +47,13 @@ export async function resetNode(config: Config, { announce }: ResetOptions): Pro
   }
 }
 
-async function runStep(step: ResetStep): Promise<void> {
+async function runStep(step: ResetStep, payload: Payload): Promise<void> {
   switch (step.kind) {
     case 'command':
       await run(step.command, step.args)
+      return
+    case 'link':
+      await run(join(payload.cniBinDir, 'cni'), ['link-delete', step.name])
       return
     case 'rules': {
       const { stdout } = await run(step.save, [])

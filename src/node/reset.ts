@@ -25,6 +25,13 @@ export interface CommandStep {
   readonly args: readonly string[]
 }
 
+/** A network interface to delete. */
+export interface LinkStep {
+  readonly kind: 'link'
+  readonly description: string
+  readonly name: string
+}
+
 /** `save` prints the rules, `keepForeignRules` drops ours, `restore` reads them from its standard input. */
 export interface RulesStep {
   readonly kind: 'rules'
@@ -43,7 +50,7 @@ export type FileStep =
   /** A directory, if it is empty by then. */
   | { readonly kind: 'rmdir'; readonly description: string; readonly path: string }
 
-export type ResetStep = CommandStep | RulesStep | FileStep
+export type ResetStep = CommandStep | LinkStep | RulesStep | FileStep
 
 /** Tables of kube-proxy (pkg/proxy/nftables) and of the CNI plugins portmap and bridge. */
 const nftTables = [
@@ -137,14 +144,7 @@ function mountSteps(config: Config, { mounts }: HostFacts): ResetStep[] {
 function linkSteps(files: HostFiles): ResetStep[] {
   // /sys may show the interfaces of another network namespace; this list is always one's own.
   if (!new RegExp(`^ *${bridgeName}:`, 'm').test(files.read('/proc/net/dev') ?? '')) return []
-  return [
-    {
-      kind: 'command',
-      description: `delete the network interface ${bridgeName}`,
-      command: 'ip',
-      args: ['link', 'delete', bridgeName],
-    },
-  ]
+  return [{ kind: 'link', description: `delete the network interface ${bridgeName}`, name: bridgeName }]
 }
 
 /** Both kinds: the cluster may have run in the other mode before. */

@@ -73,7 +73,7 @@ test('everything that the cluster made goes, in an order that works, and nothing
     'kill child (102)',
     'umount /data/run/containerd/netns/cni-1',
     'umount /var/lib/kubelet/pods/1/volumes/token',
-    'ip link delete cni0',
+    'delete the network interface cni0',
     'remove the cgroup /sys/fs/cgroup/memory/kubepods',
     'remove the cgroup /sys/fs/cgroup/pids/kubepods',
     'remove /run/containerd/s/0123abcd',
