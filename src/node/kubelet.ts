@@ -1,5 +1,4 @@
 import { join } from 'node:path'
-import { renderYaml } from './yaml.ts'
 
 export interface KubeletOptions {
   readonly cgroupVersion: 1 | 2
@@ -28,9 +27,9 @@ export interface KubeletOptions {
   readonly nodeTaint: readonly string[]
 }
 
-/** KubeletConfiguration v1beta1. What is not named has upstream's default. */
+/** KubeletConfiguration v1beta1, as JSON, which is YAML. What is not named has upstream's default. */
 export function renderKubeletConfig(options: KubeletOptions): string {
-  return renderYaml({
+  const configuration = {
     apiVersion: 'kubelet.config.k8s.io/v1beta1',
     kind: 'KubeletConfiguration',
     ...access(options),
@@ -56,7 +55,8 @@ export function renderKubeletConfig(options: KubeletOptions): string {
       'imagefs.inodesFree': '5%',
     },
     featureGates: options.userNamespace ? { KubeletInUserNamespace: true } : undefined,
-  })
+  }
+  return `${JSON.stringify(configuration, undefined, 2)}\n`
 }
 
 /** Who may ask: holders of the client authority's certificates and tokens, each checked with the API server. */

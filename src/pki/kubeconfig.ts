@@ -11,7 +11,6 @@ const clients = {
   'kube-scheduler': 'scheduler-client',
   kubelet: 'kubelet-client',
   'kube-proxy': 'kube-proxy-client',
-  supervisor: 'supervisor-client',
 } as const satisfies Record<string, LeafName>
 export type KubeconfigClient = keyof typeof clients
 

@@ -28,7 +28,6 @@ export const leafNames = [
   'kubelet',
   'kubelet-client',
   'kube-proxy-client',
-  'supervisor-client',
   'admin-client',
 ] as const
 export type LeafName = (typeof leafNames)[number]
@@ -40,8 +39,6 @@ export interface Leaf {
 
 /** Bound to system:kubelet-api-admin by an add-on: the API server need not be in system:masters. */
 export const apiserverKubeletUser = 'kube-apiserver-kubelet-client'
-/** The daemon's own: without a group, its rights are those that an add-on binds to this name. */
-export const supervisorUser = 'k8s:supervisor'
 /** The name that requests through the aggregation layer come with (--requestheader-allowed-names). */
 export const frontProxyUser = 'front-proxy-client'
 
@@ -74,7 +71,6 @@ export function leaves(identity: ClusterIdentity): Readonly<Record<LeafName, Lea
     },
     'kubelet-client': client(node.commonName, ...node.organizations),
     'kube-proxy-client': client('system:kube-proxy'),
-    'supervisor-client': client(supervisorUser),
     // system:masters is above RBAC: whoever is root here can mend a broken RBAC. The file never leaves
     // root's hands; users get identities of their own (kubeadm's admin.conf is made to be passed on and
     // has been less since 1.29).

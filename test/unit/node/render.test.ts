@@ -3,30 +3,6 @@ import { parse } from 'yaml'
 import { nodeCidrMaskSize, nodePodCidr, renderCniConfig } from '../../../src/node/cni.ts'
 import { type ContainerdOptions, renderContainerdConfig } from '../../../src/node/containerd.ts'
 import { type KubeletOptions, renderKubeletConfig } from '../../../src/node/kubelet.ts'
-import { renderYaml } from '../../../src/node/yaml.ts'
-
-describe('YAML', () => {
-  test.each([
-    { what: 'words', value: { a: 'plain', path: '/var/lib/k8s', name: 'node-1.example' } },
-    {
-      what: 'words that YAML takes for something else',
-      value: { a: 'true', b: 'null', c: 'No', d: '10', e: '0x1f', f: '1e3', g: '' },
-    },
-    {
-      what: 'characters that mean something',
-      value: { a: 'x: y', b: '- z', c: '#no', d: '"q"', e: 'two\nlines', f: '{}', g: 'ü\u2028' },
-    },
-    { what: 'numbers and booleans', value: { a: 0, b: -999, c: true, d: false, e: null, f: 1.5 } },
-    { what: 'nesting', value: { a: { b: { c: [1, [2, 3], { d: 'e', f: { g: 'h' } }, {}] } }, i: [], j: {} } },
-    { what: 'keys that need quotes', value: { 'memory.available': '5%', '1': 'x', true: 'y', 'a: b': 'z' } },
-  ])('holds $what', ({ value }) => {
-    expect(parse(renderYaml(value))).toEqual(value)
-  })
-
-  test('leaves undefined out', () => {
-    expect(renderYaml({ a: undefined, b: 1 })).toBe('b: 1\n')
-  })
-})
 
 describe('containerd', () => {
   const options: ContainerdOptions = {

@@ -80,7 +80,6 @@ describe('the first call', () => {
       'kube-proxy-client': 'CN=system:kube-proxy',
       'kubelet-client': 'O=system:nodes\nCN=system:node:node-a',
       'scheduler-client': 'CN=system:kube-scheduler',
-      'supervisor-client': 'CN=k8s:supervisor',
     })
   })
 
@@ -175,7 +174,7 @@ describe('a TLS handshake', () => {
 
   test('shows each side who the other is', async () => {
     const pki = await preparePki({ ...options, now: new Date() })
-    expect(await handshake(await readIdentity(pki, 'supervisor-client'))).toBe('k8s:supervisor')
+    expect(await handshake(await readIdentity(pki, 'kube-proxy-client'))).toBe('system:kube-proxy')
   })
 
   test('fails with a certificate of another authority', async () => {
