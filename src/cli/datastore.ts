@@ -5,7 +5,8 @@ import type { DatastoreSettings } from '../datastore/datastore.ts'
 import { AppError } from '../base/errors.ts'
 import { type Command, type Invocation, optionValues, requirePayload } from './command.ts'
 
-type Address = { readonly unixPath: string } | { readonly host: string; readonly port: number }
+type TcpAddress = { readonly host: string; readonly port: number }
+type Address = { readonly unixPath: string } | TcpAddress
 
 const address: ValueKind<Address> = {
   placeholder: 'ADDRESS',
@@ -17,6 +18,15 @@ const address: ValueKind<Address> = {
     const port = Number(digits)
     const host = ipv6 ?? name
     return host === undefined || !(port <= 65_535) ? new Refused() : { host, port }
+  },
+}
+
+const tcpAddress: ValueKind<TcpAddress> = {
+  placeholder: 'ADDRESS',
+  allowed: 'HOST:PORT, [IPV6]:PORT, or http:// before one of them',
+  parse(text) {
+    const parsed = address.parse(text.replace(/^http:\/\//, ''))
+    return 'host' in parsed ? parsed : new Refused()
   },
 }
 
@@ -60,6 +70,20 @@ const options = {
     kind: integer({ from: 1024, to: 128 * 1024 ** 2 }),
     default: 1.5 * 1024 ** 2,
   },
+  'auto-compaction-retention': {
+    group: 'Limits',
+    description: 'History that is older is removed where no client asks for it; 0s leaves it to clients.',
+    kind: duration,
+    default: 600_000,
+    defaultText: '10m',
+  },
+  'metrics-address': {
+    group: 'Datastore',
+    description:
+      'Serve metrics (/metrics) and health (/health, /livez, /readyz) here over HTTP, as etcd does.',
+    kind: tcpAddress,
+    defaultText: 'nowhere',
+  },
   'max-txn-ops': {
     group: 'Limits',
     description: 'The most operations in one transaction.',
@@ -95,6 +119,8 @@ async function handler({ flags, environment, print }: Invocation): Promise<numbe
     quotaBytes: values.quotaBackendBytes,
     maxRequestBytes: values.maxRequestBytes,
     maxTxnOperations: values.maxTxnOps,
+    retentionMs: values.autoCompactionRetention,
+    metricsListen: values.metricsAddress,
   }
   requirePayload(environment)
   const [{ createLogger }, { openPayload }, { finishRestore }, { startDatastore }] = await Promise.all([
@@ -116,6 +142,7 @@ async function handler({ flags, environment, print }: Invocation): Promise<numbe
     log: createLogger({ format: process.stderr.isTTY ? 'text' : 'json' }),
   })
   print(`serving on ${running.listening}\n`)
+  if (running.metricsUrl !== undefined) print(`serving metrics on ${running.metricsUrl}/metrics\n`)
   const failure = await Promise.race([stopped, running.failed])
   if (failure !== undefined) throw failure
   await running.stop()

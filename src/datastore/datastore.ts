@@ -2,7 +2,13 @@ import { Worker } from 'node:worker_threads'
 
 import { AppError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
-import { type ServerReply, type ServerRequest, type WorkerData, fromPlainError } from './messages.ts'
+import {
+  type Listening,
+  type ServerReply,
+  type ServerRequest,
+  type WorkerData,
+  fromPlainError,
+} from './messages.ts'
 import type { DatastoreSettings } from './settings.ts'
 
 export type { ListenAddress, TlsFiles } from './grpc/server.ts'
@@ -18,6 +24,8 @@ export interface DatastoreOptions extends DatastoreSettings {
 export interface Datastore {
   /** As clients dial it: unix:///path or http(s)://host:port. */
   readonly listening: string
+  /** Where /metrics and /health are. */
+  readonly metricsUrl: string | undefined
   /** Settles, with the reason, when the datastore ends without having been stopped. */
   readonly failed: Promise<AppError>
   /** Ends all calls, brings what was written to the disk and lets the database go. May be repeated. */
@@ -35,7 +43,7 @@ const serverLimits = { maxYoungGenerationSizeMb: 16 }
 export async function startDatastore({ workerUrl, log, ...settings }: DatastoreOptions): Promise<Datastore> {
   const data: WorkerData = { role: 'server', settings, workerUrl: workerUrl.href }
   const worker = new Worker(workerUrl, { workerData: data, resourceLimits: serverLimits, name: 'datastore' })
-  const serving = Promise.withResolvers<string>()
+  const serving = Promise.withResolvers<Listening>()
   const ended = Promise.withResolvers<void>()
   const failed = Promise.withResolvers<AppError>()
 
@@ -45,7 +53,7 @@ export async function startDatastore({ workerUrl, log, ...settings }: DatastoreO
     void worker.terminate()
   }
   worker.on('message', (reply: ServerReply) => {
-    if (reply.kind === 'serving') serving.resolve(reply.listening)
+    if (reply.kind === 'serving') serving.resolve(reply)
     else if (reply.kind === 'failed') fail(fromPlainError(reply.error))
     else log[reply.level](reply.fields, reply.message)
   })
@@ -59,9 +67,10 @@ export async function startDatastore({ workerUrl, log, ...settings }: DatastoreO
     ended.resolve()
   })
 
-  const listening = await serving.promise
+  const { address, metricsUrl } = await serving.promise
   return {
-    listening,
+    listening: address,
+    metricsUrl,
     failed: failed.promise,
     stop: async () => {
       if (!isStopping) worker.postMessage({ kind: 'stop' } satisfies ServerRequest)

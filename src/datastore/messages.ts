@@ -23,9 +23,15 @@ export interface ExportReply {
 /** To the server's thread. */
 export type ServerRequest = { readonly kind: 'stop' }
 
+/** Where a datastore serves, as clients dial it. */
+export interface Listening {
+  readonly address: string
+  readonly metricsUrl: string | undefined
+}
+
 /** From the server's thread. */
 export type ServerReply =
-  | { readonly kind: 'serving'; readonly listening: string }
+  | ({ readonly kind: 'serving' } & Listening)
   | { readonly kind: 'failed'; readonly error: PlainError }
   | { readonly kind: 'log'; readonly level: LogLevel; readonly fields: object; readonly message: string }
 

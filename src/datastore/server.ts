@@ -1,10 +1,10 @@
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 
 import { AppError, describeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
-import type { Methods } from './grpc/http2/call.ts'
+import type { Method } from './grpc/http2/call.ts'
 import { ResponseHeader } from './grpc/messages/header.ts'
 import { GrpcServer } from './grpc/server.ts'
 import type { ServiceContext } from './grpc/service.ts'
@@ -19,11 +19,14 @@ import { lockService } from './grpc/services/lock.ts'
 import { maintenanceService } from './grpc/services/maintenance.ts'
 import { snapshotService } from './grpc/services/snapshot.ts'
 import { watchService } from './grpc/services/watch.ts'
+import { codeNames } from './grpc/status.ts'
 import { DatastoreLock } from './log/lock.ts'
 import { Log } from './log/log.ts'
 import { createPrivateFile } from './log/private-file.ts'
-import type { WorkerData } from './messages.ts'
+import type { Listening, WorkerData } from './messages.ts'
+import { MetricsServer } from './metrics/metrics-server.ts'
 import { Engine } from './mvcc/engine.ts'
+import { Retention } from './mvcc/retention.ts'
 import { type DatastoreSettings, defaultSettings } from './settings.ts'
 import { snapshotFiles } from './snapshot-files.ts'
 
@@ -51,6 +54,8 @@ export class DatastoreServer {
   readonly #log: Log
   readonly #engine: Engine
   readonly #server: GrpcServer
+  readonly #metrics: MetricsServer | undefined
+  readonly #retention: Retention | undefined
   readonly #settings: DatastoreSettings
   /** Known once the server listens: the kernel may have chosen the port. */
   readonly #clientUrls: string[] = []
@@ -70,37 +75,69 @@ export class DatastoreServer {
       onTrouble: troubleLog(log),
     })
     const maxRequestBytes = settings.maxRequestBytes ?? defaultSettings.maxRequestBytes
+    const retentionMs = settings.retentionMs ?? defaultSettings.retentionMs
+    if (retentionMs > 0) this.#retention = new Retention({ engine: this.#engine, periodMs: retentionMs })
+    const header = new ResponseHeader(this.#identity())
+    const methods = this.#methods({ header, maxRequestBytes, workerUrl })
+    if (settings.metricsListen !== undefined) this.#metrics = this.#countCalls(methods, header.memberId)
     this.#server = new GrpcServer({
-      methods: this.#methods(maxRequestBytes, workerUrl),
+      methods,
       maxMessageBytes: maxRequestBytes + grpcOverheadBytes,
       log,
     })
   }
 
-  /** Serves, once a write has reached the disk; returns the address as clients dial it. */
-  async start(): Promise<string> {
+  /** Serves, once a write has reached the disk; returns the addresses as clients dial them. */
+  async start(): Promise<Listening> {
     this.#log.appendMeta('started_ms', String(Date.now()))
-    const [listening] = await Promise.all([
-      this.#server.listen(this.#settings.listen),
+    const { listen, metricsListen } = this.#settings
+    const [address, metricsUrl] = await Promise.all([
+      this.#server.listen(listen),
+      metricsListen && this.#metrics?.listen(metricsListen),
       new Promise((resolve) => this.#log.afterCommit(resolve)),
     ])
-    this.#clientUrls.push(listening)
-    return listening
+    this.#clientUrls.push(address)
+    this.#retention?.start()
+    return { address, metricsUrl }
   }
 
   /** Ends the calls, then brings to the disk what was written. */
   async stop(): Promise<void> {
+    this.#metrics?.stop()
+    this.#retention?.stop()
     await this.#server.stop()
     this.#engine.stop()
     await this.#log.close()
     this.#lock[Symbol.dispose]()
   }
 
-  #methods(maxRequestBytes: number, workerUrl: URL): Methods {
+  #countCalls(methods: Map<string, Method>, memberId: bigint): MetricsServer {
+    for (const [path, method] of methods) {
+      methods.set(path, { ...method, handled: new Float64Array(codeNames.length) })
+    }
+    const { path } = this.#settings
+    return new MetricsServer({
+      engine: this.#engine,
+      commits: this.#log.commits,
+      methods,
+      memberId,
+      walBytes: () => statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0,
+    })
+  }
+
+  #methods({
+    header,
+    maxRequestBytes,
+    workerUrl,
+  }: {
+    header: ResponseHeader
+    maxRequestBytes: number
+    workerUrl: URL
+  }): Map<string, Method> {
     const settings = this.#settings
     const context: ServiceContext = {
       engine: this.#engine,
-      header: new ResponseHeader(this.#identity()),
+      header,
       options: {
         maxRequestBytes,
         maxTxnOperations: settings.maxTxnOperations ?? defaultSettings.maxTxnOperations,

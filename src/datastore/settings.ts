@@ -14,12 +14,17 @@ export interface DatastoreSettings {
   readonly quotaBytes?: number | undefined
   readonly maxRequestBytes?: number | undefined
   readonly maxTxnOperations?: number | undefined
+  /** History that is older is compacted where nobody else does it; 0 leaves it to others. */
+  readonly retentionMs?: number | undefined
+  /** Where metrics and health are served over HTTP; nowhere without it. */
+  readonly metricsListen?: { readonly host: string; readonly port: number } | undefined
 }
 
-/** etcd's defaults (server/embed/config.go), but for the quota, which is 2 GB there. */
+/** etcd's defaults (server/embed/config.go), but for the quota, which is 2 GB there, and the retention, which is off. */
 export const defaultSettings = {
   progressNotifyIntervalMs: 10 * 60_000,
   quotaBytes: 8 * 1024 ** 3,
   maxRequestBytes: 1.5 * 1024 * 1024,
   maxTxnOperations: 128,
+  retentionMs: 10 * 60_000,
 } as const

@@ -51,7 +51,7 @@ async function serve(port: MessagePort, data: Extract<WorkerData, { role: 'serve
       await server.stop()
       port.close()
     })
-    reply({ kind: 'serving', listening: await server.start() })
+    reply({ kind: 'serving', ...(await server.start()) })
   } catch (thrown) {
     fail(thrown)
   }

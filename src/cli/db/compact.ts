@@ -15,7 +15,7 @@ const ownOptions = {
   revision: {
     group: 'Compacting',
     description: 'The history before this revision is removed; without it, all history is.',
-    kind: integer({ from: 1, to: Number.MAX_SAFE_INTEGER }),
+    kind: integer({ from: 1, to: 9_999_999_999 }),
   },
   endpoint: {
     group: 'Compacting',

@@ -16,6 +16,27 @@ export const codes = {
   dataLoss: 15,
 } as const
 
+/** By their numbers, as grpc-go writes them (codes/code_string.go). */
+export const codeNames: readonly string[] = [
+  'OK',
+  'Canceled',
+  'Unknown',
+  'InvalidArgument',
+  'DeadlineExceeded',
+  'NotFound',
+  'AlreadyExists',
+  'PermissionDenied',
+  'ResourceExhausted',
+  'FailedPrecondition',
+  'Aborted',
+  'OutOfRange',
+  'Unimplemented',
+  'Internal',
+  'Unavailable',
+  'DataLoss',
+  'Unauthenticated',
+]
+
 export type Code = (typeof codes)[keyof typeof codes]
 
 /** What a call fails with: a gRPC code and the message that its client sees. */

@@ -73,6 +73,10 @@ export class Lessor {
     this.#timer = undefined
   }
 
+  get size(): number {
+    return this.#leases.size
+  }
+
   get(id: bigint): Lease | undefined {
     return this.#leases.get(id)
   }

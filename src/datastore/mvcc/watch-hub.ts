@@ -70,10 +70,16 @@ export class WatchHub {
   /** Watchers of ranges, by key and end: nearly all watchers share theirs with others. */
   readonly #ranges = new Map<string, Group>()
   readonly #behind = new Set<Watcher>()
+  #watchers = 0
   #isCatchUpScheduled = false
 
   constructor(store: Store) {
     this.#store = store
+  }
+
+  /** How many watchers there are, and how many of them have not been sent everything. */
+  get watchers(): { all: number; behind: number } {
+    return { all: this.#watchers, behind: this.#behind.size }
   }
 
   /** Adds a watcher; the events of the past that it asks for follow in later turns. */
@@ -83,6 +89,7 @@ export class WatchHub {
     const watcher = new Watcher(request, sink, startRevision > 0 ? startRevision : revision + 1)
     const group = this.#groupOf(request)
     group.watchers.add(watcher)
+    this.#watchers++
     if (watcher.nextRevision <= revision) this.#fallBehind(watcher)
     return watcher
   }
@@ -90,6 +97,7 @@ export class WatchHub {
   remove(watcher: Watcher): void {
     if (watcher.isRemoved) return
     watcher.isRemoved = true
+    this.#watchers--
     this.#behind.delete(watcher)
     const groups = watcher.request.end === '' ? this.#keys : this.#ranges
     const name = groupName(watcher.request)

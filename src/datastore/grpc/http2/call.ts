@@ -38,9 +38,13 @@ export interface StreamListener {
 }
 
 /** How a method is served. `request` is a view that is valid during `handle` only. */
-export type Method =
+export type Method = (
   | { readonly kind: 'unary'; handle(request: Buffer, call: Call): void }
   | { readonly kind: 'streaming'; open(call: Call): StreamListener }
+) & {
+  /** How many calls have ended with each code; they are counted where this is given. */
+  readonly handled?: Float64Array
+}
 
 /** Methods by their path: "/etcdserverpb.KV/Range". */
 export type Methods = ReadonlyMap<string, Method>

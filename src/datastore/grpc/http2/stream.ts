@@ -97,6 +97,7 @@ export class Stream implements Call {
   /** The client reset the stream or is gone. */
   cancel(): void {
     if (!this.isOpen) return
+    this.#count(codes.canceled)
     this.#close()
     this.#guard(() => this.onCancel?.())
   }
@@ -226,7 +227,13 @@ export class Stream implements Call {
       this.#host.output.frame(frameTypes.rstStream, 0, this.id, 4, 4)
       this.#host.output.uint32(errorCodes.noError)
     }
+    this.#count(trailers === 'success' ? codes.ok : trailers.code)
     this.#close()
+  }
+
+  #count(code: number): void {
+    const { handled } = this.#method
+    if (handled !== undefined) handled[code] = (handled[code] as number) + 1
   }
 
   #close(): void {

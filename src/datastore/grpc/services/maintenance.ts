@@ -6,7 +6,7 @@ import { raftTerm } from '../messages/header.ts'
 import { type Service, type ServiceContext, freshWriter, replyAfterCommit, unary } from '../service.ts'
 
 /** The version of etcd whose behaviour this server follows; clients switch features on by it. */
-const etcdVersion = '3.7.3'
+export const etcdVersion = '3.7.3'
 export const storageVersion = '3.7.0'
 const clusterVersion = '3.7'
 
