@@ -29,12 +29,15 @@ test('a Deployment behind a Service answers by DNS name and by cluster IP from a
     )
     expect(`${host} ${answer}`).toMatch(new RegExp(`^${RegExp.escape(host)} web-`))
   }
-  // kube-proxy chooses at random: 40 requests all to one of two happen once in 10^12 runs.
-  const answers = await cluster.shell(
-    'client',
-    `for i in $(seq 40); do wget -q -O - http://${spec.clusterIP}/; done`,
-  )
-  expect(new Set(answers.trim().split('\n')).size).toBe(2)
+  // kube-proxy learns of the second pod within a second, and then chooses at random: 40 requests all to one of two
+  // happen once in 10^12 runs.
+  await cluster.waitFor('both pods answer at the cluster IP', async () => {
+    const answers = await cluster.shell(
+      'client',
+      `for i in $(seq 40); do wget -q -O - http://${spec.clusterIP}/; done`,
+    )
+    return new Set(answers.trim().split('\n')).size === 2
+  })
 })
 
 test('a pod finds and reaches the API server by its Service', async () => {
