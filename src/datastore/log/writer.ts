@@ -6,7 +6,7 @@ import { type DatabaseOptions, connect, pageBytes } from './schema.ts'
 import { type SpaceUse, measureSpace } from './space.ts'
 
 /** A checkpoint is due when about this much went into the WAL. */
-const checkpointBytes = 4 * 1024 * 1024
+const checkpointBytes = 2 * 1024 * 1024
 /** A WAL of this size is started anew even if readers have to be waited for. */
 const restartBytes = 16 * 1024 * 1024
 /** How long a checkpoint waits for those who read; after that the next one tries again. */

@@ -19,7 +19,7 @@ import { Transactions } from './transaction.ts'
 import { WatchHub } from './watch-hub.ts'
 
 /** Changes that one step of a compaction goes through; requests have their turn between two steps. */
-const compactionStep = 500
+const compactionStep = 200
 /** With this much waiting for the disk, further writes are refused. */
 const uncommittedLimitBytes = 128 * 1024 * 1024
 /** After a commit was lost, no other write is tried for this long; it doubles with each one lost. */

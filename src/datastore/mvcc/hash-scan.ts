@@ -5,8 +5,8 @@ import type { Store } from './store.ts'
 import { versionAt } from './version.ts'
 
 /** Requests have their turn after this long; the clock is looked at after so many versions. */
-const sliceMs = 2
-const clockEvery = 16
+const sliceMs = 1
+const clockEvery = 8
 
 export type { LoggedState } from '../log/log-reader.ts'
 
