@@ -1,4 +1,4 @@
-import { mkdirSync, statSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 
@@ -22,7 +22,7 @@ import { watchService } from './grpc/services/watch.ts'
 import { codeNames } from './grpc/status.ts'
 import { DatastoreLock } from './log/lock.ts'
 import { Log } from './log/log.ts'
-import { createPrivateFile } from './log/private-file.ts'
+import { createPrivateFile, makePrivateDirectory } from './log/private-file.ts'
 import type { Listening, WorkerData } from './messages.ts'
 import { MetricsServer } from './metrics/metrics-server.ts'
 import { Engine } from './mvcc/engine.ts'
@@ -38,7 +38,6 @@ const writerLimits = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 4 }
 /** etcd: config.ServerConfig, MaxRequestBytesWithOverhead. */
 const grpcOverheadBytes = 512 * 1024
 const troubleIntervalMs = 10_000
-const privateDirectoryMode = 0o700
 
 export interface ServerOptions {
   readonly settings: DatastoreSettings
@@ -195,7 +194,7 @@ function troubleLog(log: Logger): (error: AppError) => void {
 /** The file is for its owner alone from its beginning; SQLite gives -wal and -shm the same mode. */
 function prepareFile(path: string): void {
   try {
-    mkdirSync(dirname(path), { recursive: true, mode: privateDirectoryMode })
+    makePrivateDirectory(dirname(path))
     createPrivateFile(path)
   } catch (thrown) {
     throw new AppError(
