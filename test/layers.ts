@@ -24,6 +24,7 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
   'datastore/proxy': ['base'],
   snapshot: ['datastore/log', 'pki', 'config', 'base'],
   'datastore/etcd-file': ['datastore/log', 'supervisor', 'base'],
+  'datastore/transfer': ['datastore/etcd-file', 'datastore/log', 'base'],
   // The files beside those folders put them together: the worker, and what starts it.
   datastore: [
     'datastore/log',
@@ -51,7 +52,7 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
   ],
   cli: ['cli/datastore.ts', 'cli/db', 'cli/snapshot', ...inCommands],
   // The commands that work on the database itself.
-  'cli/db': ['cli', 'datastore', 'datastore/log', ...inCommands],
+  'cli/db': ['cli', 'datastore', 'datastore/transfer', 'datastore/log', 'pki', ...inCommands],
   'cli/snapshot': ['cli', 'snapshot', ...inCommands],
   'cli/datastore.ts': ['cli', 'snapshot', 'datastore', ...inCommands],
   'main.ts': ['cli'],

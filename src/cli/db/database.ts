@@ -2,6 +2,12 @@ import type { DatabaseFile } from '../../datastore/log/inspect.ts'
 import { type Invocation, requirePayload } from '../command.ts'
 import { pathsOf } from '../daemon.ts'
 
+/** The program that knows etcd's own files. */
+export async function etcdFileProgram(environment: Invocation['environment']): Promise<string> {
+  const { openPayload } = await import('../../payload/payload.ts')
+  return openPayload(environment['K8S_PAYLOAD_DIR']).bin('etcd-file')
+}
+
 /** The database that the flags name, with what it takes to open it. */
 export async function databaseOf(invocation: Invocation): Promise<Required<DatabaseFile>> {
   const { database } = await pathsOf(invocation)

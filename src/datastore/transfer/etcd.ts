@@ -1,0 +1,63 @@
+import { existsSync, renameSync, rmSync } from 'node:fs'
+
+import { AppError } from '../../base/errors.ts'
+import { readEtcdFile, writeEtcdFile } from '../etcd-file/etcd-file.ts'
+import { Dump } from '../log/dump.ts'
+import type { DatabaseFile, DatabaseReport } from '../log/inspect.ts'
+import { fillDatabase } from './target.ts'
+
+const neverCompacted = -1
+
+export interface EtcdImport {
+  readonly report: DatabaseReport
+  /** The etcd has users and roles, which this datastore does not know. */
+  readonly hadAuth: boolean
+}
+
+/** Makes a database of a file of etcd: the same keys, revisions, versions and leases. */
+export async function importEtcdFile(options: {
+  readonly database: DatabaseFile
+  /** The program etcd-file. */
+  readonly program: string
+  readonly file: string
+  /** False takes a file without a digest, as etcd's own member/snap/db is. */
+  readonly wantsDigest: boolean
+}): Promise<EtcdImport> {
+  const { database, program, file, wantsDigest } = options
+  let hadAuth = false
+  const report = await fillDatabase(database, async (loader) => {
+    let compactedRevision = neverCompacted
+    for await (const record of readEtcdFile({ program, path: file, wantsDigest })) {
+      if (record.kind === 'head') ({ compactedRevision, isAuthEnabled: hadAuth } = record)
+      else if (record.kind === 'version') loader.version(record)
+      else if (record.kind === 'lease') loader.lease(record)
+    }
+    return compactedRevision
+  })
+  return { report, hadAuth }
+}
+
+/** Writes a file of etcd, as `etcdctl snapshot save` would; also while a datastore serves the database. */
+export async function exportEtcdFile(options: {
+  readonly database: DatabaseFile
+  readonly program: string
+  readonly file: string
+}): Promise<{ readonly revision: number }> {
+  const { database, program, file } = options
+  if (existsSync(file)) {
+    throw new AppError(`cannot export: ${file} exists`, {
+      code: 'EXPORT_EXISTS',
+      path: file,
+      remedy: 'name another file, or remove that one',
+    })
+  }
+  using dump = new Dump(database)
+  const unfinished = `${file}.${process.pid}.tmp`
+  try {
+    await writeEtcdFile(dump, { program, path: unfinished })
+    renameSync(unfinished, file)
+  } finally {
+    rmSync(unfinished, { force: true })
+  }
+  return { revision: dump.revision }
+}
