@@ -10,9 +10,9 @@ import { isEndpoint, liveOptions, tlsFiles } from './live-options.ts'
 export const dbExportEtcd: Command = {
   name: 'db export-etcd',
   description: 'Give all data to an etcd: as a snapshot file, or by putting them into one that runs.',
-  details: `A file is what etcdctl snapshot save would make, with all revisions, versions and leases; etcdutl snapshot
-restore makes an etcd of it. An etcd that runs must have no keys; it gives them new revisions. Works while the datastore serves:
-what is exported is its state at one moment.`,
+  details: `A file is what etcdctl snapshot save would make, with all revisions, versions and leases; etcdutl
+snapshot restore makes an etcd of it. An etcd that runs must have no keys; it gives them new revisions.
+Works while the datastore serves: what is exported is its state at one moment.`,
   examples: [
     { command: 'k8s db export-etcd /mnt/snapshot.db', description: 'Write a file' },
     {

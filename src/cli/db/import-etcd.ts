@@ -19,9 +19,9 @@ const ownOptions = {
 export const dbImportEtcd: Command = {
   name: 'db import-etcd',
   description: 'Make a datastore of the data of an etcd.',
-  details: `Takes a snapshot file, or a snapshot of an etcd that runs; keys, revisions, versions and leases stay the same.
-There must be no datastore yet, and what uses that etcd should have stopped before: it is not told of what happens there
-afterwards.`,
+  details: `Takes a snapshot file, or a snapshot of an etcd that runs; keys, revisions, versions and leases stay
+the same. There must be no datastore yet, and what uses that etcd should have stopped before: what happens
+there afterwards is not taken over.`,
   examples: [
     {
       command: 'k8s db import-etcd /mnt/snapshot.db',

@@ -20,9 +20,9 @@ const ownOptions = {
 export const dbImportKine: Command = {
   name: 'db import-kine',
   description: "Make a datastore of a kine's SQLite database, such as that of k3s.",
-  details: `Keys, revisions and history stay the same. What k3s keeps for itself below /bootstrap is left out. There must be no
-datastore yet, and the k3s must have stopped. The encryption configuration becomes this cluster's, with a key of its own for what
-is written from now on; it must have none yet.`,
+  details: `Keys, revisions and history stay the same. What k3s keeps for itself below /bootstrap is left out.
+There must be no datastore yet, and the k3s must have stopped. The encryption configuration becomes this
+cluster's, with a key of its own for what is written from now on; it must have none yet.`,
   examples: [
     {
       command:

@@ -5,9 +5,10 @@ import { placeOptions, secretOf, secretOption, snapshotSettings } from './settin
 export const snapshotRestore: Command = {
   name: 'snapshot restore',
   description: 'Put a snapshot in the place of the datastore and the keys of the cluster.',
-  details: `Refuses while the daemon runs. Checks the whole snapshot before it replaces anything, and keeps what was
-there in replaced/ of the data directory. The revision goes on far beyond that of the snapshot and of the former datastore, and all
-before it counts as compacted, so that clients that have seen more than the snapshot has list everything anew.`,
+  details: `Refuses while the daemon runs. Checks the whole snapshot before it replaces anything, and keeps what
+was there in replaced/ of the data directory. The revision goes on far beyond that of the snapshot and of
+the former datastore, and all before it counts as compacted, so that clients that have seen more than the
+snapshot has list everything anew.`,
   examples: [
     {
       command: 'k8s stop && k8s snapshot restore scheduled-20261121T120000Z.tar.zst',

@@ -135,6 +135,39 @@ describe('a restore', () => {
   })
 })
 
+test('a snapshot is one moment, while writers go on and wait for nothing', async () => {
+  const paths = dataDirectory()
+  const { client, datastore, all } = await serve(paths)
+  let isDone = false
+  let written = 0
+  const write = async (writer: number): Promise<void> => {
+    const put = (key: string, value: string) => message({ 2: message({ 2: message({ 1: key, 2: value }) }) })
+    for (let at = 0; !isDone; at++) {
+      const pair = ['x', 'y'].map((half) => put(`${writer}/${half}`, `${at}`))
+      await client.unary('/etcdserverpb.KV/Txn', Buffer.concat(pair))
+      written++
+    }
+  }
+  const writers = [0, 1, 2, 3].map(write)
+  const taken = await save(paths)
+  isDone = true
+  await Promise.all(writers)
+  const end = (await all()).revision
+  expect(end).toBe(written + 1)
+  await datastore.stop()
+  expect(taken.header.revision).toBeLessThanOrEqual(end)
+
+  await restore(paths, taken.path)
+  const { values } = await (await serve(paths)).all()
+  // Each transaction wrote both of its keys, and counts once.
+  let transactions = 0
+  for (const writer of [0, 1, 2, 3]) {
+    expect(values[`${writer}/x`]).toBe(values[`${writer}/y`])
+    if (values[`${writer}/x`] !== undefined) transactions += Number(values[`${writer}/x`]) + 1
+  }
+  expect(transactions).toBe(taken.header.revision - 1)
+})
+
 describe('a restore that a crash interrupts', () => {
   /** What is decided, as `restoreSnapshot` leaves it when it dies at once after that. */
   async function decided() {
