@@ -87,6 +87,9 @@ peers: build/peers/etcd build/peers/etcdctl build/peers/etcdutl build/peers/kine
 bench-%: bench/%.sh build peers ## Run bench/NAME.sh
 	@bench/$*.sh
 
+replay-day: setup ## Replay a day of a busy cluster on the datastore, and hold its file to its bounds
+	@$(node) bench/datastore/replay-day.ts
+
 # ---- what is built ----
 
 # A file that changes only when its content does: stamps for what is no file.

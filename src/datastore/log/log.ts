@@ -19,6 +19,9 @@ const commitBounds = [
   0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096,
 ]
 
+/** A batch of this size is sent before the turn of the event loop is over. */
+const batchLimitBytes = 4 * 1024 * 1024
+
 /** Who is told of commits. */
 export interface LogListener {
   /** Everything up to this revision is on disk. Called before the `afterCommit` callbacks. */
@@ -39,7 +42,7 @@ interface Waiting {
 /**
  * The log as the thread that serves requests sees it: it reads on its own connection, and appends to
  * batches that the writer's thread commits. Appending never blocks and never fails; what was appended
- * in one turn of the event loop is committed together or not at all.
+ * in one turn of the event loop is committed together unless it is large, and a transaction always is.
  */
 export class Log {
   /** How long commits took, in seconds. */
@@ -181,6 +184,11 @@ export class Log {
   appendMeta(name: MetaName, value: string): void {
     this.#batch.meta(name, value)
     this.#appended()
+  }
+
+  /** What follows may be committed apart from what was appended so far. */
+  endTransaction(): void {
+    if (this.#batch.bytes >= batchLimitBytes) this.#flush()
   }
 
   /** Removes versions and their values. */

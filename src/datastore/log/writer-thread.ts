@@ -75,6 +75,8 @@ class WriterThread {
         if (pendingBytes < transactionBytes) continue
       }
       this.#commit(pending, pendingBytes)
+      // More is waiting: the WAL must not grow until it has all been written.
+      if (pendingBytes > 0) this.#withoutSpace(() => this.#writer.checkpoint())
       pending = []
       pendingBytes = 0
       if ('resume' in request) this.#isBroken = false

@@ -200,6 +200,7 @@ export class Store {
   endTransaction(): number {
     if (this.#sub > 0) this.#head++
     this.#sub = 0
+    this.#log.endTransaction()
     return this.#head
   }
 

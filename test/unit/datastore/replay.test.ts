@@ -1,0 +1,19 @@
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { replay } from '../../../bench/datastore/replay.ts'
+import { checkDatabase } from '../../../src/datastore/log/check.ts'
+import { temporaryDirectory } from './support.ts'
+
+const minute = 60_000
+
+// A tenth of the day that `make replay-day` replays.
+test('a busy cluster leaves the file within twice the size of its rows, and the WAL under 64 MB', {
+  timeout: 5 * minute,
+}, async () => {
+  const path = join(temporaryDirectory(), 'state.db')
+  const result = await replay({ path, nodes: 1000, hours: 2.4 })
+  expect(result.writes).toBeGreaterThan(1_000_000)
+  expect(result.worstRatio).toBeLessThan(2)
+  expect(result.longestWalBytes).toBeLessThan(64e6)
+  expect(checkDatabase({ path })).toEqual([])
+})
