@@ -54,11 +54,12 @@ async function sleepUntil(due: Date, signal: AbortSignal): Promise<void> {
 export async function takeSnapshot(options: ScheduleOptions): Promise<void> {
   const { config, payload, log, signal, main = process.argv[1] as string } = options
   const { dataDir, snapshotDir, snapshotSecretFile, snapshotRetention } = config
+  const name = scheduledName(config.nodeName)
   const begun = performance.now()
   await runCommand({
     command: process.execPath,
     args: [
-      ...[main, 'snapshot', 'save', scheduledName],
+      ...[main, 'snapshot', 'save', name],
       ...[`--data-dir=${dataDir}`, `--snapshot-dir=${snapshotDir}`],
       ...(snapshotSecretFile === undefined ? [] : [`--snapshot-secret-file=${snapshotSecretFile}`]),
     ],
@@ -67,7 +68,7 @@ export async function takeSnapshot(options: ScheduleOptions): Promise<void> {
     timeoutMs: saveTimeoutMs,
     signal,
   })
-  const removed = await pruneSnapshots(snapshotDir, { retention: snapshotRetention, name: scheduledName })
+  const removed = await pruneSnapshots(snapshotDir, { retention: snapshotRetention, name })
   const tookMs = Math.round(performance.now() - begun)
   log.info({ dir: snapshotDir, tookMs, removed: removed.length }, 'snapshot taken')
 }

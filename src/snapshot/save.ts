@@ -1,6 +1,7 @@
-import { existsSync } from 'node:fs'
-import { mkdir, readdir, rename, rm } from 'node:fs/promises'
+import { existsSync, statSync } from 'node:fs'
+import { mkdir, readdir, rename, rm, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
+import { AppError } from '../base/errors.ts'
 import type { Paths } from '../config/paths.ts'
 import { copyDatabase } from '../datastore/log/copy.ts'
 import { inspectDatabase } from '../datastore/log/inspect.ts'
@@ -22,6 +23,9 @@ export interface SaveOptions {
 }
 
 const directoryMode = 0o700
+/** A copy of the database, and that compressed beside it. */
+const spaceFactor = 1.5
+const reservedBytes = 64 * 1024 * 1024
 
 /** What the database is called in a snapshot, and the directory of the keys. */
 export const databaseEntry = 'db/state.db'
@@ -34,12 +38,10 @@ export const pkiEntryPrefix = 'pki/'
  */
 export async function saveSnapshot(options: SaveOptions): Promise<SnapshotFile> {
   const { paths, nativeBinding, version, dir, name, secret } = options
-  await mkdir(dir, { recursive: true, mode: directoryMode })
-  await removeUnfinished(dir)
   const at = new Date()
-  const work = join(dir, `${unfinishedPrefix}${process.pid}`)
-  await mkdir(work, { mode: directoryMode })
+  const work = await prepareDirectory(dir)
   try {
+    await refuseWithoutSpace(dir, paths.database)
     const copy = join(work, 'state.db')
     copyDatabase({ path: paths.database, nativeBinding }, copy)
     const { revision, keys } = inspectDatabase({ path: copy, nativeBinding })
@@ -73,6 +75,37 @@ export function keyFileNames(pkiDir: string): readonly { readonly file: string; 
   const open = [...pairs.map(({ certFile }) => certFile), serviceAccountPublicKeyFile]
   const named = (path: string, mode: number) => ({ file: path.slice(pkiDir.length + 1), mode })
   return [...secret.map((path) => named(path, privateMode)), ...open.map((path) => named(path, publicMode))]
+}
+
+/** Makes the directory, and in it one to work in. */
+async function prepareDirectory(dir: string): Promise<string> {
+  const work = join(dir, `${unfinishedPrefix}${process.pid}`)
+  try {
+    await mkdir(dir, { recursive: true, mode: directoryMode })
+    await removeUnfinished(dir)
+    await mkdir(work, { mode: directoryMode })
+    return work
+  } catch (cause) {
+    throw new AppError(
+      `cannot prepare the directory of snapshots ${dir}`,
+      { code: 'SNAPSHOT_WRITE', path: dir, remedy: 'name another one with --snapshot-dir' },
+      { cause },
+    )
+  }
+}
+
+/** A snapshot must not take the last space from the database, which may be on the same disk. */
+async function refuseWithoutSpace(dir: string, database: string): Promise<void> {
+  const { bavail, bsize } = await statfs(dir)
+  // Not opened, only looked at: whoever opens it in the process that serves it drops its locks.
+  const bytes = statSync(database, { throwIfNoEntry: false })?.size ?? 0
+  const needed = bytes * spaceFactor + reservedBytes
+  if (bavail * bsize >= needed) return
+  throw new AppError(`cannot take a snapshot: it needs ${Math.ceil(needed / 1e6)} MB free in ${dir}`, {
+    code: 'SNAPSHOT_SPACE',
+    path: dir,
+    remedy: 'free some (k8s snapshot prune), or name another directory with --snapshot-dir',
+  })
 }
 
 /** What saves of processes that are gone have left. */

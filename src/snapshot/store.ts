@@ -1,6 +1,6 @@
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { describeError, errorCode } from '../base/errors.ts'
+import { AppError, describeError, errorCode } from '../base/errors.ts'
 import { openSnapshotFile, type SnapshotFile } from './file.ts'
 
 /*
@@ -12,8 +12,10 @@ const namePattern = /^(.+)-(\d{8}T\d{6}Z)\.tar\.zst(\.sealed)?$/
 /** What an interrupted save leaves; files of the name of a snapshot are always whole. */
 export const unfinishedPrefix = '.unfinished-'
 
-/** What the schedule calls its snapshots. */
-export const scheduledName = 'scheduled'
+/** What the schedule of a node calls its snapshots: several clusters may keep theirs in one directory. */
+export function scheduledName(nodeName: string): string {
+  return `scheduled-${nodeName}`
+}
 
 export interface StoredSnapshot extends SnapshotFile {
   readonly fileName: string
@@ -74,6 +76,10 @@ async function fileNames(dir: string): Promise<string[]> {
     return await readdir(dir)
   } catch (error) {
     if (errorCode(error) === 'ENOENT') return []
-    throw error
+    throw new AppError(
+      `cannot read the directory of snapshots ${dir}`,
+      { code: 'SNAPSHOT_DIR', path: dir, remedy: 'name another one with --snapshot-dir' },
+      { cause: error },
+    )
   }
 }

@@ -1,5 +1,8 @@
-import { readFileSync, writeFileSync } from 'node:fs'
+import { once } from 'node:events'
+import { readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Client, credentials } from '@grpc/grpc-js'
 import { expect, test } from 'vitest'
 import { runDatastore } from '../unit/datastore/support.ts'
 import { etcdFileProgram, etcdctl, etcdutl, runEtcd, temporaryDirectory } from './etcd-peer.ts'
@@ -42,6 +45,28 @@ test('etcdutl refuses a snapshot of which a byte has changed', async () => {
   bytes[5000] = (bytes[5000] as number) ^ 1
   writeFileSync(file, bytes)
   await expect(etcdutl('snapshot', 'restore', file, `--data-dir=${directory}/etcd`)).rejects.toThrow(/sha256/)
+})
+
+test('clients that go away leave nothing behind, and hold nobody up', async () => {
+  const directory = temporaryDirectory()
+  const path = join(directory, 'state.db')
+  const { listening } = await runDatastore({ path, etcdFileProgram })
+  const ours = etcdctl(listening)
+  for (let at = 0; at < 10; at++) await ours('put', `key/${at}`, 'x'.repeat(100_000))
+  const bytes = (buffer: Buffer): Buffer => buffer
+  const client = new Client(listening.replace('http://', ''), credentials.createInsecure())
+  for (const afterMs of [0, 1, 30]) {
+    const method = '/etcdserverpb.Maintenance/Snapshot'
+    const call = client.makeServerStreamRequest(method, bytes, bytes, Buffer.alloc(0))
+    const ended = once(call, 'error')
+    await sleep(afterMs)
+    call.cancel()
+    await ended
+  }
+  client.close()
+  // They take turns, so those are over when this one comes.
+  await ours('snapshot', 'save', join(directory, 'snapshot.db'))
+  await expect.poll(() => readdirSync(`${path}.export`)).toEqual([])
 })
 
 test('without the program a snapshot is refused in words', async () => {

@@ -4,7 +4,7 @@ import { placeOptions, retentionOption, snapshotSettings } from './settings.ts'
 export const snapshotPrune: Command = {
   name: 'snapshot prune',
   description: 'Remove old snapshots.',
-  details: 'Keeps the newest of each name; the schedule does the same for those that it takes (scheduled).',
+  details: 'Keeps the newest of each name; the schedule does the same for its own (scheduled-NODE).',
   examples: [
     { command: 'k8s snapshot prune --snapshot-retention=2', description: 'Keep two of each name' },
     { command: 'k8s snapshot prune on-demand', description: 'Remove old ones of one name alone' },

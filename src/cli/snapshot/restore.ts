@@ -11,7 +11,7 @@ the former datastore, and all before it counts as compacted, so that clients tha
 snapshot has list everything anew.`,
   examples: [
     {
-      command: 'k8s stop && k8s snapshot restore scheduled-20261121T120000Z.tar.zst',
+      command: 'k8s stop && k8s snapshot restore scheduled-node-1-20261121T120000Z.tar.zst',
       description: 'Go back to a snapshot of the schedule',
     },
     { command: 'k8s snapshot restore /mnt/copy.tar.zst', description: 'Go on with one from elsewhere' },

@@ -1,3 +1,4 @@
+import { AppError } from '../../base/errors.ts'
 import { createPrivateFile } from './private-file.ts'
 import { type DatabaseFile, inspectDatabase } from './inspect.ts'
 import { syncFile } from './load.ts'
@@ -11,12 +12,22 @@ const cacheBytes = 2 * 1024 * 1024
  * the process that serves the database: fcntl(2) would drop its locks.
  */
 export function copyDatabase(file: DatabaseFile, target: string): void {
-  createPrivateFile(target)
   const database = openReadOnly(file)
   try {
+    createPrivateFile(target)
     // The copy is not what is kept: nothing waits for it to be on the disk.
     database.pragma('synchronous = OFF')
     database.prepare('VACUUM INTO ?').run(target)
+  } catch (cause) {
+    throw new AppError(
+      `cannot copy the database to ${target}`,
+      {
+        code: 'DATASTORE_COPY',
+        path: target,
+        remedy: 'check the disk and its free space, and "k8s db check"',
+      },
+      { cause },
+    )
   } finally {
     database.close()
   }

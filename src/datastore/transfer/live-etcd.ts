@@ -34,9 +34,8 @@ export class LiveEtcd implements Disposable {
 
   constructor({ endpoint, caFile, certFile, keyFile }: LiveEtcdOptions) {
     this.#endpoint = endpoint.replace(/\/$/, '')
-    const file = (path: string | undefined) => (path === undefined ? undefined : readFileSync(path))
     this.#agent = endpoint.startsWith('https:')
-      ? new Agent({ keepAlive: true, ca: file(caFile), cert: file(certFile), key: file(keyFile) })
+      ? new Agent({ keepAlive: true, ca: readTls(caFile), cert: readTls(certFile), key: readTls(keyFile) })
       : undefined
   }
 
@@ -123,6 +122,14 @@ export class LiveEtcd implements Disposable {
       remedy:
         'check its address, that it wants no other certificates, and that its JSON gateway is not switched off',
     })
+  }
+}
+
+function readTls(path: string | undefined): Buffer | undefined {
+  try {
+    return path === undefined ? undefined : readFileSync(path)
+  } catch (cause) {
+    throw new AppError(`cannot read ${path}`, { code: 'LIVE_ETCD', path }, { cause })
   }
 }
 

@@ -17,12 +17,18 @@ test('the schedule takes a snapshot while the datastore serves, and keeps as man
   const kept = await save(paths)
   const snapshotDir = join(paths.dataDir, 'snapshots')
   for (const day of [1, 2, 3]) {
-    writeFileSync(join(snapshotDir, `scheduled-2020010${day}T000000Z.tar.zst`), readFileSync(kept.path))
+    writeFileSync(join(snapshotDir, `scheduled-one-2020010${day}T000000Z.tar.zst`), readFileSync(kept.path))
   }
   const snapshotSecretFile = join(paths.dataDir, 'secret')
   writeFileSync(snapshotSecretFile, 'a secret of many characters')
   await takeSnapshot({
-    config: { dataDir: paths.dataDir, snapshotDir, snapshotSecretFile, snapshotRetention: 2 } as Config,
+    config: {
+      nodeName: 'one',
+      dataDir: paths.dataDir,
+      snapshotDir,
+      snapshotSecretFile,
+      snapshotRetention: 2,
+    } as Config,
     payload: openPayload(commandEnvironment().K8S_PAYLOAD_DIR),
     log: silentLogger,
     signal: new AbortController().signal,
@@ -30,8 +36,8 @@ test('the schedule takes a snapshot while the datastore serves, and keeps as man
   })
   const names = readdirSync(snapshotDir).filter((name) => name.startsWith('scheduled'))
   expect(names.toSorted()).toEqual([
-    'scheduled-20200103T000000Z.tar.zst',
-    expect.stringMatching(/^scheduled-2\d{7}T\d{6}Z\.tar\.zst\.sealed$/),
+    'scheduled-one-20200103T000000Z.tar.zst',
+    expect.stringMatching(/^scheduled-one-2\d{7}T\d{6}Z\.tar\.zst\.sealed$/),
   ])
   const { header } = await openSnapshotFile(
     join(snapshotDir, names.find((name) => name.endsWith('sealed')) ?? ''),
