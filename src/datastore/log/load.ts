@@ -28,6 +28,8 @@ export class Loader {
     this.#path = file.path
     createPrivateFile(file.path)
     this.#database = openDatabase({ ...file, cacheBytes })
+    // One file, without a WAL beside it that a rename would leave behind.
+    this.#database.pragma('journal_mode = DELETE')
     this.#database.pragma('journal_mode = OFF')
     this.#database.pragma('synchronous = OFF')
     this.#insertVersion = this.#database.prepare('INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?)')

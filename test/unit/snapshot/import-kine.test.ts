@@ -1,5 +1,5 @@
 import { createCipheriv, randomBytes } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { describe, expect, test } from 'vitest'
@@ -70,6 +70,7 @@ describe('a database of kine', () => {
     expect(stdout).toMatch(
       /has 8 keys and 1 leases at revision 18\.\nLeft out, as k3s' own: \/bootstrap\/0a1b2c\.\n/,
     )
+    expect(readdirSync(paths.databaseDir).filter((name) => !name.includes('.lock'))).toEqual(['state.db'])
     expect(await statesOf(paths)).toEqual({
       revision: 18,
       keys: [
