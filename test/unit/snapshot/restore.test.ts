@@ -11,6 +11,7 @@ import {
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { Paths } from '../../../src/config/paths.ts'
+import { preparePki } from '../../../src/pki/pki.ts'
 import { finishRestore, restoreSnapshot, revisionBump } from '../../../src/snapshot/restore.ts'
 import { openSnapshotFile } from '../../../src/snapshot/file.ts'
 import { fieldsOf, message, temporaryDirectory } from '../datastore/support.ts'
@@ -77,6 +78,26 @@ describe('a restore', () => {
     const after = await serve(to)
     expect((await after.all()).values).toEqual({ a: '1' })
     expect(readFileSync(join(to.pkiDir, 'encryption-config.yaml'), 'utf8')).toBe('first')
+  })
+
+  test('brings the keys that a daemon goes on with: certificates of the same authorities', async () => {
+    const [from, to] = [dataDirectory(), dataDirectory()]
+    const identity = {
+      ...{ nodeName: 'one', nodeIp: '192.0.2.1', advertiseAddress: '192.0.2.1', bindAddress: '0.0.0.0' },
+      ...{ serviceCidr: '10.96.0.0/12', clusterDomain: 'cluster.local', tlsSan: [] },
+    }
+    const first = await preparePki({ dir: from.pkiDir, ...identity })
+    await preparePki({ dir: to.pkiDir, ...identity })
+    const { put } = await serve(from)
+    await put('a', '1')
+    const { path } = await save(from)
+    await restore(to, path)
+    // None of the other cluster's certificates is left, and all are issued anew.
+    expect(existsSync(join(to.pkiDir, 'apiserver.crt'))).toBe(false)
+    const second = await preparePki({ dir: to.pkiDir, ...identity })
+    expect(second.renewed.map(({ name }) => name)).toContain('apiserver')
+    for (const file of ['server-ca.crt', 'client-ca.key', 'encryption-config.yaml', 'service-account.pub'])
+      expect(readFileSync(join(second.dir, file), 'utf8')).toBe(readFileSync(join(first.dir, file), 'utf8'))
   })
 
   test('lets leases go on with what was left of them', async () => {
