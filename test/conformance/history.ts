@@ -33,8 +33,19 @@ interface Response {
   readonly kvs?: readonly object[]
 }
 
+/** etcd's own digest of everything that is kept, up to the newest revision. */
+async function hashOf(ctl: Etcdctl): Promise<object> {
+  const [{ HashKV }] = JSON.parse(await ctl('endpoint', 'hashkv', '-w', 'json')) as [
+    { HashKV: { hash: number; compact_revision: number; hash_revision: number } },
+  ]
+  const { hash, compact_revision: compactRevision, hash_revision: revision } = HashKV
+  return { hash, compactRevision, revision }
+}
+
 /** All keys at each revision that is readable, and the leases with their keys. */
-export async function states(ctl: Etcdctl): Promise<{ revision: number; kvs: object[]; leases: object[] }> {
+export async function states(
+  ctl: Etcdctl,
+): Promise<{ revision: number; kvs: object[]; leases: object[]; hash: object }> {
   const get = async (...args: string[]) =>
     JSON.parse(await ctl('get', '', '--from-key', '-w', 'json', ...args)) as Response
   const { revision } = (await get('--limit=1')).header
@@ -50,5 +61,5 @@ export async function states(ctl: Etcdctl): Promise<{ revision: number; kvs: obj
     leases.push({ id, text: text.replace(/remaining\(\d+s\)/, 'remaining') })
   }
   if (leases.length !== listed.length) throw new Error(`leases are listed as ${JSON.stringify(listed)}`)
-  return { revision, kvs, leases }
+  return { revision, kvs, leases, hash: await hashOf(ctl) }
 }
