@@ -52,7 +52,7 @@ func (b *bench) idle() {
 	b.fill(ctx)
 	b.rows = nil
 	for i := range *watchers {
-		<-b.clients[i%len(b.clients)].Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithPrevKV(), clientv3.WithCreatedNotify())
+		b.watchFromNow(ctx, i)
 	}
 	time.Sleep(*lasting / 2)
 	fmt.Println("idle")

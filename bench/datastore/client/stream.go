@@ -7,6 +7,7 @@ import (
 	"io"
 	"log"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -43,19 +44,23 @@ func (b *bench) stream(ctx context.Context, c *kubernetes.Client) {
 	}
 }
 
+// lateLimit is how long the last events may take.
+const lateLimit = 20 * time.Second
+
 // watch measures how long a write takes to reach each of many watchers: the value has its time.
 func (b *bench) watch(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	var mutex sync.Mutex
 	var latencies []time.Duration
 	var group sync.WaitGroup
+	var received atomic.Int64
 	for i := range *watchers {
-		channel := b.clients[i%len(b.clients)].Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithPrevKV(), clientv3.WithCreatedNotify())
-		<-channel
+		channel := b.watchFromNow(ctx, i)
 		group.Go(func() {
 			var own []time.Duration
 			for response := range channel {
 				now := time.Now().UnixNano()
+				received.Add(int64(len(response.Events)))
 				for _, event := range response.Events {
 					own = append(own, time.Duration(now-int64(binary.BigEndian.Uint64(event.Kv.Value))))
 				}
@@ -87,11 +92,27 @@ func (b *bench) watch(ctx context.Context) {
 	}
 	writes.Wait()
 	elapsed := time.Since(begun)
-	time.Sleep(500 * time.Millisecond)
+	for late := time.Now().Add(lateLimit); received.Load() < int64(written**watchers) && time.Now().Before(late); {
+		time.Sleep(50 * time.Millisecond)
+	}
 	cancel()
 	group.Wait()
 	if len(latencies) != written**watchers {
 		log.Fatalf("watch: %d events for %d writes and %d watchers", len(latencies), written, *watchers)
 	}
 	b.add("watch delivery", float64(len(latencies))/elapsed.Seconds(), latencies)
+}
+
+// watchFromNow opens a watch behind the newest revision, as kube-apiserver does after a list; kine, asked for no revision,
+// sends its whole history.
+func (b *bench) watchFromNow(ctx context.Context, i int) clientv3.WatchChan {
+	client := b.clients[i%len(b.clients)]
+	newest, err := client.Get(ctx, prefix)
+	if err != nil {
+		log.Fatalf("watch: %v", err)
+	}
+	channel := client.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithPrevKV(), clientv3.WithCreatedNotify(),
+		clientv3.WithRev(newest.Header.Revision+1))
+	<-channel
+	return channel
 }
