@@ -107,7 +107,7 @@ func (b *bench) watch(ctx context.Context) {
 // sends its whole history.
 func (b *bench) watchFromNow(ctx context.Context, i int) clientv3.WatchChan {
 	client := b.clients[i%len(b.clients)]
-	newest, err := client.Get(ctx, prefix)
+	newest, err := client.KV.Get(ctx, prefix)
 	if err != nil {
 		log.Fatalf("watch: %v", err)
 	}
