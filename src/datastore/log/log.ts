@@ -22,6 +22,10 @@ const commitBounds = [
 /** A batch of this size is sent before the turn of the event loop is over. */
 const batchLimitBytes = 4 * 1024 * 1024
 
+/** So many values of the largest size that etcd takes are 150 MB. */
+const valuesAtOnce = 100
+const noBytes = new Uint8Array(0)
+
 /** Who is told of commits. */
 export interface LogListener {
   /** Everything up to this revision is on disk. Called before the `afterCommit` callbacks. */
@@ -51,6 +55,7 @@ export class Log {
   readonly #database: Database
   readonly #writer: Worker
   readonly #selectValue: Statement
+  readonly #selectValues: Statement
   readonly #beginRead: Statement
   readonly #endRead: Statement
   #listener: LogListener | undefined
@@ -77,6 +82,13 @@ export class Log {
     this.#options = options
     this.#database = openDatabase(options)
     this.#selectValue = this.#database.prepare('SELECT value FROM value WHERE seq = ?').pluck()
+    // All three are gathered row by row, in whatever order the rows come.
+    this.#selectValues = this.#database
+      .prepare(
+        `SELECT CAST(group_concat(value, '') AS BLOB), group_concat(seq), group_concat(length(value))
+         FROM value WHERE seq IN (SELECT value FROM json_each(?))`,
+      )
+      .raw()
     this.#beginRead = this.#database.prepare('BEGIN')
     this.#endRead = this.#database.prepare('COMMIT')
     this.#space = measureSpace(this.#database)
@@ -138,7 +150,44 @@ export class Log {
 
   /** The value of a version that is on disk and not compacted; a copy of its own. */
   readValue(seq: number): Uint8Array {
-    let value: Buffer | undefined
+    const value = this.#read(() => this.#selectValue.get(seq) as Buffer | undefined)
+    if (value === undefined) throw this.#damaged(new Error(`version ${seq} has none`))
+    return value
+  }
+
+  /**
+   * The values of many such versions, by their `seq`. Up to `valuesAtOnce` come as one from SQLite, glued together: making
+   * a buffer of each costs more than reading it.
+   */
+  readValues(seqs: readonly number[]): Map<number, Uint8Array> {
+    const values = new Map<number, Uint8Array>()
+    for (let at = 0; at < seqs.length; at += valuesAtOnce) {
+      const wanted = seqs.slice(at, at + valuesAtOnce)
+      const row = this.#read(() => this.#selectValues.get(JSON.stringify(wanted))) as [Buffer, string, string]
+      if (!this.#split(row, values) || values.size < at + wanted.length) {
+        throw this.#damaged(new Error(`one of the versions ${wanted.join(', ')} has none`))
+      }
+    }
+    return values
+  }
+
+  /** Cuts values glued together into views of one buffer; false when they are not as long as they say. */
+  #split(
+    [glued, seqs, lengths]: [Buffer | null, string | null, string | null],
+    values: Map<number, Uint8Array>,
+  ): boolean {
+    if (seqs === null || lengths === null) return false
+    const lengthOf = lengths.split(',')
+    let start = 0
+    for (const [at, seq] of seqs.split(',').entries()) {
+      const end = start + Number(lengthOf[at])
+      values.set(Number(seq), glued?.subarray(start, end) ?? noBytes)
+      start = end
+    }
+    return start === (glued?.length ?? 0)
+  }
+
+  #read<Row>(read: () => Row): Row {
     try {
       if (!this.#isReading) {
         // One read transaction for all reads of a turn; a new one sees what was committed in between.
@@ -146,12 +195,10 @@ export class Log {
         this.#isReading = true
         setImmediate(() => this.#endReading())
       }
-      value = this.#selectValue.get(seq) as Buffer | undefined
+      return read()
     } catch (thrown) {
       throw this.#damaged(thrown)
     }
-    if (value === undefined) throw this.#damaged(new Error(`version ${seq} has none`))
-    return value
   }
 
   #damaged(cause: unknown): AppError {

@@ -138,6 +138,19 @@ export class Store {
     return value
   }
 
+  /** The values of many versions, in their order. Those that are not in memory are views of shared buffers. */
+  readonly valuesOf = (versions: readonly Version[]): Uint8Array[] => {
+    const missing = versions.filter((version) => !version.isTombstone && version.value === undefined)
+    if (missing.length < 2) return versions.map(this.valueOf)
+    const read = this.#log.readValues(missing.map(({ seq }) => seq))
+    return versions.map((version) => {
+      const value = read.get(version.seq)
+      if (value === undefined) return version.value ?? noBytes
+      this.#values.offer(version, value)
+      return value
+    })
+  }
+
   /** etcd: storage/mvcc/kvstore_txn.go, rangeKeys. */
   #readRevision(requested: number, newest: number): number {
     if (requested > newest) throw new MvccError('future-revision')

@@ -12,6 +12,13 @@ import { type ResponseHeader, revisionHeaderSize, writeRevisionHeader } from './
 import { type Detail, keyValueFieldSize, writeKeyValue } from './key-value.ts'
 
 type ValueOf = (version: Version) => Uint8Array
+type ValuesOf = (versions: readonly Version[]) => Uint8Array[]
+
+interface RangeResponse {
+  readonly header: ResponseHeader
+  readonly result: RangeResult
+  readonly valuesOf: ValuesOf
+}
 
 const noValue = new Uint8Array(0)
 /** A part fits into one piece of a writer. */
@@ -34,10 +41,10 @@ function detailOf({ keysOnly }: RangeResult): Detail {
 /** etcdserverpb.RangeResponse */
 export function writeRangeResponse(
   writer: MessageWriter,
-  { header, result, valueOf }: { header: ResponseHeader; result: RangeResult; valueOf: ValueOf },
+  { header, result, valuesOf }: RangeResponse,
 ): MessageWriter {
   header.write(writer, result.revision)
-  writeKeyValues(writer, result, valuesOf(result, valueOf))
+  writeKeyValues(writer, result, valuesIn(result, valuesOf))
   writeRangeEnd(writer, result)
   return writer
 }
@@ -53,14 +60,10 @@ export class RangeResponseParts implements MessageParts {
   readonly #values: readonly Uint8Array[]
   #next = 0
 
-  constructor({
-    header,
-    result,
-    valueOf,
-  }: { header: ResponseHeader; result: RangeResult; valueOf: ValueOf }) {
+  constructor({ header, result, valuesOf }: RangeResponse) {
     this.#header = header
     this.#result = result
-    this.#values = result.versions.map(valueOf)
+    this.#values = valuesOf(result.versions)
     this.messageBytes =
       header.fieldSize(result.revision) + keyValuesSize(result, this.#values) + rangeEndSize(result)
   }
@@ -87,8 +90,12 @@ function writeKeyValues(writer: MessageWriter, result: RangeResult, values: read
 }
 
 /** etcdserverpb.RangeStreamResponse without a header: all chunks but the last. */
-export function writeRangeChunk(writer: MessageWriter, result: RangeResult, valueOf: ValueOf): MessageWriter {
-  const values = valuesOf(result, valueOf)
+export function writeRangeChunk(
+  writer: MessageWriter,
+  result: RangeResult,
+  valuesOf: ValuesOf,
+): MessageWriter {
+  const values = valuesIn(result, valuesOf)
   writer.lengthDelimited(rangeResponseTag, keyValuesSize(result, values))
   writeKeyValues(writer, result, values)
   return writer
@@ -97,9 +104,9 @@ export function writeRangeChunk(writer: MessageWriter, result: RangeResult, valu
 /** The last RangeStreamResponse, which alone has header, more and count. */
 export function writeLastRangeChunk(
   writer: MessageWriter,
-  { header, result, valueOf }: { header: ResponseHeader; result: RangeResult; valueOf: ValueOf },
+  { header, result, valuesOf }: RangeResponse,
 ): MessageWriter {
-  const values = valuesOf(result, valueOf)
+  const values = valuesIn(result, valuesOf)
   const size = header.fieldSize(result.revision) + keyValuesSize(result, values) + rangeEndSize(result)
   writer.lengthDelimited(rangeResponseTag, size)
   header.write(writer, result.revision)
@@ -109,8 +116,8 @@ export function writeLastRangeChunk(
 }
 
 /** The values of a chunk, each read once. */
-function valuesOf(result: RangeResult, valueOf: ValueOf): readonly Uint8Array[] {
-  return result.keysOnly ? [] : result.versions.map(valueOf)
+function valuesIn(result: RangeResult, valuesOf: ValuesOf): readonly Uint8Array[] {
+  return result.keysOnly ? [] : valuesOf(result.versions)
 }
 
 function keyValuesSize(result: RangeResult, values: readonly Uint8Array[]): number {

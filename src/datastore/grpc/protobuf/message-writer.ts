@@ -172,7 +172,8 @@ export class MessageWriter {
       return
     }
     const capacity = Math.max(needed, this.#buffer.length * 2)
-    const grown: Buffer = capacity > keptCapacityBytes ? takePiece(capacity) : Buffer.allocUnsafeSlow(capacity)
+    const grown: Buffer =
+      capacity > keptCapacityBytes ? takePiece(capacity) : Buffer.allocUnsafeSlow(capacity)
     grown.set(this.#buffer.subarray(0, this.#position))
     if (this.#buffer.length <= keptCapacityBytes) this.#spare = this.#buffer
     this.#buffer = grown

@@ -31,7 +31,7 @@ const partsFromKeys = 100
 /** etcdserverpb.KV */
 export function kvService(context: ServiceContext): Service {
   const { engine, header, options } = context
-  const { valueOf } = engine.store
+  const { valueOf, valuesOf } = engine.store
 
   const checkSize = (requestBytes: number): void => {
     if (requestBytes > options.maxRequestBytes) throw etcdError('requestTooLarge')
@@ -42,9 +42,9 @@ export function kvService(context: ServiceContext): Service {
     checkRange(request)
     const result = engine.range(request)
     if (result.versions.length > partsFromKeys && !result.keysOnly) {
-      call.replyInParts(new RangeResponseParts({ header, result, valueOf }))
+      call.replyInParts(new RangeResponseParts({ header, result, valuesOf }))
     } else {
-      call.reply(writeRangeResponse(freshWriter(), { header, result, valueOf }))
+      call.reply(writeRangeResponse(freshWriter(), { header, result, valuesOf }))
     }
   })
 
@@ -178,7 +178,7 @@ class RangeStream {
   }
 
   #send(result: RangeResult): number {
-    const writer = writeRangeChunk(freshWriter(), result, this.#context.engine.store.valueOf)
+    const writer = writeRangeChunk(freshWriter(), result, this.#context.engine.store.valuesOf)
     const { messageBytes } = writer
     this.#call.send(writer)
     return messageBytes
@@ -187,7 +187,7 @@ class RangeStream {
   #sendLast(last: RangeResult): void {
     const { header, engine } = this.#context
     const result = { ...last, revision: this.#headerRevision }
-    this.#call.reply(writeLastRangeChunk(freshWriter(), { header, result, valueOf: engine.store.valueOf }))
+    this.#call.reply(writeLastRangeChunk(freshWriter(), { header, result, valuesOf: engine.store.valuesOf }))
   }
 
   /** etcd: etcdserver/v3_server.go, adjustChunkLimit. */
