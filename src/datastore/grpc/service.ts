@@ -1,4 +1,5 @@
 import type { Engine } from '../mvcc/engine.ts'
+import { MvccError } from '../mvcc/errors.ts'
 import { etcdError, toStatus, withEtcdErrors } from './etcd-errors.ts'
 import type { Call, Method, StreamListener } from './http2/call.ts'
 import type { ResponseHeader } from './messages/header.ts'
@@ -36,6 +37,24 @@ export function unary(handle: (request: MessageReader, call: Call, requestBytes:
     kind: 'unary',
     handle: (request, call) => withEtcdErrors(() => handle(new MessageReader(request), call, request.length)),
   }
+}
+
+/**
+ * A method that looks at the newest state, of which not all may be on disk yet. That holds for its errors,
+ * too: that a lease is gone, say, must not be told while a power cut could bring it back.
+ */
+export function writing(
+  { engine }: ServiceContext,
+  handle: (request: MessageReader, call: Call, requestBytes: number) => void,
+): Method {
+  return unary((reader, call, requestBytes) => {
+    try {
+      handle(reader, call, requestBytes)
+    } catch (thrown) {
+      if (!(thrown instanceof MvccError)) throw thrown
+      engine.afterCommit((isCommitted) => call.fail(isCommitted ? toStatus(thrown) : etcdError('noSpace')))
+    }
+  })
 }
 
 /** A method whose client streams its requests. */

@@ -19,7 +19,14 @@ import {
   writeRangeResponse,
   writeTxnResponse,
 } from '../messages/kv-responses.ts'
-import { type Service, type ServiceContext, freshWriter, replyAfterCommit, unary } from '../service.ts'
+import {
+  type Service,
+  type ServiceContext,
+  freshWriter,
+  replyAfterCommit,
+  unary,
+  writing,
+} from '../service.ts'
 import { StatusError, codes } from '../status.ts'
 
 /** etcd: etcdserver/v3_server.go, initialStreamChunkLimit. */
@@ -55,7 +62,7 @@ export function kvService(context: ServiceContext): Service {
     new RangeStream(context, call, request).run()
   })
 
-  const put = unary((reader, call, requestBytes) => {
+  const put = writing(context, (reader, call, requestBytes) => {
     const request = readPutRequest(reader)
     checkPut(request)
     checkSize(requestBytes)
@@ -63,7 +70,7 @@ export function kvService(context: ServiceContext): Service {
     replyAfterCommit(context, call, (writer) => writePutResponse(writer, { header, result, valueOf }))
   })
 
-  const deleteRange = unary((reader, call, requestBytes) => {
+  const deleteRange = writing(context, (reader, call, requestBytes) => {
     const request = readDeleteRangeRequest(reader)
     checkDeleteRange(request)
     checkSize(requestBytes)
@@ -71,14 +78,14 @@ export function kvService(context: ServiceContext): Service {
     replyAfterCommit(context, call, (writer) => writeDeleteRangeResponse(writer, { header, result, valueOf }))
   })
 
-  const txn = unary((reader, call, requestBytes) => {
+  const txn = writing(context, (reader, call, requestBytes) => {
     const request = checkTxn(readTxnRequest(reader), options.maxTxnOperations)
     if (!isReadOnly(request)) checkSize(requestBytes)
     const result = engine.txn(request)
     replyAfterCommit(context, call, (writer) => writeTxnResponse(writer, { header, result, valueOf }))
   })
 
-  const compact = unary((reader, call) => {
+  const compact = writing(context, (reader, call) => {
     const { revision, physical } = readCompactionRequest(reader)
     const reply = (): void =>
       replyAfterCommit(context, call, (writer) => header.write(writer, engine.store.revision))

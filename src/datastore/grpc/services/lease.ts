@@ -9,6 +9,7 @@ import {
   replyAfterCommit,
   streaming,
   unary,
+  writing,
 } from '../service.ts'
 
 const idTag = 0x10
@@ -24,7 +25,7 @@ const noTtl = -1n
 export function leaseService(context: ServiceContext): Service {
   const { engine, header, options } = context
 
-  const grant = unary((reader, call, requestBytes) => {
+  const grant = writing(context, (reader, call, requestBytes) => {
     const request = readGrantRequest(reader)
     if (requestBytes > options.maxRequestBytes) throw etcdError('requestTooLarge')
     const { id, ttlSeconds } = engine.grantLease(request)
@@ -35,7 +36,7 @@ export function leaseService(context: ServiceContext): Service {
     })
   })
 
-  const revoke = unary((reader, call) => {
+  const revoke = writing(context, (reader, call) => {
     engine.revokeLease(readId(reader))
     const revision = engine.store.head
     replyAfterCommit(context, call, (writer) => header.write(writer, revision))
