@@ -6,6 +6,7 @@ import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import { silentLogger } from '../../src/base/logger.ts'
 import { type Datastore, startDatastore } from '../../src/datastore/datastore.ts'
+import { etcdFileProgram } from './etcd-peer.ts'
 import { peer } from './go-suite.ts'
 
 /** etcdctl 3.7 as people use it, against this server. */
@@ -20,6 +21,7 @@ beforeAll(async () => {
     listen: { host: '127.0.0.1', port: 0 },
     workerUrl: new URL('../../src/datastore/worker.ts', import.meta.url),
     log: silentLogger,
+    etcdFileProgram,
   })
 })
 
@@ -34,22 +36,22 @@ async function etcdctl(...args: string[]): Promise<string> {
   return (stdout + stderr).trim()
 }
 
-/** An etcdctl that goes on until the test ends; `printed` waits for a text in its output. */
-function running(...args: string[]): { child: ChildProcess; printed: (text: string) => Promise<void> } {
+const patience = { timeout: 20_000 }
+
+/** An etcdctl that goes on until the test ends, and what it has printed so far. */
+function running(...args: string[]): { child: ChildProcess; output: () => string } {
   const child = spawn(peer('etcdctl'), ['--endpoints', datastore.listening, ...args])
   onTestFinished(() => void child.kill())
   let output = ''
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += String(chunk)))
-  return { child, printed: (text) => expect.poll(() => output, { timeout: 20_000 }).toContain(text) }
+  return { child, output: () => output }
 }
 
 async function withInput(input: string, ...args: string[]): Promise<string> {
-  const { child, printed: _ } = running(...args)
-  let output = ''
-  child.stdout?.on('data', (chunk) => (output += String(chunk)))
+  const { child, output } = running(...args)
   child.stdin?.end(input)
   expect(await new Promise((resolve) => child.on('close', resolve))).toBe(0)
-  return output.trim()
+  return output().trim()
 }
 
 test('put, get, del', async () => {
@@ -83,11 +85,11 @@ test('txn', async () => {
 test('watch', async () => {
   await etcdctl('put', 'watch/a', 'old')
   const watching = running('watch', '--prefix', 'watch/', '--prev-kv', '--rev=1')
-  await watching.printed('PUT\nwatch/a\nold\n')
+  await expect.poll(watching.output, patience).toContain('PUT\nwatch/a\nold\n')
   await etcdctl('put', 'watch/a', 'new')
-  await watching.printed('PUT\nwatch/a\nold\nwatch/a\nnew\n')
+  await expect.poll(watching.output, patience).toContain('PUT\nwatch/a\nold\nwatch/a\nnew\n')
   await etcdctl('del', 'watch/a')
-  await watching.printed('DELETE\nwatch/a\nnew\nwatch/a\n')
+  await expect.poll(watching.output, patience).toContain('DELETE\nwatch/a\nnew\nwatch/a\n')
 })
 
 test('lease', async () => {
@@ -131,6 +133,18 @@ test('endpoint health and status, member list', async () => {
   expect(await etcdctl('endpoint', 'status', '--cluster', '--write-out=table')).toContain('3.7.3')
 })
 
+test('endpoint hashkv and snapshot save', async () => {
+  await etcdctl('put', 'snapshot/a', 'x')
+  expect(await etcdctl('endpoint', 'hashkv')).toMatch(/, [1-9]\d*$/)
+  const file = join(directory, 'snapshot.db')
+  expect(await etcdctl('snapshot', 'save', file)).toContain(`Snapshot saved at ${file}`)
+  const { stdout } = await run(peer('etcdutl'), ['snapshot', 'status', file, '--write-out=json'])
+  const found = JSON.parse(await etcdctl('get', 'snapshot/a', '--write-out=json')) as {
+    header: { revision: number }
+  }
+  expect(JSON.parse(stdout)).toMatchObject({ revision: found.header.revision, version: '3.7.0' })
+})
+
 test('alarm', async () => {
   expect(await etcdctl('alarm', 'list')).toBe('')
   expect(await etcdctl('alarm', 'disarm')).toBe('')
@@ -138,13 +152,13 @@ test('alarm', async () => {
 
 test('lock and elect', async () => {
   const holder = running('lock', 'lock')
-  await holder.printed('lock/')
+  await expect.poll(holder.output, patience).toContain('lock/')
   const waiting = running('lock', 'lock')
   holder.child.kill('SIGINT')
-  await waiting.printed('lock/')
+  await expect.poll(waiting.output, patience).toContain('lock/')
   const leader = running('elect', 'election', 'me')
-  await leader.printed('me')
-  await running('elect', '--listen', 'election').printed('me')
+  await expect.poll(leader.output, patience).toContain('me')
+  await expect.poll(running('elect', '--listen', 'election').output, patience).toContain('me')
 })
 
 test('auth and members: what is refused is named', async () => {

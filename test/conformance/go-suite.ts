@@ -3,6 +3,7 @@ import { createWriteStream, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { etcdFileProgram } from './etcd-peer.ts'
 
 const run = promisify(execFile)
 const here = fileURLToPath(new URL('.', import.meta.url))
@@ -20,7 +21,7 @@ export interface SuiteResult {
 export async function datastoreCommand(name: string): Promise<string> {
   const bundle = join(root, 'build/conformance', name, 'bundle')
   await run(process.execPath, [join(here, 'storage/bundle.ts'), bundle])
-  return `${process.execPath} ${join(bundle, 'serve.js')}`
+  return `${process.execPath} ${join(bundle, 'serve.js')} --etcd-file ${etcdFileProgram}`
 }
 
 /** Compiles the Go module test/conformance/NAME and runs its tests; output.log has what they say. */

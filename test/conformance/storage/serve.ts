@@ -12,6 +12,7 @@ const { values } = parseArgs({
     port: { type: 'string', default: '0' },
     'progress-notify-interval-ms': { type: 'string', default: '5000' },
     'quota-bytes': { type: 'string', default: String(defaultSettings.quotaBytes) },
+    'etcd-file': { type: 'string' },
     'cert-file': { type: 'string', default: '' },
     'key-file': { type: 'string', default: '' },
     'trusted-ca-file': { type: 'string', default: '' },
@@ -31,6 +32,7 @@ const datastore = await startDatastore({
   log: createLogger({ format: 'text' }),
   progressNotifyIntervalMs: Number(values['progress-notify-interval-ms']),
   quotaBytes: Number(values['quota-bytes']),
+  etcdFileProgram: values['etcd-file'],
 })
 console.log(`serving on ${datastore.listening}`)
 process.on('SIGTERM', () => void datastore.stop().then(() => process.exit(0)))
