@@ -16,6 +16,11 @@ func (b *bench) fill(ctx context.Context) {
 	b.measure("create", *keys, *inFlight, func(c *kubernetes.Client, i int) { b.put(ctx, c, i, 0) })
 }
 
+// gets asks a server for keys that it is taken to have.
+func (b *bench) gets() {
+	b.measure("get", *keys, *inFlight, func(c *kubernetes.Client, i int) { b.get(context.Background(), c, i) })
+}
+
 // mixed measures reads beside writes: each writer updates keys of its own, as fast as it can.
 func (b *bench) mixed() {
 	ctx := context.Background()
