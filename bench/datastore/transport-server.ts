@@ -91,4 +91,6 @@ if (start === undefined) {
   console.error(`usage: transport-server.ts ${Object.keys(transports).join('|')}`)
   process.exit(2)
 }
+// An orderly exit writes the profile, where one was asked for.
+process.on('SIGINT', () => process.exit(0))
 console.log(await start())
