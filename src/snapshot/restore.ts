@@ -60,7 +60,7 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<Restored
   const snapshot = await openSnapshotFile(options.file)
   await checkDigest(snapshot)
 
-  const preparing = `${pendingDir(paths)}.preparing`
+  const preparing = preparingDir(paths)
   await rm(preparing, { recursive: true, force: true })
   try {
     const databaseDir = join(preparing, 'new', 'db')
@@ -82,20 +82,29 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<Restored
   }
 }
 
-/** Finishes a restore that was interrupted after it had been decided. To be called before anything is opened. */
+/**
+ * Finishes a restore that was interrupted after it had been decided, and removes what one has left that was
+ * not. To be called before anything is opened; throws while one is under way.
+ */
 export async function finishRestore(
   paths: RestorePaths,
   nativeBinding: string | undefined,
 ): Promise<boolean> {
-  if (!existsSync(pendingDir(paths))) return false
+  const isDecided = existsSync(pendingDir(paths))
+  if (!isDecided && !existsSync(preparingDir(paths))) return false
   await mkdir(paths.databaseDir, { recursive: true, mode: directoryMode })
   using _lock = new DatastoreLock({ path: paths.database, nativeBinding })
+  await rm(preparingDir(paths), { recursive: true, force: true })
   await carryOut(paths)
-  return true
+  return isDecided
 }
 
 function pendingDir({ dataDir }: RestorePaths): string {
   return join(dataDir, 'restore')
+}
+
+function preparingDir(paths: RestorePaths): string {
+  return `${pendingDir(paths)}.preparing`
 }
 
 /** The entries have the names that `saveSnapshot` gives; all others are refused. */
