@@ -2,7 +2,6 @@ import type { Socket } from 'node:net'
 
 import { describeError } from '../../../base/errors.ts'
 import type { Logger } from '../../../base/logger.ts'
-import { StatusError, codes } from '../status.ts'
 import type { Methods } from './call.ts'
 import { HpackDecoder } from './hpack-decoder.ts'
 import { Output } from './output.ts'
@@ -20,6 +19,7 @@ import {
 } from './protocol.ts'
 import { ResponseHeaders } from './response-headers.ts'
 import { Stream, type StreamHost } from './stream.ts'
+import { unknownMethod } from './unknown-method.ts'
 
 /** How much a client may send on one stream and on the connection before we renew its windows. */
 const streamWindowBytes = 1024 * 1024
@@ -40,6 +40,7 @@ export class Connection implements StreamHost {
   readonly maxMessageBytes: number
   readonly log: Logger
   sendWindowBytes = defaultWindowBytes
+  partialBytes = 0
 
   readonly #socket: Socket
   readonly #methods: Methods
@@ -133,10 +134,15 @@ export class Connection implements StreamHost {
     this.#pumpBlocked()
   }
 
+  /** Each once, as long as there is room: an update of one byte costs one stream's work, not that of all. */
   #pumpBlocked(): void {
-    const blocked = [...this.#blocked]
-    this.#blocked.clear()
-    for (const stream of blocked) stream.pump()
+    for (let left = this.#blocked.size; left > 0; left--) {
+      if (this.sendWindowBytes <= 0 || this.isCongested) return
+      const [stream] = this.#blocked as Iterable<Stream>
+      if (stream === undefined) return
+      this.#blocked.delete(stream)
+      stream.pump()
+    }
   }
 
   #receive(chunk: Buffer): void {
@@ -330,19 +336,25 @@ export class Connection implements StreamHost {
   #settings(frameFlags: number, payload: Buffer): void {
     if ((frameFlags & flags.ack) !== 0) return
     if (payload.length % 6 !== 0) throw new Http2Error(errorCodes.frameSizeError, 'bad SETTINGS')
+    let windowBytes = this.#peerWindowBytes
     for (let at = 0; at < payload.length; at += 6) {
-      this.#setting(payload.readUInt16BE(at), payload.readUInt32BE(at + 2))
+      const value = payload.readUInt32BE(at + 2)
+      const name = payload.readUInt16BE(at)
+      if (name === settings.headerTableSize) this.responseHeaders.limitTable(value)
+      if (name === settings.initialWindowSize) windowBytes = value
+      if (windowBytes > largestWindowBytes)
+        throw new Http2Error(errorCodes.flowControlError, 'bad initial window')
     }
+    this.#resizeWindows(windowBytes)
     this.output.frame(frameTypes.settings, flags.ack, 0, 0, 0)
     this.wake()
   }
 
-  #setting(name: number, value: number): void {
-    if (name === settings.headerTableSize) return this.responseHeaders.limitTable(value)
-    if (name !== settings.initialWindowSize) return
-    if (value > largestWindowBytes) throw new Http2Error(errorCodes.flowControlError, 'bad initial window')
-    const change = value - this.#peerWindowBytes
-    this.#peerWindowBytes = value
+  /** Once for a frame, however often it names the window: each time costs a look at every stream. */
+  #resizeWindows(windowBytes: number): void {
+    const change = windowBytes - this.#peerWindowBytes
+    this.#peerWindowBytes = windowBytes
+    if (change === 0) return
     for (const stream of [...this.#streams.values()]) {
       stream.sendWindowBytes += change
       if (change > 0) stream.pump()
@@ -387,25 +399,4 @@ function unpadded(frameFlags: number, payload: Buffer): Buffer {
   const end = payload.length - (payload[0] ?? payload.length)
   if (end < 1) throw new Http2Error(errorCodes.protocolError, 'more padding than payload')
   return payload.subarray(1, end)
-}
-
-/** Answers as grpc-go does for what it does not know (server.go, handleStream). */
-function unknownMethod(path: string, methods: Methods): { kind: 'unary'; handle(): never } {
-  const at = path.lastIndexOf('/')
-  const service = path.slice(1, Math.max(at, 1))
-  return {
-    kind: 'unary',
-    handle() {
-      if (!path.startsWith('/') || at === 0) {
-        throw new StatusError(codes.unimplemented, `malformed method name: ${JSON.stringify(path)}`)
-      }
-      const isKnown = [...methods.keys()].some((known) => known.startsWith(`/${service}/`))
-      throw new StatusError(
-        codes.unimplemented,
-        isKnown
-          ? `unknown method ${path.slice(at + 1)} for service ${service}`
-          : `unknown service ${service}`,
-      )
-    },
-  }
 }

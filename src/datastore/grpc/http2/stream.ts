@@ -14,6 +14,10 @@ const copiedPayloadBytes = 8 * 1024
 
 const partWriter = new MessageWriter()
 
+/** More than this of messages that are not complete, over all streams of a connection, is refused. */
+const partialLimitBytes = 64 * 1024 * 1024
+const noBytes: Buffer = Buffer.alloc(0)
+
 /** What a stream needs of its connection. */
 export interface StreamHost {
   readonly output: Output
@@ -21,6 +25,8 @@ export interface StreamHost {
   readonly maxMessageBytes: number
   readonly log: Logger
   sendWindowBytes: number
+  /** What the connection's streams keep of messages that are not complete. */
+  partialBytes: number
   readonly isCongested: boolean
   /** Has `pump` called when the connection's window or its socket has room again. */
   block(stream: Stream): void
@@ -58,7 +64,7 @@ export class Stream implements Call {
   #trailers: 'none' | 'success' | StatusError = 'none'
   #queue: Buffer[] = []
   #parts: MessageParts | undefined
-  #partial: Buffer[] = []
+  #partial = noBytes
   #partialBytes = 0
   #request: Buffer | undefined
 
@@ -147,6 +153,8 @@ export class Stream implements Call {
     while (this.#queue.length > 0 || this.#encodePart()) {
       const head = this.#queue[0] as Buffer
       const room = Math.min(this.sendWindowBytes, this.#host.sendWindowBytes, defaultFrameBytes)
+      // An update of the stream's own window pumps it anyway.
+      if (this.sendWindowBytes <= 0) return
       if (room <= 0 || this.#host.isCongested) return this.#host.block(this)
       const part = head.length <= room ? head : head.subarray(0, room)
       if (part === head) this.#queue.shift()
@@ -241,29 +249,49 @@ export class Stream implements Call {
     this.#queue = []
     this.#parts = undefined
     this.queuedBytes = 0
-    this.#partial = []
+    this.#dropPartial()
     this.#host.forget(this)
   }
 
   /** Puts messages together that are split over frames, or share one. */
   #assemble(bytes: Buffer): void {
-    this.#partial.push(bytes)
+    if (!this.#makeRoom(bytes.length)) return
+    bytes.copy(this.#partial, this.#partialBytes)
     this.#partialBytes += bytes.length
-    while (this.isOpen && this.#partialBytes >= grpcPrefixBytes) {
-      let head = this.#partial[0] as Buffer
-      if (head.length < grpcPrefixBytes) {
-        head = Buffer.concat(this.#partial)
-        this.#partial = [head]
-      }
-      const length = head.readUInt32BE(1)
+    let at = 0
+    while (this.isOpen && this.#partialBytes - at >= grpcPrefixBytes) {
+      const length = this.#partial.readUInt32BE(at + 1)
       if (length > this.#host.maxMessageBytes) return this.fail(tooLarge(length, this.#host.maxMessageBytes))
-      if (this.#partialBytes < grpcPrefixBytes + length) return
-      const all = this.#partial.length === 1 ? head : Buffer.concat(this.#partial)
-      const rest = all.subarray(grpcPrefixBytes + length)
-      this.#partial = rest.length === 0 ? [] : [rest]
-      this.#partialBytes = rest.length
-      this.#message(all.subarray(0, grpcPrefixBytes + length), false)
+      const end = at + grpcPrefixBytes + length
+      if (end > this.#partialBytes) break
+      this.#message(this.#partial.subarray(at, end), false)
+      at = end
     }
+    if (!this.isOpen) return
+    if (at === this.#partialBytes) this.#dropPartial()
+    else if (at > 0) {
+      this.#partial.copyWithin(0, at, this.#partialBytes)
+      this.#partialBytes -= at
+    }
+  }
+
+  /** Copied, as a small part would hold on to all that came with it; grown as it comes, not as it is announced. */
+  #makeRoom(bytes: number): boolean {
+    const needed = this.#partialBytes + bytes
+    if (needed <= this.#partial.length) return true
+    const grown = Buffer.allocUnsafeSlow(Math.max(needed, this.#partial.length * 2))
+    this.#host.partialBytes += grown.length - this.#partial.length
+    this.#partial.copy(grown, 0, 0, this.#partialBytes)
+    this.#partial = grown
+    if (this.#host.partialBytes <= partialLimitBytes) return true
+    this.fail(new StatusError(codes.resourceExhausted, 'too many incomplete messages on one connection'))
+    return false
+  }
+
+  #dropPartial(): void {
+    this.#host.partialBytes -= this.#partial.length
+    this.#partial = noBytes
+    this.#partialBytes = 0
   }
 
   #message(framed: Buffer, isLast: boolean): void {
