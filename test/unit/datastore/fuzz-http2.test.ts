@@ -1,0 +1,229 @@
+import { once } from 'node:events'
+import { type Socket, connect } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
+import { expect, onTestFinished, test } from 'vitest'
+import { silentLogger } from '../../../src/base/logger.ts'
+import type { Call, Method } from '../../../src/datastore/grpc/http2/call.ts'
+import { errorCodes, flags, frameTypes, settings } from '../../../src/datastore/grpc/http2/protocol.ts'
+import { MessageWriter } from '../../../src/datastore/grpc/protobuf/message-writer.ts'
+import { GrpcServer } from '../../../src/datastore/grpc/server.ts'
+import { RawClient } from './support.ts'
+
+/** Clients that mean harm: whatever they send, the server serves the others. */
+
+const maxMessageBytes = 2 * 1024 * 1024
+
+const echo: Method = {
+  kind: 'unary',
+  handle: (request, call) => {
+    const writer = new MessageWriter()
+    writer.raw(request)
+    call.reply(writer)
+  },
+}
+
+/** A server, the calls that it holds open, and a check that it still serves. */
+async function serve(): Promise<{
+  listening: string
+  calls: Set<Call>
+  stillServes: () => Promise<boolean>
+}> {
+  const calls = new Set<Call>()
+  const hold: Method = {
+    kind: 'streaming',
+    open: (call) => {
+      calls.add(call)
+      call.onCancel = () => calls.delete(call)
+      return { message: () => undefined, halfClose: () => undefined }
+    },
+  }
+  const methods = new Map([
+    ['/a/Echo', echo],
+    ['/a/Hold', hold],
+  ])
+  const server = new GrpcServer({ methods, maxMessageBytes, log: silentLogger })
+  const listening = await server.listen({ host: '127.0.0.1', port: 0 })
+  onTestFinished(() => server.stop())
+  const client = new RawClient(listening)
+  const stillServes = async (): Promise<boolean> => {
+    const text = Buffer.from('still here')
+    return (await client.unary('/a/Echo', text)).equals(text)
+  }
+  return { listening, calls, stillServes }
+}
+
+/** A connection on which the preface was sent, and what has come in on it. */
+async function attack(listening: string): Promise<{ socket: Socket; received: () => Buffer; send: Send }> {
+  const { hostname, port } = new URL(listening)
+  const socket = connect(Number(port), hostname)
+  onTestFinished(() => void socket.destroy())
+  socket.on('error', () => undefined)
+  await once(socket, 'connect')
+  const chunks: Buffer[] = []
+  socket.on('data', (chunk: Buffer) => chunks.push(chunk))
+  socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
+  socket.write(frame(frameTypes.settings, 0, 0))
+  const send: Send = async (bytes) => {
+    if (!socket.destroyed) socket.write(bytes)
+    while (socket.writableNeedDrain && !socket.destroyed) await delay(1)
+  }
+  return { socket, received: () => Buffer.concat(chunks), send }
+}
+
+type Send = (bytes: Buffer) => Promise<void>
+
+function frame(
+  type: number,
+  frameFlags: number,
+  stream: number,
+  payload: Uint8Array = Buffer.alloc(0),
+): Buffer {
+  const head = Buffer.alloc(9)
+  head.writeUIntBE(payload.length, 0, 3)
+  head[3] = type
+  head[4] = frameFlags
+  head.writeUInt32BE(stream, 5)
+  return Buffer.concat([head, payload])
+}
+
+const string = (text: string): Buffer => Buffer.concat([Buffer.of(text.length), Buffer.from(text)])
+
+/** A header block without the dynamic table: POST, a path, application/grpc. */
+function request(path: string): Buffer {
+  const contentType = Buffer.concat([Buffer.of(0x0f, 0x10), string('application/grpc')])
+  return Buffer.concat([Buffer.of(0x83, 0x86, 0x04), string(path), contentType])
+}
+
+const uint32 = (value: number): Buffer => {
+  const bytes = Buffer.alloc(4)
+  bytes.writeUInt32BE(value)
+  return bytes
+}
+
+/** The codes of the frames of one type, where they begin at an offset of the payload. */
+function codesOf(frames: Buffer, type: number, offset: number): number[] {
+  const codes: number[] = []
+  for (let at = 0; at + 9 <= frames.length; at += 9 + frames.readUIntBE(at, 3)) {
+    if (frames[at + 3] === type && at + 13 + offset <= frames.length)
+      codes.push(frames.readUInt32BE(at + 9 + offset))
+  }
+  return codes
+}
+
+const goAways = (frames: Buffer): number[] => codesOf(frames, frameTypes.goAway, 4)
+
+test('streams that are opened and reset at once leave nothing behind', async () => {
+  const { listening, calls, stillServes } = await serve()
+  const { send } = await attack(listening)
+  for (let round = 0; round < 100; round++) {
+    const frames: Buffer[] = []
+    for (let count = 0; count < 300; count++) {
+      const stream = 2 * (round * 300 + count) + 1
+      frames.push(frame(frameTypes.headers, flags.endHeaders, stream, request('/a/Hold')))
+      frames.push(frame(frameTypes.rstStream, 0, stream, uint32(errorCodes.cancel)))
+    }
+    await send(Buffer.concat(frames))
+  }
+  expect(await stillServes()).toBe(true)
+  await expect.poll(() => calls.size, { timeout: 20_000 }).toBe(0)
+})
+
+test('header blocks without an end are cut off', async () => {
+  for (const size of [0, 64, 16_000]) {
+    const { listening, stillServes } = await serve()
+    const { socket, send, received } = await attack(listening)
+    await send(frame(frameTypes.headers, 0, 1, request('/a/Echo')))
+    const part = frame(frameTypes.continuation, 0, 1, Buffer.alloc(size, 0x82))
+    for (let count = 0; count < 3000 && !socket.destroyed; count++) await send(part)
+    await expect.poll(() => socket.destroyed, { timeout: 20_000 }).toBe(true)
+    // What the kernel drops with the connection may have had the reason in it.
+    for (const code of goAways(received())) expect(code).toBe(errorCodes.enhanceYourCalm)
+    expect(await stillServes()).toBe(true)
+  }
+})
+
+test('a header that is repeated out of the table costs nothing', async () => {
+  const { listening, stillServes } = await serve()
+  const { send } = await attack(listening)
+  const value = Buffer.alloc(3900, 'v')
+  const literal = Buffer.concat([Buffer.of(0x40), string('x'), Buffer.of(0x7f, 0xbd, 0x1d), value])
+  const bomb = Buffer.concat([request('/a/Echo'), literal, Buffer.alloc(12_000, 0xbe)])
+  for (let stream = 1; stream < 400; stream += 2) {
+    await send(frame(frameTypes.headers, flags.endHeaders | flags.endStream, stream, bomb))
+  }
+  expect(await stillServes()).toBe(true)
+})
+
+test('a flood of settings over many streams does not hold up the others', async () => {
+  const { listening, calls, stillServes } = await serve()
+  const { send } = await attack(listening)
+  const open = Array.from({ length: 5000 }, (_, at) =>
+    frame(frameTypes.headers, flags.endHeaders, 2 * at + 1, request('/a/Hold')),
+  )
+  await send(Buffer.concat(open))
+  await expect.poll(() => calls.size, { timeout: 20_000 }).toBe(5000)
+  const entries = Array.from({ length: 2700 }, (_, at) =>
+    Buffer.concat([Buffer.of(0, settings.initialWindowSize), uint32(at % 2 === 0 ? 0 : 65_535)]),
+  )
+  const flood = frame(frameTypes.settings, 0, 0, Buffer.concat(entries))
+  for (let count = 0; count < 200; count++) await send(flood)
+  expect(await stillServes()).toBe(true)
+})
+
+test('who does not read the answers to its pings is read from no more', async () => {
+  const { listening, stillServes } = await serve()
+  const { socket } = await attack(listening)
+  socket.pause()
+  const pings = Buffer.concat(
+    Array.from({ length: 4000 }, () => frame(frameTypes.ping, 0, 0, Buffer.alloc(8))),
+  )
+  // The answers fill the server's queue and the kernel's buffers, which take some megabytes.
+  const floodBytes = 200 * 1024 * 1024
+  for (let sent = 0; sent < floodBytes; sent += pings.length) socket.write(pings)
+  let unsent = 0
+  while (unsent !== socket.writableLength) {
+    unsent = socket.writableLength
+    await delay(1000)
+  }
+  expect(unsent).toBeGreaterThan(floodBytes / 2)
+  expect(await stillServes()).toBe(true)
+})
+
+test('messages that are begun on many streams and never ended are bounded', async () => {
+  const { listening, calls, stillServes } = await serve()
+  const { send, received } = await attack(listening)
+  const prefix = Buffer.concat([Buffer.of(0), uint32(maxMessageBytes)])
+  const part = Buffer.alloc(16_000)
+  for (let at = 0; at < 300; at++) {
+    const stream = 2 * at + 1
+    await send(frame(frameTypes.headers, flags.endHeaders, stream, request('/a/Hold')))
+    await send(frame(frameTypes.data, 0, stream, prefix))
+    for (let count = 0; count < 60; count++) await send(frame(frameTypes.data, 0, stream, part))
+  }
+  expect(await stillServes()).toBe(true)
+  // Of 300 messages of a megabyte some are kept, the others are refused.
+  await expect.poll(() => calls.size, { timeout: 20_000 }).toBe(300)
+  const refused = [...calls].filter(({ isOpen }) => !isOpen)
+  expect(refused.length).toBeGreaterThan(200)
+  await expect
+    .poll(() => codesOf(received(), frameTypes.rstStream, 0).length, { timeout: 20_000 })
+    .toBe(refused.length)
+})
+
+test('frames of random kinds, flags and streams never stop the server', async () => {
+  const { listening, stillServes } = await serve()
+  let state = 7
+  const random = (limit: number): number => {
+    state = (Math.imul(state, 1_103_515_245) + 12_345) & 0x7fffffff
+    return (state >>> 8) % limit
+  }
+  for (let round = 0; round < 200; round++) {
+    const { socket, send } = await attack(listening)
+    for (let count = 0; count < 40 && !socket.destroyed; count++) {
+      const payload = random(3) === 0 ? request('/a/Hold') : Buffer.alloc(random(64)).map(() => random(256))
+      await send(frame(random(11), random(256), random(4) === 0 ? 0 : 1 + random(9), payload))
+    }
+    socket.destroy()
+  }
+  expect(await stillServes()).toBe(true)
+})
