@@ -52,7 +52,7 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
   ],
   cli: ['cli/datastore.ts', 'cli/db', 'cli/snapshot', ...inCommands],
   // The commands that work on the database itself.
-  'cli/db': ['cli', 'datastore', 'datastore/transfer', 'datastore/log', 'pki', ...inCommands],
+  'cli/db': ['cli', 'snapshot', 'datastore', 'datastore/transfer', 'datastore/log', 'pki', ...inCommands],
   'cli/snapshot': ['cli', 'snapshot', ...inCommands],
   'cli/datastore.ts': ['cli', 'snapshot', 'datastore', ...inCommands],
   'main.ts': ['cli'],

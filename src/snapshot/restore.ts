@@ -9,6 +9,7 @@ import { adoptCopy, revisionOf } from '../datastore/log/copy.ts'
 import { DatastoreLock } from '../datastore/log/lock.ts'
 import { privateMode, syncDirectory } from '../pki/files.ts'
 import { checkDigest, openSnapshotFile, readSnapshotFile } from './file.ts'
+import { pendingDir, preparingDir } from './pending.ts'
 import { databaseEntry, keyFileNames, pkiEntryPrefix } from './save.ts'
 import type { TarEntry } from './tar.ts'
 
@@ -97,14 +98,6 @@ export async function finishRestore(
   await rm(preparingDir(paths), { recursive: true, force: true })
   await carryOut(paths)
   return isDecided
-}
-
-function pendingDir({ dataDir }: RestorePaths): string {
-  return join(dataDir, 'restore')
-}
-
-function preparingDir(paths: RestorePaths): string {
-  return `${pendingDir(paths)}.preparing`
 }
 
 /** The entries have the names that `saveSnapshot` gives; all others are refused. */

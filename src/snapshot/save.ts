@@ -8,6 +8,7 @@ import { inspectDatabase } from '../datastore/log/inspect.ts'
 import { privateMode, publicMode, syncDirectory } from '../pki/files.ts'
 import { pkiFiles } from '../pki/pki.ts'
 import { openSnapshotFile, type SnapshotFile, writeSnapshotFile } from './file.ts'
+import { refuseUnfinishedRestore } from './pending.ts'
 import { fileNameOf, unfinishedPrefix } from './store.ts'
 import type { TarFile } from './tar.ts'
 
@@ -43,6 +44,7 @@ export async function saveSnapshot(options: SaveOptions): Promise<SnapshotFile> 
   try {
     await refuseWithoutSpace(dir, paths.database)
     const copy = join(work, 'state.db')
+    refuseUnfinishedRestore(paths, 'take a snapshot')
     copyDatabase({ path: paths.database, nativeBinding }, copy)
     const { revision, keys } = inspectDatabase({ path: copy, nativeBinding })
     const unfinished = join(work, 'snapshot')
@@ -51,6 +53,8 @@ export async function saveSnapshot(options: SaveOptions): Promise<SnapshotFile> 
       files: [...keyFiles(paths.pkiDir), { name: databaseEntry, path: copy, mode: privateMode }],
       secret,
     })
+    // One that has begun since then may have given the new keys to the old database.
+    refuseUnfinishedRestore(paths, 'take a snapshot')
     const path = join(dir, fileNameOf({ name, at, isSealed: secret !== undefined }))
     await rename(unfinished, path)
     await syncDirectory(dir)

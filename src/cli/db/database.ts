@@ -10,8 +10,15 @@ export async function etcdFileProgram(environment: Invocation['environment']): P
 
 /** The database that the flags name, with what it takes to open it. */
 export async function databaseOf(invocation: Invocation): Promise<Required<DatabaseFile>> {
-  const { database } = await pathsOf(invocation)
+  const paths = await pathsOf(invocation)
   requirePayload(invocation.environment)
-  const { openPayload } = await import('../../payload/payload.ts')
-  return { path: database, nativeBinding: openPayload(invocation.environment['K8S_PAYLOAD_DIR']).sqliteAddon }
+  const [{ openPayload }, { refuseUnfinishedRestore }] = await Promise.all([
+    import('../../payload/payload.ts'),
+    import('../../snapshot/pending.ts'),
+  ])
+  refuseUnfinishedRestore(paths, 'use the database')
+  return {
+    path: paths.database,
+    nativeBinding: openPayload(invocation.environment['K8S_PAYLOAD_DIR']).sqliteAddon,
+  }
 }

@@ -121,3 +121,17 @@ test('a save that was killed leaves nothing that stays', async () => {
   const { path } = await save(paths)
   expect(readdirSync(dir)).toEqual([path.slice(dir.length + 1)])
 })
+
+test.each([['snapshot save'], ['db check'], ['db import-kine nothing'], ['db export-etcd nothing']])(
+  'k8s %s is refused while a restore is not finished',
+  async (command) => {
+    const paths = await filled()
+    mkdirSync(join(paths.dataDir, 'restore'))
+    const { code, stderr } = await runCli({
+      args: [...command.split(' '), `--data-dir=${paths.dataDir}`],
+      environment: commandEnvironment(),
+    })
+    expect(code).toBe(1)
+    expect(stderr).toMatch(/: a restore is not finished\. Start k8s, which finishes it/)
+  },
+)
