@@ -1,16 +1,20 @@
+import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Config } from '../config/config.ts'
-import { nextTime, parseCron } from '../config/cron.ts'
+import { type Cron, nextTime, parseCron } from '../config/cron.ts'
+import { paths } from '../config/paths.ts'
 import type { Payload } from '../payload/payload.ts'
-import { pruneSnapshots, scheduledName } from '../snapshot/store.ts'
+import { listSnapshots, pruneSnapshots, scheduledName } from '../snapshot/store.ts'
 import { runCommand } from '../supervisor/process.ts'
 import { hostPath } from './host-path.ts'
 
 /** A clock that is set is noticed after that long. */
 const longestSleepMs = 60_000
+/** A node that has just become Ready starts its pods first. */
+const makeUpDelayMs = 60_000
 /** For a database of some 100 GB. */
 const saveTimeoutMs = 3_600_000
 
@@ -23,14 +27,19 @@ interface ScheduleOptions {
   readonly main?: string
 }
 
-/** Takes snapshots at the times that the configuration names, until the signal fires. */
+/**
+ * Takes snapshots at the times that the configuration names, until the signal fires. Where times were missed
+ * as no daemon ran, one snapshot makes up for them.
+ */
 export async function takeSnapshots(options: ScheduleOptions): Promise<void> {
   const { config, log, signal } = options
   const cron = parseCron(config.snapshotScheduleCron)
   if (cron === undefined) return
-  for (;;) {
-    const due = nextTime(cron, new Date())
-    if (due === undefined) return
+  let due = await firstTime(cron, config, new Date()).catch((error: unknown) => {
+    log.warn({ reason: describeError(error) }, 'cannot tell whether a scheduled snapshot was missed')
+    return nextTime(cron, new Date())
+  })
+  for (; due !== undefined; due = nextTime(cron, new Date())) {
     await sleepUntil(due, signal)
     await takeSnapshot(options).catch((error: unknown) => {
       signal.throwIfAborted()
@@ -40,6 +49,21 @@ export async function takeSnapshots(options: ScheduleOptions): Promise<void> {
       )
     })
   }
+}
+
+/** The next time, or soon when one has passed since the newest snapshot of the schedule. */
+export async function firstTime(
+  cron: Cron,
+  { nodeName, dataDir, snapshotDir }: Pick<Config, 'nodeName' | 'dataDir' | 'snapshotDir'>,
+  now: Date,
+): Promise<Date | undefined> {
+  const { snapshots } = await listSnapshots(snapshotDir)
+  const newest = snapshots.find(({ name }) => name === scheduledName(nodeName))
+  // Before the first snapshot the times count from the making of the database; opening it would drop its locks.
+  const since =
+    newest === undefined ? (await stat(paths({ dataDir }).database)).birthtime : newest.header.createdAt
+  const next = nextTime(cron, new Date(since))
+  return next !== undefined && next <= now ? new Date(now.getTime() + makeUpDelayMs) : nextTime(cron, now)
 }
 
 async function sleepUntil(due: Date, signal: AbortSignal): Promise<void> {

@@ -1,11 +1,13 @@
-import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { silentLogger } from '../../../src/base/logger.ts'
-import { takeSnapshot } from '../../../src/cluster/snapshots.ts'
+import { firstTime, takeSnapshot } from '../../../src/cluster/snapshots.ts'
 import type { Config } from '../../../src/config/config.ts'
+import { type Cron, nextTime, parseCron } from '../../../src/config/cron.ts'
 import { openPayload } from '../../../src/payload/payload.ts'
-import { openSnapshotFile } from '../../../src/snapshot/file.ts'
+import { openSnapshotFile, writeSnapshotFile } from '../../../src/snapshot/file.ts'
+import { fileNameOf } from '../../../src/snapshot/store.ts'
 import { commandEnvironment, dataDirectory, save, serve } from '../snapshot/support.ts'
 
 const main = new URL('../../../src/main.ts', import.meta.url).pathname
@@ -58,4 +60,33 @@ test('a snapshot that cannot be taken says why, and removes none', async () => {
     main,
   })
   await expect(taken).rejects.toThrow(/cannot open datastore: there is none/)
+})
+
+test('times that were missed while no daemon ran are made up for once, soon', async () => {
+  const { dataDir, database } = dataDirectory()
+  const snapshotDir = join(dataDir, 'snapshots')
+  const config = { nodeName: 'one', dataDir, snapshotDir }
+  const midnight = parseCron('0 0 * * *') as Cron
+  const day = (days: number) => new Date(2099, 0, 1 + days)
+  writeFileSync(database, '')
+  const made = statSync(database).birthtime
+  // As none was taken yet, the age of the database counts.
+  expect(await firstTime(midnight, config, made)).toEqual(nextTime(midnight, made))
+  const soon = (now: Date) => new Date(now.getTime() + 60_000)
+  expect(await firstTime(midnight, config, day(0))).toEqual(soon(day(0)))
+
+  const taken = (name: string, at: Date) =>
+    writeSnapshotFile(join(snapshotDir, fileNameOf({ name, at, isSealed: false })), {
+      contents: { createdAt: at.toISOString(), version: 'v0', revision: 1, keys: 0 },
+      files: [],
+      secret: undefined,
+    })
+  mkdirSync(snapshotDir)
+  await taken('scheduled-one', day(0))
+  // Those of others do not count.
+  await taken('scheduled-two', day(3))
+  await taken('on-demand', day(3))
+  const noon = new Date(day(0).getTime() + 12 * 3_600_000)
+  expect(await firstTime(midnight, config, noon)).toEqual(day(1))
+  expect(await firstTime(midnight, config, day(3))).toEqual(soon(day(3)))
 })
