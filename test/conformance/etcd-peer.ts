@@ -24,12 +24,40 @@ export function temporaryDirectory(): string {
 
 export type Etcdctl = (...args: string[]) => Promise<string>
 
+interface KeyPair {
+  readonly certFile: string
+  readonly keyFile: string
+}
+
+/** What an etcd that wants certificates is run with, and what its clients show. */
+export interface EtcdTls {
+  /** The authorities of both certificates. */
+  readonly caFile: string
+  readonly server: KeyPair
+  readonly client: KeyPair
+}
+
 /** etcdctl against one endpoint; returns what it prints. */
-export function etcdctl(endpoint: string): Etcdctl {
+export function etcdctl(endpoint: string, tls?: EtcdTls): Etcdctl {
+  const shown = tls === undefined ? [] : clientFlags(tls)
   return async (...args) => {
-    const all = [`--endpoints=${endpoint}`, ...args]
+    const all = [`--endpoints=${endpoint}`, ...shown, ...args]
     return (await run(join(peers, 'etcdctl'), all, { maxBuffer: outputLimit })).stdout
   }
+}
+
+/** As etcdctl and `k8s db` know them. */
+export function clientFlags({ caFile, client }: EtcdTls): string[] {
+  return [`--cacert=${caFile}`, `--cert=${client.certFile}`, `--key=${client.keyFile}`]
+}
+
+/** etcd's JSON gateway is a client of its own server, so it shows the client's certificate there. */
+function serverFlags({ caFile, server, client }: EtcdTls): string[] {
+  return [
+    ...['--client-cert-auth', `--trusted-ca-file=${caFile}`],
+    ...[`--cert-file=${server.certFile}`, `--key-file=${server.keyFile}`],
+    ...[`--client-cert-file=${client.certFile}`, `--client-key-file=${client.keyFile}`],
+  ]
 }
 
 /** A transaction without conditions, of lines such as `put a 1`. */
@@ -44,21 +72,25 @@ export async function etcdutl(...args: string[]): Promise<string> {
 }
 
 /** A real etcd on a data directory, until the test is over; returns its endpoint. */
-export async function runEtcd(dataDir: string): Promise<{ endpoint: string; stop(): Promise<void> }> {
-  const [client, peer] = await Promise.all([freeUrl(), freeUrl()])
+export async function runEtcd(
+  dataDir: string,
+  tls?: EtcdTls,
+): Promise<{ endpoint: string; stop(): Promise<void> }> {
+  const [plain, peer] = await Promise.all([freeUrl(), freeUrl()])
+  const client = tls === undefined ? plain : plain.replace('http:', 'https:')
   const etcd = spawn(
     join(peers, 'etcd'),
     [
       ...[`--data-dir=${dataDir}`, '--name=default', '--log-level=error'],
       ...[`--listen-client-urls=${client}`, `--advertise-client-urls=${client}`],
       ...[`--listen-peer-urls=${peer}`, `--initial-advertise-peer-urls=${peer}`],
-      `--initial-cluster=default=${peer}`,
+      ...[`--initial-cluster=default=${peer}`, ...(tls === undefined ? [] : serverFlags(tls))],
     ],
     { stdio: 'ignore' },
   )
   const stop = () => ended(etcd)
   onTestFinished(stop)
-  const ctl = etcdctl(client)
+  const ctl = etcdctl(client, tls)
   for (;;) {
     if (etcd.exitCode !== null) throw new Error(`etcd exited with ${etcd.exitCode}`)
     const isServing = await ctl('endpoint', 'health', '--command-timeout=1s').then(

@@ -1,10 +1,20 @@
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { preparePki } from '../../src/pki/pki.ts'
 import { datastorePayload } from '../unit/cli/payload.ts'
 import { runCli, runProcess } from '../unit/cli/run-cli.ts'
 import { runDatastore } from '../unit/datastore/support.ts'
-import { etcdFileProgram, etcdctl, etcdutl, runEtcd, temporaryDirectory, transact } from './etcd-peer.ts'
+import {
+  clientFlags,
+  etcdFileProgram,
+  type EtcdTls,
+  etcdctl,
+  etcdutl,
+  runEtcd,
+  temporaryDirectory,
+  transact,
+} from './etcd-peer.ts'
 import { states, writeHistory } from './history.ts'
 
 function commandLine(dataDir: string, args: string[]) {
@@ -170,3 +180,38 @@ describe('k8s db export-etcd', () => {
     expect(readFileSync(file, 'utf8')).toBe('mine')
   })
 })
+
+test('an etcd that wants certificates is imported from and exported to, and refuses who has none', async () => {
+  const directory = temporaryDirectory()
+  const tls = await certificates(join(directory, 'pki'))
+  const first = await runEtcd(join(directory, 'first'), tls)
+  await etcdctl(first.endpoint, tls)('put', 'a', '1')
+  const dataDir = join(directory, 'data')
+  for (const [flags, reason] of [
+    [[], /self-signed certificate in certificate chain|unable to verify/],
+    [[`--cacert=${tls.caFile}`], /certificate required|socket hang up|ECONNRESET|alert/i],
+    [[`--cacert=${join(directory, 'none')}`], /cannot read .*none/],
+  ] as const) {
+    const { code, stderr } = await runCli(commandLine(dataDir, ['import-etcd', first.endpoint, ...flags]))
+    expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringMatching(reason) })
+  }
+  expect(await db(dataDir, 'import-etcd', first.endpoint, ...clientFlags(tls))).toMatch(
+    /has 1 keys and 0 leases at revision 2\./,
+  )
+  const second = await runEtcd(join(directory, 'second'), tls)
+  await db(dataDir, 'export-etcd', second.endpoint, ...clientFlags(tls))
+  expect(await etcdctl(second.endpoint, tls)('get', 'a')).toBe('a\n1\n')
+})
+
+/** Those of a cluster: a server's and a client's, of two authorities. */
+async function certificates(dir: string): Promise<EtcdTls> {
+  mkdirSync(dir)
+  const { authorities, leaves } = await preparePki({
+    ...{ dir, nodeName: 'one', nodeIp: '127.0.0.1', advertiseAddress: '127.0.0.1', bindAddress: '0.0.0.0' },
+    ...{ serviceCidr: '10.96.0.0/12', clusterDomain: 'cluster.local', tlsSan: [] },
+  })
+  const caFile = join(dir, 'both-authorities.crt')
+  const texts = [authorities.server, authorities.client].map(({ certFile }) => readFileSync(certFile, 'utf8'))
+  writeFileSync(caFile, texts.join(''))
+  return { caFile, server: leaves.apiserver, client: leaves['admin-client'] }
+}
