@@ -24,6 +24,8 @@ export default defineConfig({
           name: 'conformance',
           sequence: { groupOrder: 1 },
           include: ['test/conformance/**/*.test.ts'],
+          // Each file loads servers as far as it can, and some know leases of two seconds.
+          fileParallelism: false,
           testTimeout: 20 * minute,
           hookTimeout: 5 * minute,
         },
