@@ -23,7 +23,7 @@ steps := node kubernetes containerd containerd-shim-runc-v2 runc cni coredns cri
 number = $(words $(shell sed 's/ $1 .*/ $1/' <<<' $(steps) '))
 step = @printf '[%s/%s] %s\n' $(call number,$1) $(words $(steps)) '$1$(if $2, $2)'
 
-.PHONY: all setup download generate deps validate lint check test build build-fast run install uninstall clean clean-all \
+.PHONY: all setup replay-day download generate deps validate lint check test build build-fast run install uninstall clean clean-all \
 	help peers FORCE
 
 all: build ## What a plain `make` does: build

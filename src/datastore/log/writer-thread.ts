@@ -15,7 +15,7 @@ const transactionBytes = 8 * 1024 * 1024
 
 /** To the writer: a batch; to write again after a failure; to give back all free space; to finish. */
 export type WriterRequest =
-  | { readonly batch: Uint8Array }
+  | { readonly batch: Uint8Array<ArrayBuffer> }
   | { readonly resume: true }
   | { readonly tidy: true }
   | { readonly close: true }
@@ -66,7 +66,7 @@ class WriterThread {
   }
 
   take(first: WriterRequest): void {
-    let pending: Uint8Array[] = []
+    let pending: Uint8Array<ArrayBuffer>[] = []
     let pendingBytes = 0
     for (let request: WriterRequest | undefined = first; request !== undefined; request = this.#receive()) {
       if ('batch' in request) {
@@ -100,7 +100,7 @@ class WriterThread {
     return (receiveMessageOnPort(this.#port) as { message: WriterRequest } | undefined)?.message
   }
 
-  #commit(pending: readonly Uint8Array[], pendingBytes: number): void {
+  #commit(pending: readonly Uint8Array<ArrayBuffer>[], pendingBytes: number): void {
     if (pending.length === 0) return
     this.#batches += pending.length
     // What builds on a lost batch must not be written either.
@@ -110,6 +110,9 @@ class WriterThread {
       this.#writer.write(pending)
     } catch (thrown) {
       return this.#fail(thrown)
+    } finally {
+      // Their memory goes at once: the garbage collector would let tens of megabytes come together.
+      for (const { buffer } of pending) buffer.transfer(0)
     }
     const committed = {
       kind: 'committed',
