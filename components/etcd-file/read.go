@@ -38,6 +38,9 @@ func read(path string, out io.Writer, wantsDigest bool) error {
 	}
 	defer db.Close()
 	return db.View(func(tx *bolt.Tx) error {
+		if err := checkSize(tx, path); err != nil {
+			return err
+		}
 		if err := check(tx); err != nil {
 			return fmt.Errorf("%s is damaged: %w", path, err)
 		}
@@ -73,6 +76,18 @@ func checkDigest(path string, wantsDigest bool) error {
 	}
 	if !bytes.Equal(stored, digest.Sum(nil)) {
 		return fmt.Errorf("%s is damaged: its digest is not that of its content", path)
+	}
+	return nil
+}
+
+// checkSize refuses a file whose end is missing: bbolt would read beyond it, and crash.
+func checkSize(tx *bolt.Tx, path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if info.Size() < tx.Size() {
+		return fmt.Errorf("%s is damaged: it has %d bytes of %d", path, info.Size(), tx.Size())
 	}
 	return nil
 }
