@@ -39,7 +39,8 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   }
 }
 
-function addTestImage(machine: Machine): void {
+/** Where a start of the daemon finds it. */
+export function addTestImage(machine: Machine): void {
   const directory = machine.path(`${defaultDataDir}/images`)
   mkdirSync(directory, { recursive: true })
   copyFileSync(busyboxArchive, `${directory}/busybox.tar.zst`)
