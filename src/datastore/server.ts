@@ -31,7 +31,7 @@ import { type DatastoreSettings, defaultSettings } from './settings.ts'
 import { snapshotFiles } from './snapshot-files.ts'
 
 /** SQLite's page caches, of the thread that reads and of the one that writes. */
-const readCacheBytes = 8 * 1024 * 1024
+const readCacheBytes = 4 * 1024 * 1024
 const writeCacheBytes = 4 * 1024 * 1024
 /** The writer's heap holds a few batches at most; without a limit V8 lets garbage grow. */
 const writerLimits = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 4 }

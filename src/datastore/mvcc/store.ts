@@ -10,10 +10,10 @@ import { ValueCache, copyOf } from './value-cache.ts'
 import { Version, noBytes } from './version.ts'
 
 /**
- * Values of this many bytes are kept in memory, such as 20,000 of 1.5 kB; a small cluster has fewer. The process takes
- * twice as much for them, with what waits for the garbage collector (bench/datastore/memory.ts).
+ * Values of this many bytes are kept in memory; a small cluster has fewer. The process takes twice as much for them,
+ * with what waits for the garbage collector: with more it would exceed 300 MB (bench/datastore/memory.ts).
  */
-const valueCacheBytes = 36 * 1024 * 1024
+const valueCacheBytes = 28 * 1024 * 1024
 /** A fresh store is at this revision: etcd's storage/mvcc/kvstore.go, NewStore. */
 const firstRevision = 1
 /** The compacted revision of a store that was never compacted. */
