@@ -52,7 +52,7 @@ check: validate lint ## Check all that runs without a build: validate, lint, typ
 	@$(node) $(vitest) run test/layers.test.ts
 
 # All projects of vitest.config.ts: unit, conformance, integration. The results go to build/test-results.json too.
-test: build build/peers/etcd build/peers/etcdctl build/peers/etcdutl ## Run every test against the built artifact (as root)
+test: build peers ## Run every test against the built artifact (as root)
 	@rm -f build/test-results.json
 	@$(node) $(vitest) run --reporter=default --reporter=json --outputFile.json=build/test-results.json
 
