@@ -1,5 +1,7 @@
+import { existsSync, readdirSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { addTestImage, type Cluster, defaultDataDir, startCluster } from './harness/cluster.ts'
+import { repository } from './harness/machine.ts'
 import { deployment, type Pod, pod, sleepForever } from './harness/manifests.ts'
 import { processesOf } from './harness/processes.ts'
 import { reportFailures } from './harness/report.ts'
@@ -7,6 +9,7 @@ import { reportFailures } from './harness/report.ts'
 /** In memory, which a reset of the node does not reach. */
 const elsewhere = '/tmp/elsewhere'
 const secretFile = '/tmp/snapshot-secret'
+const dieAtStep = `${repository}/test/fixtures/die-at-step.ts`
 const formerKubeconfig = '/tmp/former.kubeconfig'
 const password = 'of the time of the snapshot'
 /** What a pod runs that is made after the snapshot; told from others by its text. */
@@ -48,12 +51,17 @@ test('a restore is refused while the daemon runs, and changes nothing', async ()
   expect(await namesOf('pods')).toContain('later')
 })
 
-test('after a restore the cluster is that of the snapshot', async () => {
+test('after a restore, killed when it was decided, the daemon finishes it, and the cluster is that of the snapshot', async () => {
   await stop()
-  const { stdout } = await cluster.k8s(['snapshot', 'restore', snapshot])
-  expect(stdout).toMatch(/^What was there before is in \/var\/lib\/k8s\/replaced\//m)
+  for (let step = 0; !existsSync(cluster.machine.path(`${defaultDataDir}/restore`)); step++) {
+    const env = { NODE_OPTIONS: `--import=${dieAtStep}`, K8S_TEST_STEP: String(step) }
+    const { exitCode } = await cluster.k8s(['snapshot', 'restore', snapshot], { env, check: false })
+    expect(exitCode).not.toBe(0)
+  }
   cluster.startDaemon()
   await cluster.ready()
+  expect(cluster.daemon.log()).toContain('finished a restore that was interrupted')
+  expect(readdirSync(cluster.machine.path(`${defaultDataDir}/replaced`))).toHaveLength(1)
   await expectSnapshotState()
   expect(await namesOf('pods')).not.toContain('later')
   await cluster.waitFor('the pod that the cluster knows no more is gone', async () =>
