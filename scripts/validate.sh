@@ -10,7 +10,7 @@ step() {
 }
 
 step # every go.mod is tidy: nothing unpinned, nothing unused
-for directory in "$root"/components/*/; do
+for directory in "$root"/{components,test/conformance,bench/datastore}/*/; do
   [[ -e $directory/go.mod ]] || continue
   (cd "$directory" && go mod tidy -diff) || fail "accept ${directory#"$root/"}go.mod: run go mod tidy in it"
 done
