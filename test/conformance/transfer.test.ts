@@ -127,6 +127,10 @@ describe('k8s db import-etcd', () => {
         [spoilt('cut', whole.subarray(0, 4096 * 5)), '--skip-hash-check'],
         /is damaged: it has 20480 bytes of \d+/,
       ],
+      [
+        [spoilt('wild', withWildBuckets(whole).subarray(0, -32)), '--skip-hash-check'],
+        /is damaged: its pages refer to what is not there/,
+      ],
       [[spoilt('text', Buffer.alloc(100_000, 'x')), '--skip-hash-check'], /is no database of etcd/],
       [[join(directory, 'none')], /no such file/],
       [['http://127.0.0.1:1'], /cannot speak with the etcd at http:\/\/127\.0\.0\.1:1: .*ECONNREFUSED/],
@@ -137,6 +141,22 @@ describe('k8s db import-etcd', () => {
     }
   })
 })
+
+/** With buckets that refer to a page far beyond the file (bbolt: internal/common/{meta,page,bucket}.go). */
+function withWildBuckets(bytes: Buffer): Buffer {
+  const pageBytes = 4096
+  const headBytes = 16
+  const metas = [0, 1].map((page) => bytes.subarray(page * pageBytes + headBytes))
+  const [newest = bytes] = metas.toSorted((a, b) => Number(b.readBigUInt64LE(48) - a.readBigUInt64LE(48)))
+  const root = Number(newest.readBigUInt64LE(16)) * pageBytes
+  const changed = Buffer.from(bytes)
+  for (let index = 0; index < bytes.readUInt16LE(root + 10); index++) {
+    const element = root + headBytes * (1 + index)
+    const value = element + bytes.readUInt32LE(element + 4) + bytes.readUInt32LE(element + 8)
+    changed.writeBigUInt64LE(2n ** 30n, value)
+  }
+  return changed
+}
 
 describe('k8s db export-etcd', () => {
   test('puts all keys into an etcd that runs, with their leases', async () => {

@@ -98,10 +98,16 @@ function* blocks(dump: Dump): Generator<Buffer> {
 
 /** bbolt checks a file in goroutines of its own, whose panics nobody can catch: they end the program. */
 const crash = /^(?:panic: |unexpected fault|fatal error: )/
+/** Of a fault Go tells so much that its beginning is not kept. */
+const crashDump = /\bgoroutine \d+ |\bruntime\.goexit\(/
 
 function failure(verb: 'read' | 'write', path: string, cause: unknown): AppError {
   const reason = describeError(cause)
   const [firstLine = ''] = reason.split('\n', 1)
-  const told = crash.test(reason) ? `it is damaged: ${firstLine.replace(crash, '')}` : reason
+  const told = crash.test(reason)
+    ? `it is damaged: ${firstLine.replace(crash, '')}`
+    : crashDump.test(reason)
+      ? 'it is damaged: its pages refer to what is not there'
+      : reason
   return new AppError(`cannot ${verb} the etcd file ${path}: ${told}`, { code: 'ETCD_FILE', path })
 }
