@@ -48,20 +48,13 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
   const pki = pkiFiles(paths.pkiDir)
   const asked = new AbortController()
   const failed = new AbortController()
+  const kubeletIdentity = () => readIdentity(pki, 'kubelet-client')
+  const version = payload.version.gitVersion
+  let components: readonly Component[] = []
   let endPods = config.stopPods
 
   await prepareDirectories(paths)
-  if (await finishRestore(paths, payload.sqliteAddon)) log.info('finished a restore that was interrupted')
-  const nodeFiles = planNodeFiles({ config, paths, payload, pki })
-  const credentials = prepareCredentials({ config, paths, log })
-  // Whoever needs them waits for them; until then a failure is nobody's unhandled one.
-  credentials.catch(() => {})
-  const kubeletIdentity = () => readIdentity(pki, 'kubelet-client')
-  const components = planCluster({
-    ...{ config, paths, payload, pki, nodeFiles, credentials, kubeletIdentity, log },
-    onDatastoreFailure: (error) => failed.abort(error),
-  })
-  const version = payload.version.gitVersion
+  // Before anything else: a restore, or a second daemon, finds this one by its socket.
   await using _control = await serveControl({
     path: paths.controlSocket,
     log,
@@ -72,6 +65,15 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
         asked.abort()
       },
     },
+  })
+  if (await finishRestore(paths, payload.sqliteAddon)) log.info('finished a restore that was interrupted')
+  const nodeFiles = planNodeFiles({ config, paths, payload, pki })
+  const credentials = prepareCredentials({ config, paths, log })
+  // Whoever needs them waits for them; until then a failure is nobody's unhandled one.
+  credentials.catch(() => {})
+  components = planCluster({
+    ...{ config, paths, payload, pki, nodeFiles, credentials, kubeletIdentity, log },
+    onDatastoreFailure: (error) => failed.abort(error),
   })
   await endLeftovers({
     recordDir: paths.processRecordsDir,

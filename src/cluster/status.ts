@@ -24,7 +24,9 @@ export async function clusterStatus({
   kubeletIdentity,
 }: StatusOptions): Promise<DaemonStatus> {
   // The Node's condition outlives a daemon that was killed: it says Ready before the new one has started anything.
-  const isRunning = components.every((component) => component.status().state === 'ready')
+  // A daemon that has only begun has none yet.
+  const isRunning =
+    components.length > 0 && components.every((component) => component.status().state === 'ready')
   const nodeReady = isRunning && (await isNodeReady({ config, kubeletIdentity }))
   return {
     version,
