@@ -63,6 +63,21 @@ test('large ranges are whole and of one revision, many at once, beside updates a
   expect((await list()).filter(isOfFirst)).toEqual([])
 })
 
+// More keys than are sent at once, and of a size that fits into one part, exactly into some, or into several.
+test.each([1, 100, 900, 1800, 1900, 2000, 5000])('150 keys of %i bytes', async (bytes) => {
+  const datastore = await runDatastore({ path: join(temporaryDirectory(), 'db/state.db') })
+  const client = new RawClient(datastore.listening)
+  const keys = Array.from({ length: 150 }, (_, at) => keyOf(at))
+  await Promise.all(
+    keys.map((key) => client.unary('/etcdserverpb.KV/Put', message({ 1: key, 2: Buffer.alloc(bytes, key) }))),
+  )
+  const reply = fieldsOf(await client.unary('/etcdserverpb.KV/Range', message({ 1: 'k', 2: 'l' })))
+  const kvs = (reply.get(2) as Buffer[]).map(fieldsOf)
+  expect(kvs.map((kv) => String(kv.get(1)?.[0]))).toEqual(keys)
+  expect(kvs.every((kv, at) => Buffer.alloc(bytes, keys[at]).equals(kv.get(5)?.[0] as Buffer))).toBe(true)
+  expect(reply.get(4)).toEqual([150n])
+})
+
 function revisionOf(reply: Buffer): bigint {
   return fieldsOf((fieldsOf(reply).get(1) as Buffer[])[0] as Buffer).get(3)?.[0] as bigint
 }

@@ -122,9 +122,8 @@ export class Stream implements Call {
 
   replyInParts(message: MessageParts): void {
     if (!this.isOpen || this.#trailers !== 'none') return
-    this.#parts = message
     this.#trailers = 'success'
-    message.write(partWriter.reset())
+    if (message.write(partWriter.reset())) this.#parts = message
     this.#enqueue(partWriter.takeFramed(message.messageBytes))
     this.#writeQueue()
   }
