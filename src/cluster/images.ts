@@ -1,5 +1,6 @@
-import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { writeFileSync } from 'node:fs'
+import { readdir, readFile, stat } from 'node:fs/promises'
+import { basename, join } from 'node:path'
 import { describeError, errorCode } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Paths } from '../config/paths.ts'
@@ -9,11 +10,13 @@ import { runCommand } from '../supervisor/process.ts'
 /** An archive of several gigabytes on a slow disk takes minutes. */
 const importTimeoutMs = 15 * 60_000
 
+/** The ground of every pod. */
+const pauseArchive = 'pause.tar.zst'
+
 export interface ImportOptions {
   readonly payload: Payload
   readonly paths: Paths
   readonly log: Logger
-  readonly signal: AbortSignal
 }
 
 /** What was imported, by archive; kept beside containerd's own data, so that it is lost with it. */
@@ -24,30 +27,63 @@ type ImportRecord = Record<string, { sizeBytes: number; modifiedMs: number }>
  * and pins them, so that the kubelet's garbage collection leaves them alone. One that did not change since its
  * import is passed over; a damaged one is reported and spares the others.
  */
-export async function importImages({ payload, paths, log, signal }: ImportOptions): Promise<void> {
-  const recordFile = join(paths.containerdRoot, 'imported-archives.json')
-  const record = await readRecord(recordFile)
-  const archives = [...(await archivesIn(payload.imagesDir)), ...(await archivesIn(paths.imagesDir))]
-  for (const archive of archives) {
-    const { size: sizeBytes, mtimeMs: modifiedMs } = await stat(archive)
-    const known = record[archive]
-    if (known?.sizeBytes === sizeBytes && known.modifiedMs === modifiedMs) continue
-    const failure = await importArchive({ archive, payload, paths, signal }).then(
-      () => undefined,
-      describeError,
+export class ImageImport {
+  readonly #options: ImportOptions
+  readonly #recordFile: string
+  readonly #record: Promise<ImportRecord>
+
+  constructor(options: ImportOptions) {
+    this.#options = options
+    this.#recordFile = join(options.paths.containerdRoot, 'imported-archives.json')
+    this.#record = readRecord(this.#recordFile)
+  }
+
+  /** What pods may need as soon as the kubelet runs. */
+  async early(signal: AbortSignal): Promise<void> {
+    const { payload, paths } = this.#options
+    const own = await archivesIn(payload.imagesDir)
+    await this.#import(own.filter(isPause), signal)
+    await this.#import(await archivesIn(paths.imagesDir), signal)
+  }
+
+  /** What only add-ons run: it would take processor time from the start. */
+  async late(signal: AbortSignal): Promise<void> {
+    const own = await archivesIn(this.#options.payload.imagesDir)
+    await this.#import(
+      own.filter((archive) => !isPause(archive)),
+      signal,
     )
-    if (signal.aborted) return
-    if (failure === undefined) {
-      record[archive] = { sizeBytes, modifiedMs }
-      log.info({ archive }, 'imported images')
-    } else {
-      log.error(
-        { archive, reason: failure },
-        'cannot import images: the archive must be an OCI or Docker archive, .tar or .tar.zst',
+  }
+
+  async #import(archives: readonly string[], signal: AbortSignal): Promise<void> {
+    const { log } = this.#options
+    const record = await this.#record
+    for (const archive of archives) {
+      const { size: sizeBytes, mtimeMs: modifiedMs } = await stat(archive)
+      const known = record[archive]
+      if (known?.sizeBytes === sizeBytes && known.modifiedMs === modifiedMs) continue
+      const failure = await importArchive({ ...this.#options, archive, signal }).then(
+        () => undefined,
+        describeError,
       )
+      if (signal.aborted) return
+      if (failure === undefined) {
+        record[archive] = { sizeBytes, modifiedMs }
+        // At once, for all that was imported so far: the other half may be under way.
+        writeFileSync(this.#recordFile, `${JSON.stringify(record, undefined, 2)}\n`, { mode: 0o600 })
+        log.info({ archive }, 'imported images')
+      } else {
+        log.error(
+          { archive, reason: failure },
+          'cannot import images: the archive must be an OCI or Docker archive, .tar or .tar.zst',
+        )
+      }
     }
   }
-  await writeFile(recordFile, `${JSON.stringify(record, undefined, 2)}\n`, { mode: 0o600 })
+}
+
+function isPause(archive: string): boolean {
+  return basename(archive) === pauseArchive
 }
 
 async function importArchive({
@@ -55,7 +91,7 @@ async function importArchive({
   payload,
   paths,
   signal,
-}: Omit<ImportOptions, 'log'> & { archive: string }) {
+}: Omit<ImportOptions, 'log'> & { archive: string; signal: AbortSignal }) {
   await runCommand({
     command: payload.bin('ctr'),
     args: [
@@ -72,7 +108,6 @@ async function importArchive({
   })
 }
 
-/** The payload's own first: the pause image is the ground of every pod. */
 async function archivesIn(dir: string): Promise<string[]> {
   const names = await readdir(dir).catch((error: unknown) => {
     if (errorCode(error) === 'ENOENT') return []

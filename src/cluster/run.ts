@@ -14,7 +14,7 @@ import { endLeftovers } from '../supervisor/leftovers.ts'
 import { addonManifests } from './addons.ts'
 import { prepareCredentials, renewDaily } from './credentials.ts'
 import { prepareDirectories } from './directories.ts'
-import { importImages } from './images.ts'
+import { ImageImport } from './images.ts'
 import { planNodeFiles } from './node-files.ts'
 import { startComponents, stopComponents } from './order.ts'
 import { planCluster, serverUrl } from './plan.ts'
@@ -114,27 +114,29 @@ async function startCluster(
   { payload, log, notify, announce, end, work }: RunOptions & { end: AbortSignal; work: BackgroundWork },
 ): Promise<void> {
   const report = readyReport({ announce, notify, log })
+  const images = new ImageImport({ payload, paths, log })
   await startComponents({
     components,
     signal: end,
     onReady(component) {
       report(component)
       if (component.name !== 'containerd') return
-      work.begin('import images', (signal) => importImages({ payload, paths, log, signal }))
+      work.begin('import images', (signal) => images.early(signal))
     },
   })
   notify.ready()
   announceUse({ announce, paths })
   const manifests = addonManifests({ config, payload, hasNameServer })
-  work.begin('apply the add-ons', async (signal) =>
-    applyManifests({
+  work.begin('apply the add-ons', async (signal) => {
+    await images.late(signal)
+    await applyManifests({
       server: serverUrl(config),
       tls: await readIdentity(pki, 'admin-client'),
       manifests,
       log,
       signal,
-    }),
-  )
+    })
+  })
   work.begin('take snapshots', (signal) => takeSnapshots({ config, payload, log, signal }))
   work.begin('renew certificates', (signal) => renewDaily({ config, paths, log, signal }))
 }
