@@ -3,13 +3,14 @@ import type { Database } from 'better-sqlite3'
 import type { LoggedVersion } from './batch.ts'
 import { damagedValue } from './damaged-value.ts'
 import { type DatabaseOptions, connect } from './schema.ts'
+import { type VersionRow, versionColumns, versionOf } from './version-row.ts'
 
 /** A version with its value, which is empty for a tombstone. */
 export interface LoggedState extends LoggedVersion {
   readonly value: Uint8Array
 }
 
-type Row = [number, number, number, Buffer, number, number, string | null, Buffer | null]
+type Row = [...VersionRow, Buffer | null]
 
 /** One consistent state of the log, read on a connection of its own until it is disposed. */
 export class LogReader implements Disposable {
@@ -22,8 +23,7 @@ export class LogReader implements Disposable {
     this.#database = connect(options)
     this.#rows = this.#database
       .prepare(
-        `SELECT version.seq, revision, sub, key, create_revision, version,
-                CASE lease WHEN 0 THEN NULL ELSE CAST(lease AS TEXT) END, value
+        `SELECT ${versionColumns}, value
          FROM version LEFT JOIN value ON value.seq = version.seq ORDER BY version.seq`,
       )
       .raw()
@@ -34,17 +34,7 @@ export class LogReader implements Disposable {
   next(): LoggedState | undefined {
     const row = this.#nextRow()
     if (row === undefined) return undefined
-    const [seq, revision, sub, key, createRevision, version, lease, value] = row
-    return {
-      seq,
-      revision,
-      sub,
-      key: key.toString('latin1'),
-      createRevision,
-      version,
-      lease: lease === null ? 0n : BigInt(lease),
-      value: value ?? Buffer.alloc(0),
-    }
+    return { ...versionOf(row), value: row[7] ?? Buffer.alloc(0) }
   }
 
   #nextRow(): Row | undefined {

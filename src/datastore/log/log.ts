@@ -8,6 +8,7 @@ import { BatchWriter, type LoggedLease, type LoggedVersion, type MetaName } from
 import { damagedValue } from './damaged-value.ts'
 import { LogReader } from './log-reader.ts'
 import { type DatabaseOptions, openDatabase } from './schema.ts'
+import { type VersionRow, versionColumns, versionOf } from './version-row.ts'
 import type { WriterReply, WriterRequest } from './writer-thread.ts'
 import { type SpaceUse, measureSpace } from './space.ts'
 
@@ -120,24 +121,10 @@ export class Log {
   /** All versions in the order of the log. */
   *readVersions(): Generator<LoggedVersion> {
     const rows = this.#database
-      .prepare(
-        `SELECT seq, revision, sub, key, create_revision, version,
-                CASE lease WHEN 0 THEN NULL ELSE CAST(lease AS TEXT) END
-         FROM version ORDER BY seq`,
-      )
+      .prepare(`SELECT ${versionColumns} FROM version ORDER BY seq`)
       .raw()
-      .iterate() as IterableIterator<[number, number, number, Buffer, number, number, string | null]>
-    for (const [seq, revision, sub, key, createRevision, version, lease] of rows) {
-      yield {
-        seq,
-        revision,
-        sub,
-        key: key.toString('latin1'),
-        createRevision,
-        version,
-        lease: lease === null ? 0n : BigInt(lease),
-      }
-    }
+      .iterate() as IterableIterator<VersionRow>
+    for (const row of rows) yield versionOf(row)
   }
 
   readLeases(): LoggedLease[] {

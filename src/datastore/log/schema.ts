@@ -53,12 +53,9 @@ export function openDatabase(options: DatabaseOptions): Database.Database {
     if (!isEmpty(path)) {
       inspectHeader(path)
       // While a connection that only reads is there, none that is closed removes the WAL.
-      guard = new Database(path, {
-        ...(nativeBinding === undefined ? {} : { nativeBinding }),
-        readonly: true,
-      })
+      guard = open({ path, nativeBinding }, { readonly: true })
     }
-    const database = new Database(path, nativeBinding === undefined ? {} : { nativeBinding })
+    const database = open({ path, nativeBinding })
     try {
       inspectContents(database, path)
       configure(database, options)
@@ -77,8 +74,7 @@ export function openDatabase(options: DatabaseOptions): Database.Database {
 
 /** A further connection to a database that `openDatabase` has prepared. */
 export function connect(options: DatabaseOptions): Database.Database {
-  const { path, nativeBinding } = options
-  const database = new Database(path, nativeBinding === undefined ? {} : { nativeBinding })
+  const database = open(options)
   configure(database, options)
   return database
 }
@@ -94,10 +90,7 @@ export function openReadOnly({
   try {
     if (isEmpty(path)) throw missing(path)
     inspectHeader(path)
-    const database = new Database(path, {
-      ...(nativeBinding === undefined ? {} : { nativeBinding }),
-      readonly: true,
-    })
+    const database = open({ path, nativeBinding }, { readonly: true })
     try {
       inspectContents(database, path)
       database.pragma('temp_store = MEMORY')
@@ -109,6 +102,13 @@ export function openReadOnly({
   } catch (thrown) {
     throw thrown instanceof AppError ? thrown : openError(path, thrown)
   }
+}
+
+function open(
+  { path, nativeBinding }: Pick<DatabaseOptions, 'path' | 'nativeBinding'>,
+  options: Database.Options = {},
+): Database.Database {
+  return new Database(path, { ...options, ...(nativeBinding === undefined ? {} : { nativeBinding }) })
 }
 
 function configure(database: Database.Database, { cacheBytes }: DatabaseOptions): void {

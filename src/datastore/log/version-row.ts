@@ -1,0 +1,23 @@
+import type { LoggedVersion } from './batch.ts'
+
+/** A lease does not fit into a number, and nearly all versions have none. */
+export const versionColumns = `version.seq, revision, sub, key, create_revision, version,
+  CASE lease WHEN 0 THEN NULL ELSE CAST(lease AS TEXT) END`
+
+export type VersionRow = [number, number, number, Buffer, number, number, string | null]
+
+/** More columns may follow. */
+export function versionOf([seq, revision, sub, key, createRevision, version, lease]: readonly [
+  ...VersionRow,
+  ...unknown[],
+]): LoggedVersion {
+  return {
+    seq,
+    revision,
+    sub,
+    key: key.toString('latin1'),
+    createRevision,
+    version,
+    lease: lease === null ? 0n : BigInt(lease),
+  }
+}
