@@ -11,7 +11,8 @@ import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import { parseArgs } from 'node:util'
 import { repository } from '../../test/integration/harness/machine.ts'
-import { type Contestant, Server, contestants } from './servers.ts'
+import { median, positive } from '../figures.ts'
+import { type Contestant, Server, buildClient, contestants } from './servers.ts'
 
 const modes = ['requests', 'compaction', 'mixed', 'idle'] as const
 type Mode = (typeof modes)[number]
@@ -127,7 +128,7 @@ function report(): void {
   const header = [...compared, ...peers.map((peer) => `k8s/${peer}`)].map((word) => word.padStart(10))
   console.log(`\nmedians of ${runs} interleaved runs, ${keys} keys of 1.5 kB`.padEnd(46) + header.join(''))
   for (const name of names) {
-    const medians = compared.map((contestant) => median(results.get(contestant) ?? [], name))
+    const medians = compared.map((contestant) => medianOf(results.get(contestant) ?? [], name))
     const [ours] = medians
     const ratios = medians
       .slice(1)
@@ -143,17 +144,9 @@ function cell(value: number | undefined, digits: number): string {
   return (value === undefined ? '-' : value.toFixed(value >= 100 ? 0 : digits)).padStart(10)
 }
 
-function median(rounds: readonly Measured[], name: string): number | undefined {
-  const sorted = rounds.flatMap((measured) => measured.get(name) ?? []).sort((a, b) => a - b)
-  const middle = sorted.length >> 1
-  const upper = sorted[middle]
-  return sorted.length % 2 === 1 || upper === undefined ? upper : ((sorted[middle - 1] as number) + upper) / 2
-}
-
-function buildClient(): string {
-  const output = `${repository}/build/bench/datastore-client`
-  execFileSync('go', ['build', '-o', output, '.'], { cwd: `${import.meta.dirname}/client`, stdio: 'inherit' })
-  return output
+function medianOf(rounds: readonly Measured[], name: string): number | undefined {
+  const found = rounds.flatMap((measured) => measured.get(name) ?? [])
+  return found.length === 0 ? undefined : median(found)
 }
 
 function buildSlowFsync(): string {
@@ -179,12 +172,5 @@ function listed<Word extends string>(name: string, given: string, allowed: reado
   const unknown = words.find((word) => !(allowed as readonly string[]).includes(word))
   if (unknown === undefined) return words as Word[]
   console.error(`cannot use --${name}=${unknown}: allowed are ${allowed.join(', ')}`)
-  process.exit(2)
-}
-
-function positive(name: string, given: string): number {
-  const number = Number(given)
-  if (Number.isInteger(number) && number > 0) return number
-  console.error(`cannot use --${name}=${given}: allowed is a whole number from 1`)
   process.exit(2)
 }

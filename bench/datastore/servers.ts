@@ -1,10 +1,11 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
-import { type AddressInfo, connect, createServer } from 'node:net'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { freePort } from '../../test/free-port.ts'
 import { repository } from '../../test/integration/harness/machine.ts'
 
 export const contestants = ['k8s', 'etcd', 'kine'] as const
@@ -78,7 +79,7 @@ export class Server implements AsyncDisposable {
       await server[Symbol.asyncDispose]()
       throw new Error(`cannot start ${name}: ${words}`)
     }
-    server.#beforeSeconds = server.#cpuSeconds()
+    server.#beforeSeconds = cpuSeconds(child.pid)
     return server
   }
 
@@ -86,13 +87,10 @@ export class Server implements AsyncDisposable {
   use(): Use {
     const status = readFileSync(`/proc/${this.#child.pid}/status`, 'utf8')
     const peakKb = Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1])
-    return { cpuSeconds: this.#cpuSeconds() - this.#beforeSeconds, peakMemoryMb: (peakKb * 1024) / 1e6 }
-  }
-
-  #cpuSeconds(): number {
-    // The name in parentheses may have spaces; utime and stime are the fields 14 and 15.
-    const fields = readFileSync(`/proc/${this.#child.pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
-    return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond
+    return {
+      cpuSeconds: cpuSeconds(this.#child.pid) - this.#beforeSeconds,
+      peakMemoryMb: (peakKb * 1024) / 1e6,
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -105,13 +103,18 @@ export class Server implements AsyncDisposable {
   }
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
+/** What a process has used so far. */
+export function cpuSeconds(pid: number | undefined): number {
+  // The name in parentheses may have spaces; utime and stime are the fields 14 and 15.
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
+  return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond
+}
+
+/** The path of the client that drives servers. */
+export function buildClient(): string {
+  const output = `${repository}/build/bench/datastore-client`
+  execFileSync('go', ['build', '-o', output, '.'], { cwd: `${import.meta.dirname}/client`, stdio: 'inherit' })
+  return output
 }
 
 async function accepts(port: number): Promise<boolean> {

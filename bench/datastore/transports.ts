@@ -4,24 +4,23 @@
  */
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
-import { repository } from '../../test/integration/harness/machine.ts'
+import { median, positive } from '../figures.ts'
+import { buildClient, cpuSeconds } from './servers.ts'
 
 const transports = ['grpc-js', 'node-http2', 'own']
 const requests = 100_000
-const ticksPerSecond = 100
 
 const { values } = parseArgs({
   options: { runs: { type: 'string', default: '5' }, profile: { type: 'string' } },
 })
-const client = `${repository}/build/bench/datastore-client`
-execFileSync('go', ['build', '-o', client, '.'], { cwd: `${import.meta.dirname}/client`, stdio: 'inherit' })
+const runs = positive('runs', values.runs)
+const client = buildClient()
 
 const figures = new Map(
   transports.map((name) => [name, { perSecond: [] as number[], cpuMicros: [] as number[] }]),
 )
-for (let run = 0; run < Number(values.runs); run++) for (const name of transports) await measure(name)
+for (let run = 0; run < runs; run++) for (const name of transports) await measure(name)
 console.log('transport      requests/s   CPU of the server, us a request')
 for (const [name, { perSecond, cpuMicros }] of figures) {
   console.log(
@@ -51,14 +50,4 @@ async function measure(name: string): Promise<void> {
     server.kill('SIGINT')
     await ended
   }
-}
-
-function cpuSeconds(pid: number | undefined): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
-  return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond
-}
-
-function median(numbers: readonly number[]): number {
-  const sorted = numbers.toSorted((a, b) => a - b)
-  return sorted[sorted.length >> 1] ?? Number.NaN
 }

@@ -6,6 +6,7 @@
 import { statSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { artifact, Machine } from '../../test/integration/harness/machine.ts'
+import { median, positive } from '../figures.ts'
 import { type Contestant, type Idle, measureStart, type Start, timed } from './contestants.ts'
 
 /** What the issue asks for. */
@@ -95,24 +96,10 @@ async function measureClientOverhead(): Promise<number> {
   return median(differences)
 }
 
-function median(numbers: readonly number[]): number {
-  const sorted = numbers.toSorted((a, b) => a - b)
-  const middle = sorted.length >> 1
-  const upper = sorted[middle] ?? Number.NaN
-  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2
-}
-
 function total(values_: ReadonlyMap<string, number>): number {
   return [...values_.values()].reduce((sum, value) => sum + value, 0)
 }
 
 function seconds(milliseconds: number): string {
   return (milliseconds / 1000).toFixed(2)
-}
-
-function positive(name: string, text: string): number {
-  const number = Number(text)
-  if (Number.isInteger(number) && number > 0) return number
-  console.error(`cannot use --${name}=${text}: allowed is a whole number from 1`)
-  process.exit(2)
 }

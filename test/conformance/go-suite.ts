@@ -32,10 +32,25 @@ export async function runGoSuite(name: string, env: Record<string, string>): Pro
   const datastore = await datastoreCommand(name)
   const module = join(here, name)
   await run('go', ['test', '-c', '-o', binary, '.'], { cwd: module })
-  const child = spawn(binary, ['-test.v', '-test.timeout', '15m'], {
+  const { results, exitCode } = await runTests(binary, ['-test.v', '-test.timeout', '15m'], {
+    directory,
     cwd: module,
-    env: { ...process.env, DATASTORE: datastore, ETCD: peer('etcd'), ...env },
+    env: { DATASTORE: datastore, ETCD: peer('etcd'), ...env },
   })
+  const names = (isPassed: boolean): string[] =>
+    results
+      .filter((line) => line.startsWith('--- PASS') === isPassed)
+      .map((line) => line.replace(/^--- PASS: /, '').replace(/ \([\d.]+s\)$/, ''))
+  return { passed: names(true), others: names(false), exitCode }
+}
+
+/** Runs a test program of Go's with -test.v; `results` are its lines "--- PASS: ...", of subtests too. */
+export async function runTests(
+  command: string,
+  args: readonly string[],
+  { directory, cwd, env }: { directory: string; cwd?: string; env: Record<string, string> },
+): Promise<{ results: string[]; exitCode: number }> {
+  const child = spawn(command, args, { cwd, env: { ...process.env, ...env } })
   const output = createWriteStream(join(directory, 'output.log'))
   const results: string[] = []
   for (const stream of [child.stdout, child.stderr]) {
@@ -50,9 +65,5 @@ export async function runGoSuite(name: string, env: Record<string, string>): Pro
   }
   const exitCode = await new Promise<number>((resolve) => child.on('close', (code) => resolve(code ?? -1)))
   output.end()
-  const names = (isPassed: boolean): string[] =>
-    results
-      .filter((line) => line.startsWith('--- PASS') === isPassed)
-      .map((line) => line.replace(/^--- PASS: /, '').replace(/ \([\d.]+s\)$/, ''))
-  return { passed: names(true), others: names(false), exitCode }
+  return { results, exitCode }
 }
