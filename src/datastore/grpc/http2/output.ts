@@ -1,9 +1,11 @@
 import type { Socket } from 'node:net'
 
+import { BufferPool } from '../protobuf/buffer-pool.ts'
 import { frameHeaderBytes } from './protocol.ts'
 
-/** Small frames are gathered in slabs of this size, so that many replies leave in one write. */
-const slabBytes = 64 * 1024
+/** Small frames are gathered in slabs, so that many replies leave in one write. A connection has one only until it is sent. */
+const slabs = new BufferPool(64 * 1024, 64)
+const noSlab: Buffer = Buffer.alloc(0)
 
 /**
  * What is to be written to a socket next. Frames are gathered until `flush`; bytes that are large
@@ -12,7 +14,7 @@ const slabBytes = 64 * 1024
 export class Output {
   readonly #socket: Socket
   readonly #pieces: Buffer[] = []
-  #slab = Buffer.allocUnsafeSlow(slabBytes)
+  #slab = noSlab
   #start = 0
   #end = 0
   #unflushedBytes = 0
@@ -73,7 +75,7 @@ export class Output {
   }
 
   flush(): void {
-    this.#closePiece()
+    this.#closeSlab()
     const pieces = this.#pieces
     const last = pieces.pop()
     if (last === undefined) return
@@ -102,9 +104,16 @@ export class Output {
   }
 
   #reserve(bytes: number): void {
-    if (this.#end + bytes <= slabBytes) return
+    if (this.#end + bytes <= this.#slab.length) return
+    this.#closeSlab()
+    this.#slab = slabs.take()
+  }
+
+  #closeSlab(): void {
     this.#closePiece()
-    this.#slab = Buffer.allocUnsafeSlow(slabBytes)
+    const slab = this.#slab
+    if (slab !== noSlab) this.afterWrite(() => slabs.give(slab))
+    this.#slab = noSlab
     this.#start = 0
     this.#end = 0
   }

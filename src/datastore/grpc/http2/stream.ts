@@ -1,7 +1,7 @@
 import { describeError } from '../../../base/errors.ts'
 import type { Logger } from '../../../base/logger.ts'
 import { MessageWriter, grpcPrefixBytes } from '../protobuf/message-writer.ts'
-import { givePiece } from '../protobuf/pieces.ts'
+import { pieces } from '../protobuf/buffer-pool.ts'
 import { StatusError, codes } from '../status.ts'
 import type { Call, MessageParts, Method, StreamListener } from './call.ts'
 import { decompress } from './compression.ts'
@@ -160,13 +160,13 @@ export class Stream implements Call {
       else this.#queue[0] = head.subarray(room)
       this.queuedBytes -= part.length
       this.#writeData(part)
-      if (part === head) this.#host.output.afterWrite(() => givePiece(head))
+      if (part === head) this.#host.output.afterWrite(() => pieces.give(head))
     }
     this.#finish()
   }
 
-  #enqueue(pieces: readonly Buffer[]): void {
-    for (const piece of pieces) {
+  #enqueue(parts: readonly Buffer[]): void {
+    for (const piece of parts) {
       this.#queue.push(piece)
       this.queuedBytes += piece.length
     }

@@ -1,5 +1,5 @@
 import { assert } from '../../../base/errors.ts'
-import { pieceBytes, takePiece } from './pieces.ts'
+import { pieces } from './buffer-pool.ts'
 
 /** Room for gRPC's prefix of a message: one flag byte and the length in four. */
 export const grpcPrefixBytes = 5
@@ -43,7 +43,7 @@ export class MessageWriter {
   }
 
   /**
-   * The same in pieces that change hands, and may be given back to `givePiece` when they have left; a small message is
+   * The same in pieces that change hands, and may be given back to `pieces` when they have left; a small message is
    * copied. A message that goes on in further parts has `messageBytes` of them all.
    */
   takeFramed(messageBytes: number = this.messageBytes): Buffer[] {
@@ -60,12 +60,12 @@ export class MessageWriter {
     const last = this.#buffer.subarray(0, this.#position)
     if (this.#closed.length === 0 && last.length <= keptCapacityBytes)
       return [Buffer.from(last.subarray(start))]
-    const pieces = [...this.#closed, last]
-    pieces[0] = (pieces[0] as Buffer).subarray(start)
+    const taken = [...this.#closed, last]
+    taken[0] = (taken[0] as Buffer).subarray(start)
     this.#buffer = this.#spare ?? Buffer.allocUnsafeSlow(firstCapacityBytes)
     this.#spare = undefined
     this.reset()
-    return pieces
+    return taken
   }
 
   reset(): this {
@@ -164,7 +164,7 @@ export class MessageWriter {
   #reserve(bytes: number): void {
     const needed = this.#position + bytes
     if (needed <= this.#buffer.length) return
-    if (needed > pieceBytes) {
+    if (needed > pieces.bytes) {
       this.#closed.push(this.#buffer.subarray(0, this.#position))
       this.#closedBytes += this.#position
       this.#buffer = takePiece(bytes)
@@ -189,6 +189,11 @@ export class MessageWriter {
     first[0] = 0
     first.writeUInt32BE(messageBytes, 1)
   }
+}
+
+/** A piece with room for so many bytes. */
+function takePiece(bytes: number): Buffer {
+  return bytes > pieces.bytes ? Buffer.allocUnsafeSlow(bytes) : pieces.take()
 }
 
 const tagLimitBytes = 5
