@@ -37,6 +37,8 @@ const operations = { version: 1, lease: 2, endLease: 3, meta: 4, forget: 5 } as 
 
 const versionHeadBytes = 1 + 8 + 8 + 4 + 8 + 8 + 8 + 4 + 4
 const firstCapacityBytes = 32 * 1024
+/** What is kept of the memory of batches that were written. */
+const spares = { count: 4, bytes: 1024 * 1024 }
 
 /**
  * A sequence of operations as one block of bytes, which changes threads without being copied. Both
@@ -45,6 +47,7 @@ const firstCapacityBytes = 32 * 1024
 export class BatchWriter {
   #buffer = Buffer.allocUnsafeSlow(firstCapacityBytes)
   #at = 0
+  #spares: ArrayBuffer[] = []
 
   get isEmpty(): boolean {
     return this.#at === 0
@@ -97,9 +100,21 @@ export class BatchWriter {
   /** The batch, to be transferred; the writer starts anew. */
   take(): Uint8Array<ArrayBuffer> {
     const batch = new Uint8Array(this.#buffer.buffer as ArrayBuffer, 0, this.#at)
-    this.#buffer = Buffer.allocUnsafeSlow(firstCapacityBytes)
+    const spare = this.#spares.pop()
+    this.#buffer = spare === undefined ? Buffer.allocUnsafeSlow(firstCapacityBytes) : Buffer.from(spare)
     this.#at = 0
     return batch
+  }
+
+  /** Takes the memory of a batch that was written, to use it again: the garbage collector would let much of it come together. */
+  reuse(memory: ArrayBuffer): void {
+    if (this.#spares.length < spares.count && memory.byteLength <= spares.bytes) this.#spares.push(memory)
+    else memory.transfer(0)
+  }
+
+  /** Forgets what was written since the last batch was taken. */
+  discard(): void {
+    this.#at = 0
   }
 
   #start(operation: number, bytes: number): void {

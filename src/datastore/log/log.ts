@@ -60,7 +60,7 @@ export class Log {
   readonly #beginRead: Statement
   readonly #endRead: Statement
   #listener: LogListener | undefined
-  #batch = new BatchWriter()
+  readonly #batch = new BatchWriter()
   /** Batches are counted from 1; the one that is being filled has this number. */
   #position = 1
   #committedPosition = 0
@@ -283,6 +283,7 @@ export class Log {
       case 'committed':
         if (reply.space !== undefined) this.#space = reply.space
         this.commits.observe(reply.durationMs / 1000)
+        for (const memory of reply.written) this.#batch.reuse(memory)
         return this.#committed(reply.batches)
       case 'failed':
         if (!reply.isNoSpace) return this.#fail(`${reply.code}: ${reply.message}`, undefined)
@@ -313,7 +314,7 @@ export class Log {
   /** Nothing that was appended since the last commit counts: not what failed, nor what followed it. */
   #lost(): void {
     this.#endReading()
-    this.#batch = new BatchWriter()
+    this.#batch.discard()
     this.#sent = []
     this.#sentBytes = 0
     this.#revision = this.#committedRevision

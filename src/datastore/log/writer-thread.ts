@@ -26,6 +26,8 @@ export type WriterReply =
       readonly kind: 'committed'
       readonly batches: number
       readonly durationMs: number
+      /** The memory of the batches that were committed. */
+      readonly written: readonly ArrayBuffer[]
       readonly space?: SpaceUse
     }
   /** No batch since the last commit is on disk, and none will be until the request to resume. */
@@ -92,8 +94,8 @@ class WriterThread {
     return (this.#opened ??= new LogWriter(this.#options))
   }
 
-  #reply(message: WriterReply): void {
-    this.#port.postMessage(message)
+  #reply(message: WriterReply, transferred: ArrayBuffer[] = []): void {
+    this.#port.postMessage(message, transferred)
   }
 
   #receive(): WriterRequest | undefined {
@@ -110,19 +112,18 @@ class WriterThread {
       this.#writer.write(pending)
     } catch (thrown) {
       return this.#fail(thrown)
-    } finally {
-      // Their memory goes at once: the garbage collector would let tens of megabytes come together.
-      for (const { buffer } of pending) buffer.transfer(0)
     }
+    const written = pending.map(({ buffer }) => buffer)
     const committed = {
       kind: 'committed',
       batches: this.#batches,
       durationMs: performance.now() - startMs,
+      written,
     } as const
     this.#unmeasuredBytes += pendingBytes
-    if (this.#unmeasuredBytes < measureBytes) return this.#reply(committed)
+    if (this.#unmeasuredBytes < measureBytes) return this.#reply(committed, written)
     this.#unmeasuredBytes = 0
-    this.#reply({ ...committed, space: this.#writer.space() })
+    this.#reply({ ...committed, space: this.#writer.space() }, written)
   }
 
   #fail(thrown: unknown): void {

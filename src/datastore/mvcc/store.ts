@@ -6,18 +6,20 @@ import { KeyIndex } from './key-index.ts'
 import type { KeyRange } from './key-range.ts'
 import { type RangeMatch, countAt, readRange } from './range.ts'
 import type { RangeRequest, RangeResult } from './requests.ts'
-import { ValueCache, copyOf } from './value-cache.ts'
+import { ValueCache } from './value-cache.ts'
 import { Version, noBytes } from './version.ts'
 
-/**
- * Values of this many bytes are kept in memory; a small cluster has fewer. The process takes twice as much for them,
- * with what waits for the garbage collector: with more it would exceed 300 MB (bench/datastore/memory.ts).
- */
-const valueCacheBytes = 28 * 1024 * 1024
+/** Values of this many bytes are kept in memory; a small cluster has fewer. */
+const valueCacheBytes = 40 * 1024 * 1024
 /** A fresh store is at this revision: etcd's storage/mvcc/kvstore.go, NewStore. */
 const firstRevision = 1
 /** The compacted revision of a store that was never compacted. */
 const neverCompacted = -1
+
+export interface HeldValues {
+  readonly values: readonly Uint8Array[]
+  release(): void
+}
 
 /** What the store tells of its changes. */
 export interface StoreListener {
@@ -133,6 +135,7 @@ export class Store {
     return countAt(this, range, this.#readRevision(revision, this.#published))
   }
 
+  /** A view that is valid in this turn of the event loop, until something is written. */
   readonly valueOf = (version: Version): Uint8Array => {
     if (version.isTombstone) return noBytes
     if (version.value !== undefined) return version.value
@@ -141,7 +144,7 @@ export class Store {
     return value
   }
 
-  /** The values of many versions, in their order. Those that are not in memory are views of shared buffers. */
+  /** The values of many versions, in their order. */
   readonly valuesOf = (versions: readonly Version[]): Uint8Array[] => {
     const missing = versions.filter((version) => !version.isTombstone && version.value === undefined)
     if (missing.length < 2) return versions.map(this.valueOf)
@@ -152,6 +155,12 @@ export class Store {
       this.#values.offer(version, value)
       return value
     })
+  }
+
+  /** The same for later turns of the event loop: the values stay as they are until `release` is called. */
+  readonly holdValuesOf = (versions: readonly Version[]): HeldValues => {
+    const values = this.valuesOf(versions)
+    return { values, release: this.#values.hold() }
   }
 
   /** etcd: storage/mvcc/kvstore_txn.go, rangeKeys. */
@@ -171,8 +180,7 @@ export class Store {
     const newest = this.index.get(key)
     const live = newest === undefined || newest.isTombstone ? undefined : newest
     const revision = this.#head + 1
-    const kept = copyOf(value)
-    return this.#append(kept, {
+    return this.#append(value, {
       key,
       seq: ++this.#seq,
       revision,
@@ -180,7 +188,7 @@ export class Store {
       version: (live?.version ?? 0) + 1,
       lease,
       previous: newest,
-      value: kept,
+      value: undefined,
     })
   }
 
@@ -203,7 +211,7 @@ export class Store {
     this.#log.appendVersion({ ...fields, sub: this.#sub++ }, value)
     this.index.set(version)
     this.history.push(version)
-    this.#values.add(version, this.#published)
+    if (!version.isTombstone) this.#values.add(version, value, this.#published)
     return version
   }
 

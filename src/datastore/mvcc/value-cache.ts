@@ -1,90 +1,132 @@
-import type { Version } from './version.ts'
+import { type Version, noBytes } from './version.ts'
 
-/** Versions whose values are gone are taken out of the queue when they are this many and most of it. */
-const reclaimAt = 1024
-/** What a buffer of its own costs beside its bytes; one from Node's pool would hold the pool's whole page. */
-const overheadBytes = 256
+/** Values lie one behind the other in segments of this size; one of their memory is another's when they are gone. */
+const segmentBytes = 256 * 1024
+/** A value larger than this has a segment of its own. */
+const sharedLimitBytes = 64 * 1024
+/** What a value costs beside its bytes: its view, and its place in the segment's list. */
+const overheadBytes = 128
+/** Segments that wait to be used again. */
+const spareSegments = 2
+
+interface Segment {
+  readonly memory: Buffer
+  /** How many of its bytes are taken. */
+  end: number
+  /** In the order in which they were added; some may have lost their values. */
+  versions: Version[]
+  /** How many of them have their values. */
+  live: number
+  newestRevision: number
+}
 
 /**
  * Keeps values in memory, up to a number of bytes: reading one from SQLite takes longer than all the rest that a
  * request for it does. What was written last is kept rather than what was written before; what was read is
  * kept where there is room, so that one pass over a large store drives nothing out. A value that is not on disk yet is never
  * dropped.
+ *
+ * A buffer for each value would cost its allocation, twice the memory (the allocator's gaps, and what waits for
+ * the garbage collector), and a full collection for every few thousand writes. So segments are used again: a view of a value is
+ * valid in its turn of the event loop only, unless `hold` was called.
  */
 export class ValueCache {
   readonly #limitBytes: number
-  /** The oldest first; some have lost their values. */
-  #queue: Version[] = []
-  #start = 0
+  /** The oldest first; the last one is being filled. */
+  #segments: Segment[] = []
+  readonly #byMemory = new Map<ArrayBufferLike, Segment>()
+  #spare: Buffer[] = []
   #bytes = 0
-  #emptied = 0
+  #holds = 0
 
   constructor(limitBytes: number) {
     this.#limitBytes = limitBytes
   }
 
-  /** Takes in a version that was just written, with a value of its own. */
-  add(version: Version, committedRevision: number): void {
-    if (version.value === undefined) return
-    this.#push(version, version.value)
+  /** Copies the value of a version that was just written. */
+  add(version: Version, value: Uint8Array, committedRevision: number): void {
+    this.#put(version, value)
     while (this.#bytes > this.#limitBytes) {
-      const oldest = this.#queue[this.#start] as Version
-      if (oldest.revision > committedRevision) break
-      this.#start++
-      if (oldest.value === undefined) this.#emptied--
-      else this.#empty(oldest)
+      const oldest = this.#segments[0] as Segment
+      if (this.#segments.length === 1 || oldest.newestRevision > committedRevision) break
+      this.#remove(oldest)
     }
-    this.#reclaim()
   }
 
   /** Keeps a copy of the value that was read for a version, if there is room. */
   offer(version: Version, value: Uint8Array): void {
-    if (this.#bytes + sizeOf(value) > this.#limitBytes) return
-    version.value = copyOf(value)
-    this.#push(version, value)
+    const segment = this.#segments.at(-1)
+    const fits = segment !== undefined && value.length <= roomIn(segment)
+    const neededBytes = overheadBytes + (fits ? 0 : Math.max(segmentBytes, value.length))
+    if (this.#bytes + neededBytes <= this.#limitBytes) this.#put(version, value)
   }
 
   /** Drops the value of a version that nobody will ask for. */
   drop(version: Version): void {
     if (version.value === undefined) return
-    this.#empty(version)
-    this.#emptied++
-    this.#reclaim()
+    const segment = this.#byMemory.get(version.value.buffer)
+    version.value = undefined
+    if (segment === undefined) return
+    segment.live--
+    if (segment.live === 0 && segment !== this.#segments.at(-1)) this.#remove(segment)
+  }
+
+  /** Until the returned function is called, views of values stay as they are. */
+  hold(): () => void {
+    this.#holds++
+    return () => {
+      this.#holds--
+    }
   }
 
   clear(): void {
-    this.#queue = []
-    this.#start = 0
-    this.#bytes = 0
-    this.#emptied = 0
+    for (const segment of [...this.#segments]) this.#remove(segment)
   }
 
-  #push(version: Version, value: Uint8Array): void {
-    this.#queue.push(version)
-    this.#bytes += sizeOf(value)
+  #put(version: Version, value: Uint8Array): void {
+    if (value.length === 0) {
+      version.value = noBytes
+      return
+    }
+    const segment = this.#segmentFor(value.length)
+    const start = segment.end
+    segment.end += value.length
+    segment.memory.set(value, start)
+    version.value = segment.memory.subarray(start, segment.end)
+    segment.versions.push(version)
+    segment.live++
+    segment.newestRevision = Math.max(segment.newestRevision, version.revision)
+    this.#bytes += overheadBytes
   }
 
-  #empty(version: Version): void {
-    if (version.value !== undefined) this.#bytes -= sizeOf(version.value)
-    version.value = undefined
+  #segmentFor(bytes: number): Segment {
+    const last = this.#segments.at(-1)
+    if (last !== undefined && bytes <= roomIn(last)) return last
+    const memory =
+      bytes > sharedLimitBytes
+        ? Buffer.allocUnsafeSlow(bytes)
+        : (this.#spare.pop() ?? Buffer.allocUnsafeSlow(segmentBytes))
+    const segment = { memory, end: 0, versions: [], live: 0, newestRevision: 0 }
+    this.#segments.push(segment)
+    this.#byMemory.set(memory.buffer, segment)
+    this.#bytes += memory.length
+    return segment
   }
 
-  #reclaim(): void {
-    const unused = this.#start + this.#emptied
-    if (unused < reclaimAt || unused * 2 < this.#queue.length) return
-    this.#queue = this.#queue.slice(this.#start).filter(({ value }) => value !== undefined)
-    this.#start = 0
-    this.#emptied = 0
+  #remove(segment: Segment): void {
+    for (const version of segment.versions) {
+      if (version.value?.buffer === segment.memory.buffer) version.value = undefined
+    }
+    this.#segments.splice(this.#segments.indexOf(segment), 1)
+    this.#byMemory.delete(segment.memory.buffer)
+    this.#bytes -= segment.memory.length + overheadBytes * segment.versions.length
+    // While somebody holds views it is left to the garbage collector.
+    if (this.#holds === 0 && segment.memory.length === segmentBytes && this.#spare.length < spareSegments) {
+      this.#spare.push(segment.memory)
+    }
   }
 }
 
-function sizeOf(value: Uint8Array): number {
-  return value.length + overheadBytes
-}
-
-/** A value that holds no other memory than its own. */
-export function copyOf(value: Uint8Array): Buffer {
-  const copy = Buffer.allocUnsafeSlow(value.length)
-  copy.set(value)
-  return copy
+function roomIn({ memory, end }: Segment): number {
+  return memory.length - end
 }

@@ -27,6 +27,8 @@ export interface MessageParts {
   readonly messageBytes: number
   /** Writes the next part, of some hundred kilobytes; false after the last one. */
   write(writer: MessageWriter): boolean
+  /** Called once, when no more parts are wanted. */
+  release(): void
 }
 
 /** What a call of a client that streams its requests is served by. */

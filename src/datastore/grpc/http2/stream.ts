@@ -121,9 +121,10 @@ export class Stream implements Call {
   }
 
   replyInParts(message: MessageParts): void {
-    if (!this.isOpen || this.#trailers !== 'none') return
+    if (!this.isOpen || this.#trailers !== 'none') return message.release()
     this.#trailers = 'success'
-    if (message.write(partWriter.reset())) this.#parts = message
+    this.#parts = message
+    if (!message.write(partWriter.reset())) this.#releaseParts()
     this.#enqueue(partWriter.takeFramed(message.messageBytes))
     this.#writeQueue()
   }
@@ -175,9 +176,14 @@ export class Stream implements Call {
   #encodePart(): boolean {
     if (this.#parts === undefined) return false
     const isLast = !this.#parts.write(partWriter.reset())
-    if (isLast) this.#parts = undefined
+    if (isLast) this.#releaseParts()
     this.#enqueue(partWriter.takePart())
     return true
+  }
+
+  #releaseParts(): void {
+    this.#parts?.release()
+    this.#parts = undefined
   }
 
   #fits(length: number): boolean {
@@ -246,7 +252,7 @@ export class Stream implements Call {
   #close(): void {
     this.isOpen = false
     this.#queue = []
-    this.#parts = undefined
+    this.#releaseParts()
     this.queuedBytes = 0
     this.#dropPartial()
     this.#host.forget(this)

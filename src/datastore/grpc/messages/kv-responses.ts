@@ -5,6 +5,7 @@ import type {
   RangeResult,
   TxnResult,
 } from '../../mvcc/requests.ts'
+import type { HeldValues } from '../../mvcc/store.ts'
 import type { Version } from '../../mvcc/version.ts'
 import { type MessageWriter, messageFieldSize, uintFieldSize } from '../protobuf/message-writer.ts'
 import type { MessageParts } from '../http2/call.ts'
@@ -57,15 +58,15 @@ export class RangeResponseParts implements MessageParts {
   readonly messageBytes: number
   readonly #header: ResponseHeader
   readonly #result: RangeResult
-  readonly #values: readonly Uint8Array[]
+  readonly #held: HeldValues
   #next = 0
 
-  constructor({ header, result, valuesOf }: RangeResponse) {
+  constructor({ header, result, held }: { header: ResponseHeader; result: RangeResult; held: HeldValues }) {
     this.#header = header
     this.#result = result
-    this.#values = valuesOf(result.versions)
+    this.#held = held
     this.messageBytes =
-      header.fieldSize(result.revision) + keyValuesSize(result, this.#values) + rangeEndSize(result)
+      header.fieldSize(result.revision) + keyValuesSize(result, held.values) + rangeEndSize(result)
   }
 
   write(writer: MessageWriter): boolean {
@@ -73,12 +74,16 @@ export class RangeResponseParts implements MessageParts {
     if (this.#next === 0) this.#header.write(writer, revision)
     while (this.#next < versions.length && writer.messageBytes < partTargetBytes) {
       const version = versions[this.#next] as Version
-      writeKeyValue(writer, { tag: rangeKvsTag, version, value: this.#values[this.#next] as Uint8Array })
+      writeKeyValue(writer, { tag: rangeKvsTag, version, value: this.#held.values[this.#next] as Uint8Array })
       this.#next++
     }
     if (this.#next < versions.length) return true
     writeRangeEnd(writer, this.#result)
     return false
+  }
+
+  release(): void {
+    this.#held.release()
   }
 }
 

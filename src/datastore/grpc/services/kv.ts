@@ -38,7 +38,7 @@ const partsFromKeys = 100
 /** etcdserverpb.KV */
 export function kvService(context: ServiceContext): Service {
   const { engine, header, options } = context
-  const { valueOf, valuesOf } = engine.store
+  const { valueOf, valuesOf, holdValuesOf } = engine.store
 
   const checkSize = (requestBytes: number): void => {
     if (requestBytes > options.maxRequestBytes) throw etcdError('requestTooLarge')
@@ -49,7 +49,7 @@ export function kvService(context: ServiceContext): Service {
     checkRange(request)
     const result = engine.range(request)
     if (result.versions.length > partsFromKeys && !result.keysOnly) {
-      call.replyInParts(new RangeResponseParts({ header, result, valuesOf }))
+      call.replyInParts(new RangeResponseParts({ header, result, held: holdValuesOf(result.versions) }))
     } else {
       call.reply(writeRangeResponse(freshWriter(), { header, result, valuesOf }))
     }

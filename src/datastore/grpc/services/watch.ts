@@ -13,7 +13,7 @@ import type { MessageWriter } from '../protobuf/message-writer.ts'
 import { type Service, type ServiceContext, freshWriter, streaming } from '../service.ts'
 
 /** A stream whose client reads slower than this fills gets its events from the history later. */
-const queueLimitBytes = 1024 * 1024
+const queueLimitBytes = 256 * 1024
 /** Catching up, a response ends with the revision in which it reaches this size. */
 const responseTargetBytes = 512 * 1024
 /** etcd: config.ServerConfig, MaxRequestBytesWithOverhead. */
