@@ -83,7 +83,7 @@ export class Log {
     this.#options = options
     this.#database = openDatabase(options)
     this.#selectValue = this.#database.prepare('SELECT value FROM value WHERE seq = ?').pluck()
-    // All three are gathered row by row, in whatever order the rows come.
+    // All three are gathered row by row, which come in their order: SQLite sorts what IN is given.
     this.#selectValues = this.#database
       .prepare(
         `SELECT CAST(group_concat(value, '') AS BLOB), group_concat(seq), group_concat(length(value))
@@ -143,35 +143,19 @@ export class Log {
   }
 
   /**
-   * The values of many such versions, by their `seq`. Up to `valuesAtOnce` come as one from SQLite, glued together: making
-   * a buffer of each costs more than reading it.
+   * The values of many such versions, whose `seqs` ascend. Up to `valuesAtOnce` come as one from SQLite, glued together:
+   * making a buffer of each costs more than reading it.
    */
-  readValues(seqs: readonly number[]): Map<number, Uint8Array> {
-    const values = new Map<number, Uint8Array>()
+  readValues(seqs: readonly number[]): Uint8Array[] {
+    const values: Uint8Array[] = []
     for (let at = 0; at < seqs.length; at += valuesAtOnce) {
-      const wanted = seqs.slice(at, at + valuesAtOnce)
-      const row = this.#read(() => this.#selectValues.get(JSON.stringify(wanted))) as [Buffer, string, string]
-      if (!this.#split(row, values) || values.size < at + wanted.length) {
-        throw this.#damaged(new Error(`one of the versions ${wanted.join(', ')} has none`))
+      const wanted = seqs.slice(at, at + valuesAtOnce).join()
+      const row = this.#read(() => this.#selectValues.get(`[${wanted}]`)) as GluedValues
+      if (row[1] !== wanted || !split(row, values)) {
+        throw this.#damaged(new Error(`one of the versions ${wanted} has none`))
       }
     }
     return values
-  }
-
-  /** Cuts values glued together into views of one buffer; false when they are not as long as they say. */
-  #split(
-    [glued, seqs, lengths]: [Buffer | null, string | null, string | null],
-    values: Map<number, Uint8Array>,
-  ): boolean {
-    if (seqs === null || lengths === null) return false
-    const lengthOf = lengths.split(',')
-    let start = 0
-    for (const [at, seq] of seqs.split(',').entries()) {
-      const end = start + Number(lengthOf[at])
-      values.set(Number(seq), glued?.subarray(start, end) ?? noBytes)
-      start = end
-    }
-    return start === (glued?.length ?? 0)
   }
 
   #read<Row>(read: () => Row): Row {
@@ -352,4 +336,18 @@ export class Log {
       ),
     )
   }
+}
+
+/** Values one behind the other, their `seq`s, and their lengths; nothing when there is none. */
+type GluedValues = readonly [values: Buffer | null, seqs: string | null, lengths: string | null]
+
+/** Cuts values glued together into views of one buffer; false when they are not as long as they say. */
+function split([glued, , lengths]: GluedValues, values: Uint8Array[]): boolean {
+  let start = 0
+  for (const length of lengths?.split(',') ?? []) {
+    const end = start + Number(length)
+    values.push(glued?.subarray(start, end) ?? noBytes)
+    start = end
+  }
+  return start === (glued?.length ?? 0)
 }

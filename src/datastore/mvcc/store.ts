@@ -146,15 +146,21 @@ export class Store {
 
   /** The values of many versions, in their order. */
   readonly valuesOf = (versions: readonly Version[]): Uint8Array[] => {
-    const missing = versions.filter((version) => !version.isTombstone && version.value === undefined)
-    if (missing.length < 2) return versions.map(this.valueOf)
-    const read = this.#log.readValues(missing.map(({ seq }) => seq))
-    return versions.map((version) => {
-      const value = read.get(version.seq)
-      if (value === undefined) return version.value ?? noBytes
-      this.#values.offer(version, value)
-      return value
+    if (versions.length === 1) return versions.map(this.valueOf)
+    const missing: number[] = []
+    const values = versions.map((version, place) => {
+      if (!version.isTombstone && version.value === undefined) missing.push(place)
+      return version.value ?? noBytes
     })
+    // In the order of the log, values of one page of the database are read together.
+    missing.sort((one, other) => (versions[one] as Version).seq - (versions[other] as Version).seq)
+    const read = this.#log.readValues(missing.map((place) => (versions[place] as Version).seq))
+    for (const [at, place] of missing.entries()) {
+      const value = read[at] as Uint8Array
+      values[place] = value
+      this.#values.offer(versions[place] as Version, value)
+    }
+    return values
   }
 
   /** The same for later turns of the event loop: the values stay as they are until `release` is called. */
