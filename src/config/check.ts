@@ -7,7 +7,7 @@ import {
   parseAddress,
   parseRange,
   type Range,
-} from './address.ts'
+} from '../base/address.ts'
 import type { Config } from './config.ts'
 import type { SettingName } from './schema.ts'
 

@@ -1,7 +1,7 @@
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { hostname, networkInterfaces } from 'node:os'
-import { isLinkLocal, isLoopback, parseAddress } from './address.ts'
+import { isLinkLocal, isLoopback, parseAddress } from '../base/address.ts'
 
 /** What the defaults depend on; tests give another machine. */
 export interface Host {

@@ -8,7 +8,7 @@ import {
   isUnspecified,
   parseAddress,
   parseRange,
-} from './address.ts'
+} from '../base/address.ts'
 import { parseCron } from './cron.ts'
 import { isNodeName, isSubdomain, parseLabel, parseTaint, taintEffects } from './names.ts'
 import { Refused, type ValueKind } from './option.ts'

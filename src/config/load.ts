@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { formatAddress } from './address.ts'
+import { formatAddress } from '../base/address.ts'
 import { findConflict, rangeOf, tenthAddress } from './check.ts'
 import type { Config } from './config.ts'
 import { defaultConfigFile, settingsOfFile } from './file.ts'

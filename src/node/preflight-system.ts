@@ -1,5 +1,6 @@
 import { existsSync, statfsSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { earliestClock } from '../base/clock.ts'
 import { mountOf } from './mounts.ts'
 import type { Examination } from './preflight-kernel.ts'
 import { missing, ok, type Requirement, warning } from './requirement.ts'
@@ -10,9 +11,6 @@ const requiredBytes = 1 * gibibyte
 const comfortableBytes = 4 * gibibyte
 /** Below it the kubelet evicts pods (evictionHard in kubelet.ts). */
 const evictionFraction = 0.05
-
-/** Certificates are not dated by a clock from before this software existed (pki/authority.ts). */
-const earliestClock = new Date('2026-11-01T00:00:00Z')
 
 /** util-linux, for the kubelet's volumes. */
 const programs = ['mount', 'umount'] as const

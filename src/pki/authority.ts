@@ -6,6 +6,7 @@ import {
   X509Certificate,
 } from 'node:crypto'
 import { join } from 'node:path'
+import { earliestClock } from '../base/clock.ts'
 import { AppError } from '../base/errors.ts'
 import { encodeName, type Issuer, issueCertificate, issuerOf, keyIdentifier } from './certificate.ts'
 import { narrowMode, privateMode, publicMode, readFileIfPresent, writeFileAtomically } from './files.ts'
@@ -29,8 +30,6 @@ const authorityLifeMs = 3650 * dayMs
 const backdateMs = 3_600_000
 /** An authority with less than this left is warned of: everything that trusts it must be told. */
 const warningMs = 365 * dayMs
-/** Certificates from before this software existed come from a machine whose clock was never set. */
-export const earliestClock = new Date('2026-11-01T00:00:00Z')
 
 export interface KeyPairFiles {
   readonly certFile: string

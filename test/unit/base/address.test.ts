@@ -9,7 +9,7 @@ import {
   parseAddress,
   parseRange,
   type Range,
-} from '../../../src/config/address.ts'
+} from '../../../src/base/address.ts'
 
 function range(text: string): Range {
   return parseRange(text) ?? expect.unreachable(`${text} is no range`)
