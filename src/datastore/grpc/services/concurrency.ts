@@ -13,7 +13,7 @@ import type { WatchSink, Watcher } from '../../mvcc/watch-hub.ts'
 import { type EtcdErrorName, etcdError, etcdMessage, toStatus, withEtcdErrors } from '../etcd-errors.ts'
 import type { Call, Method } from '../http2/call.ts'
 import type { MessageReader } from '../protobuf/message-reader.ts'
-import { unary } from '../service.ts'
+import { type ServiceContext, unary } from '../service.ts'
 import { StatusError, codes } from '../status.ts'
 
 /**
@@ -29,8 +29,12 @@ export function clientError(name: EtcdErrorName): StatusError {
   return new StatusError(codes.unknown, etcdMessage(name))
 }
 
-/** A method whose request is read first, and whose errors come out of etcd's client. */
+/**
+ * A method whose request is read first, and whose errors come out of etcd's client. As what they rest on may not
+ * be on disk yet (another leader, a lease that is gone), they are told when it is.
+ */
 export function clientUnary<Request>(
+  { engine }: ServiceContext,
   read: (reader: MessageReader) => Request,
   handle: (request: Request, call: Call) => void,
 ): Method {
@@ -39,7 +43,9 @@ export function clientUnary<Request>(
     try {
       withEtcdErrors(() => handle(request, call))
     } catch (thrown) {
-      throw thrown instanceof StatusError ? new StatusError(codes.unknown, thrown.message) : thrown
+      if (!(thrown instanceof StatusError)) throw thrown
+      const status = new StatusError(codes.unknown, thrown.message)
+      engine.afterCommit((isCommitted) => call.fail(isCommitted ? status : clientError('noSpace')))
     }
   })
 }

@@ -36,20 +36,23 @@ export function electionService(context: ServiceContext): Service {
   return [
     [
       '/v3electionpb.Election/Campaign',
-      clientUnary(readCampaign, (request, call) => campaign(context, call, request)),
+      clientUnary(context, readCampaign, (request, call) => campaign(context, call, request)),
     ],
     [
       '/v3electionpb.Election/Proclaim',
-      clientUnary(readProclaim, (request, call) => proclaim(context, call, request)),
+      clientUnary(context, readProclaim, (request, call) => proclaim(context, call, request)),
     ],
-    ['/v3electionpb.Election/Leader', clientUnary(readName, (name, call) => leader(context, call, name))],
+    [
+      '/v3electionpb.Election/Leader',
+      clientUnary(context, readName, (name, call) => leader(context, call, name)),
+    ],
     [
       '/v3electionpb.Election/Observe',
-      clientUnary(readName, (name, call) => new Observation(context, call, name).start()),
+      clientUnary(context, readName, (name, call) => new Observation(context, call, name).start()),
     ],
     [
       '/v3electionpb.Election/Resign',
-      clientUnary(readProclaim, (request, call) => resign(context, call, request.leader)),
+      clientUnary(context, readProclaim, (request, call) => resign(context, call, request.leader)),
     ],
   ]
 }

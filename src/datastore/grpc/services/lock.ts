@@ -21,7 +21,7 @@ const keyTag = 0x12
 export function lockService(context: ServiceContext): Service {
   const { engine, header } = context
 
-  const lock = clientUnary(readLockRequest, ({ name, lease }, call) => {
+  const lock = clientUnary(context, readLockRequest, ({ name, lease }, call) => {
     const id = sessionLease(engine, lease)
     const key = contenderKey(name, id)
     const { result, createRevision } = contend(context, {
@@ -59,7 +59,7 @@ export function lockService(context: ServiceContext): Service {
     })
   })
 
-  const unlock = clientUnary(readKey, (key, call) => {
+  const unlock = clientUnary(context, readKey, (key, call) => {
     const request = { kind: 'delete-range' as const, key, end: '', previousKv: false }
     checkDeleteRange(request)
     const { revision } = engine.deleteRange(request)
