@@ -22,6 +22,19 @@ const echo: Method = {
   },
 }
 
+/** Answers each message of the client with itself. */
+const chat: Method = {
+  kind: 'streaming',
+  open: (call) => ({
+    message: (request) => {
+      const writer = new MessageWriter()
+      writer.raw(request)
+      call.send(writer)
+    },
+    halfClose: () => call.end(),
+  }),
+}
+
 /** A server, the calls that it holds open, and a check that it still serves. */
 async function serve(): Promise<{
   listening: string
@@ -37,9 +50,10 @@ async function serve(): Promise<{
       return { message: () => undefined, halfClose: () => undefined }
     },
   }
-  const methods = new Map([
+  const methods = new Map<string, Method>([
     ['/a/Echo', echo],
     ['/a/Hold', hold],
+    ['/a/Chat', chat],
   ])
   const server = new GrpcServer({ methods, maxMessageBytes, log: silentLogger })
   const listening = await server.listen({ host: '127.0.0.1', port: 0 })
@@ -208,6 +222,37 @@ test('messages that are begun on many streams and never ended are bounded', asyn
   await expect
     .poll(() => codesOf(received(), frameTypes.rstStream, 0).length, { timeout: 20_000 })
     .toBe(refused.length)
+})
+
+test('who has no window for replies gets no more of them', async () => {
+  const { listening, stillServes } = await serve()
+  const { send, received } = await attack(listening)
+  const body = Buffer.concat([Buffer.of(0), uint32(16_000), Buffer.alloc(16_000)])
+  // The connection has a window of 65,535 bytes, which is never renewed: of 160 MB 64 are kept.
+  const asked = 10_000
+  for (let at = 0; at < asked; at++) {
+    await send(frame(frameTypes.headers, flags.endHeaders, 2 * at + 1, request('/a/Echo')))
+    await send(frame(frameTypes.data, flags.endStream, 2 * at + 1, body))
+  }
+  expect(await stillServes()).toBe(true)
+  const refusals = (): number[] => codesOf(received(), frameTypes.rstStream, 0)
+  await expect.poll(() => refusals().length, { timeout: 20_000 }).toBeGreaterThan(asked / 2)
+  expect(new Set(refusals())).toEqual(new Set([errorCodes.refusedStream]))
+})
+
+test('who keeps asking on a stream that has no window is cut off', async () => {
+  const { listening, stillServes } = await serve()
+  const { socket, send, received } = await attack(listening)
+  await send(
+    frame(frameTypes.settings, 0, 0, Buffer.concat([Buffer.of(0, settings.initialWindowSize), uint32(0)])),
+  )
+  await send(frame(frameTypes.headers, flags.endHeaders, 1, request('/a/Chat')))
+  const ask = Buffer.concat([Buffer.of(0), uint32(16_000), Buffer.alloc(16_000)])
+  for (let count = 0; count < 10_000 && !socket.destroyed; count++)
+    await send(frame(frameTypes.data, 0, 1, ask))
+  await expect.poll(() => socket.destroyed, { timeout: 20_000 }).toBe(true)
+  for (const code of goAways(received())) expect(code).toBe(errorCodes.enhanceYourCalm)
+  expect(await stillServes()).toBe(true)
 })
 
 test('frames of random kinds, flags and streams never stop the server', async () => {

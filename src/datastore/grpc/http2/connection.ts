@@ -28,6 +28,8 @@ const connectionWindowBytes = 8 * 1024 * 1024
 const congestedBytes = 1024 * 1024
 /** ... and with more than this (replies to requests that keep coming) nothing more is read. */
 const pausedBytes = 8 * 1024 * 1024
+/** Who leaves this much of the replies unread, for want of a window, must not ask for more. */
+const unreadLimitBytes = 64 * 1024 * 1024
 const headerBlockLimitBytes = 64 * 1024
 const maxStreams = 100_000
 
@@ -41,6 +43,7 @@ export class Connection implements StreamHost {
   readonly log: Logger
   sendWindowBytes = defaultWindowBytes
   partialBytes = 0
+  queuedBytes = 0
 
   readonly #socket: Socket
   readonly #methods: Methods
@@ -225,6 +228,9 @@ export class Connection implements StreamHost {
     const bytes = unpadded(frameFlags, payload)
     const stream = this.#streams.get(streamId)
     if (stream === undefined) return
+    if (this.queuedBytes > unreadLimitBytes) {
+      throw new Http2Error(errorCodes.enhanceYourCalm, 'replies are not read')
+    }
     const endStream = (frameFlags & flags.endStream) !== 0
     stream.unrenewedBytes += payload.length
     if (stream.unrenewedBytes > streamWindowBytes) {
@@ -283,7 +289,7 @@ export class Connection implements StreamHost {
       return
     }
     this.#lastStreamId = streamId
-    if (this.#isClosing || this.#streams.size >= maxStreams)
+    if (this.#isClosing || this.#streams.size >= maxStreams || this.queuedBytes > unreadLimitBytes)
       return this.#reset(streamId, errorCodes.refusedStream)
     if (this.#method !== 'POST') return this.#answerHttp(streamId, 405)
     if (!this.#contentType.startsWith('application/grpc')) return this.#answerHttp(streamId, 415)

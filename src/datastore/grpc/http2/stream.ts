@@ -27,6 +27,8 @@ export interface StreamHost {
   sendWindowBytes: number
   /** What the connection's streams keep of messages that are not complete. */
   partialBytes: number
+  /** What the connection's streams have in their queues. */
+  queuedBytes: number
   readonly isCongested: boolean
   /** Has `pump` called when the connection's window or its socket has room again. */
   block(stream: Stream): void
@@ -159,7 +161,7 @@ export class Stream implements Call {
       const part = head.length <= room ? head : head.subarray(0, room)
       if (part === head) this.#queue.shift()
       else this.#queue[0] = head.subarray(room)
-      this.queuedBytes -= part.length
+      this.#queued(-part.length)
       this.#writeData(part)
       if (part === head) this.#host.output.afterWrite(() => pieces.give(head))
     }
@@ -169,8 +171,13 @@ export class Stream implements Call {
   #enqueue(parts: readonly Buffer[]): void {
     for (const piece of parts) {
       this.#queue.push(piece)
-      this.queuedBytes += piece.length
+      this.#queued(piece.length)
     }
+  }
+
+  #queued(bytes: number): void {
+    this.queuedBytes += bytes
+    this.#host.queuedBytes += bytes
   }
 
   #encodePart(): boolean {
@@ -253,7 +260,7 @@ export class Stream implements Call {
     this.isOpen = false
     this.#queue = []
     this.#releaseParts()
-    this.queuedBytes = 0
+    this.#queued(-this.queuedBytes)
     this.#dropPartial()
     this.#host.forget(this)
   }
