@@ -11,7 +11,7 @@ import { RawClient } from '../unit/datastore/support.ts'
 import { datastoreCommand, root } from './go-suite.ts'
 import { Disk, type Fate, type Recorded, fates, readRecording } from './power-cut/disk.ts'
 import { problemsOf } from './power-cut/found.ts'
-import { Workload, end, startRecorded } from './power-cut/workload.ts'
+import { Workload, end, startPreloaded } from './power-cut/workload.ts'
 
 /**
  * Cuts the power at many moments of a server's life: what it asks of its disk is recorded; each cut makes
@@ -40,8 +40,9 @@ test('a server’s life is recorded: writes, a compaction, checkpoints, a kill, 
   mkdirSync(recorded)
   workload = new Workload(recording)
 
-  const start = async (): ReturnType<typeof startRecorded> => {
-    const started = await startRecorded({ command, recorder, directory: recorded, recording })
+  const env = { RECORD_DIRECTORY: recorded, RECORD_LOG: recording }
+  const start = async (): ReturnType<typeof startPreloaded> => {
+    const started = await startPreloaded({ command, library: recorder, directory: recorded, env })
     onTestFinished(() => void started.process.kill('SIGKILL'))
     return started
   }

@@ -91,30 +91,27 @@ export function revisionOf(response: Buffer): number {
   return Number((fieldsOf(header).get(3) as bigint[] | undefined)?.[0] ?? 0n)
 }
 
-/** A server whose writes are recorded, and the address that it names. */
-export async function startRecorded(options: {
+/** A server with a library before libc, the address that it names, and what it says of errors. */
+export async function startPreloaded(options: {
   command: string
-  recorder: string
+  library: string
   directory: string
-  recording: string
-}): Promise<{ process: ChildProcess; listening: string }> {
+  env: Readonly<Record<string, string>>
+}): Promise<{ process: ChildProcess; listening: string; errors: () => string }> {
   const [program = '', ...args] = options.command.split(' ')
   const child = spawn(program, [...args, '--data-dir', `${options.directory}/data`], {
-    env: {
-      ...process.env,
-      LD_PRELOAD: options.recorder,
-      RECORD_DIRECTORY: options.directory,
-      RECORD_LOG: options.recording,
-    },
-    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, ...options.env, LD_PRELOAD: options.library },
+    stdio: ['ignore', 'pipe', 'pipe'],
   })
+  let errors = ''
+  child.stderr.setEncoding('utf8').on('data', (chunk: string) => (errors += chunk))
   let output = ''
   for await (const chunk of child.stdout.setEncoding('utf8')) {
     output += String(chunk)
     const listening = /serving on (\S+)/.exec(output)?.[1]
-    if (listening !== undefined) return { process: child, listening }
+    if (listening !== undefined) return { process: child, listening, errors: () => errors }
   }
-  throw new Error(`the server ended at its start: ${output}`)
+  throw new Error(`the server ended at its start: ${output}${errors}`)
 }
 
 export async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
