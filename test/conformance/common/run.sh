@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Runs etcd's own tests for any server (go.etcd.io/etcd/tests/v3, common) against `k8s datastore`, as etcd does with its
+# programs (the tag e2e), in a network of their own, since their ports are fixed.
+#
+#   run.sh WORKDIR [go test flags]
+#
+# WORKDIR keeps the sources and the compiled tests. In the copy clusters have one member; left out are tests of several
+# members, of users and roles, and of what docs/datastore.md names as different.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../../.." && pwd)
+work=${1:?usage: run.sh WORKDIR [go test flags]}
+shift
+version=$(sed -n "s|^\t*go.etcd.io/etcd/server/v3 \(v[^ ]*\).*|\1|p" "$root/components/etcd/go.mod")
+several_members='Member|NoQuorum|MoveLeader|WaitLeader|TestEndpointHashKV$'
+different='Auth|User|Role|TestVerifyHashKVAfterCompactAndDefrag'
+
+# Sources, prepared once. The copy gets its name when it is whole.
+mkdir -p "$work/bin"
+work=$(cd "$work" && pwd)
+sources="$work/tests-$version"
+if [[ ! -d $sources ]]; then
+  module=$(cd "$here" && go mod download -json "go.etcd.io/etcd/tests/v3@$version" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+  rm -rf "$sources.tmp"
+  cp -r "$module" "$sources.tmp"
+  chmod -R u+w "$sources.tmp"
+  # The module stands alone here, not in etcd's repository.
+  sed -i -e '/^replace (/,/^)/d' -e '/^toolchain /d' "$sources.tmp/go.mod"
+  sed -i -E 's/ClusterSize: +[35],/ClusterSize: 1,/' "$sources.tmp"/{common,framework/config,framework/e2e}/*.go
+  mv "$sources.tmp" "$sources"
+fi
+(cd "$sources" && go test -mod=mod -vet=off -tags e2e -c -o "$work/common.test" ./common)
+
+ln -sf "$root/build/peers/etcdctl" "$root/build/peers/etcdutl" "$work/bin"
+cp "$here/etcd" "$work/bin/etcd"
+ln -sfn "$root/build/payload" "$work/bin/payload"
+export E2E_TEST_MINIMAL=true
+cd "$sources/common"
+# shellcheck disable=SC2016 # expanded by the inner shell
+exec unshare --net -- bash -c 'ip link set lo up && exec "$@"' bash \
+  "$work/common.test" -bin-dir "$work/bin" -test.timeout 15m -test.skip "$several_members|$different" "$@"
