@@ -2,7 +2,7 @@
  * `make bench-datastore`: this datastore, etcd and kine under the requests that kube-apiserver sends, one after the
  * other in each round, so that a slow moment of the machine hits all of them. Prints medians and ratios.
  *
- *   --runs=7  --keys=20000  --only=requests,compaction,mixed,idle  --contestants=k8s,etcd,kine
+ *   --runs=7  --keys=20000  --lists=10  --only=requests,compaction,mixed,idle  --contestants=k8s,etcd,kine
  */
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -35,12 +35,14 @@ const { values } = parseArgs({
   options: {
     runs: { type: 'string', default: '7' },
     keys: { type: 'string', default: '20000' },
+    lists: { type: 'string', default: '10' },
     only: { type: 'string', default: modes.join(',') },
     contestants: { type: 'string', default: contestants.join(',') },
   },
 })
 const runs = positive('runs', values.runs)
 const keys = positive('keys', values.keys)
+const lists = positive('lists', values.lists)
 const chosen = listed('only', values.only, modes)
 const compared = listed('contestants', values.contestants, contestants)
 const client = buildClient()
@@ -117,7 +119,7 @@ async function runClient(server: Server, args: readonly string[]): Promise<Row[]
 }
 
 function clientArguments({ endpoint }: Server, args: readonly string[]): string[] {
-  return [`-endpoint=${endpoint}`, `-keys=${keys}`, ...args]
+  return [`-endpoint=${endpoint}`, `-keys=${keys}`, `-lists=${lists}`, ...args]
 }
 
 function report(): void {
