@@ -32,8 +32,8 @@ export interface Datastore {
   stop(): Promise<void>
 }
 
-/** The heap of the thread that serves. With a larger nursery more buffers are garbage at a time: 40 MB under load. */
-const serverLimits = { maxYoungGenerationSizeMb: 8 }
+/** The heap of the thread that serves. With a nursery of 8 MB, more buffers are garbage at a time: up to 50 MB under load. */
+const serverLimits = { maxYoungGenerationSizeMb: 4 }
 
 /**
  * Starts a datastore in threads of its own. Rejects with an AppError: DATASTORE_LOCKED when another
