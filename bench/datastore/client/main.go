@@ -21,7 +21,7 @@ import (
 const prefix = "/registry/pods/"
 
 var (
-	mode        = flag.String("mode", "requests", "requests, gets, watch, mixed, idle or compaction")
+	mode        = flag.String("mode", "requests", "requests, gets, mixed, idle or compaction")
 	endpoint    = flag.String("endpoint", "http://127.0.0.1:2379", "where the server listens")
 	keys        = flag.Int("keys", 20_000, "objects in the store")
 	valueBytes  = flag.Int("value-bytes", 1500, "size of an object")
@@ -67,10 +67,10 @@ func main() {
 		defer client.Close()
 		b.clients = append(b.clients, client)
 	}
-	modes := map[string]func(){"requests": b.run, "gets": b.gets, "watch": b.watched, "mixed": b.mixed, "idle": b.idle, "compaction": b.compaction}
+	modes := map[string]func(){"requests": b.run, "gets": b.gets, "mixed": b.mixed, "idle": b.idle, "compaction": b.compaction}
 	run, known := modes[*mode]
 	if !known {
-		log.Fatalf("cannot use -mode=%s: allowed are requests, gets, watch, mixed, idle and compaction", *mode)
+		log.Fatalf("cannot use -mode=%s: allowed are requests, gets, mixed, idle and compaction", *mode)
 	}
 	run()
 	if err := json.NewEncoder(os.Stdout).Encode(b.rows); err != nil {

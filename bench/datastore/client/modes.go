@@ -21,14 +21,6 @@ func (b *bench) gets() {
 	b.measure("get", *keys, *inFlight, func(c *kubernetes.Client, i int) { b.get(context.Background(), c, i) })
 }
 
-// watched measures the delivery to watchers alone.
-func (b *bench) watched() {
-	ctx := context.Background()
-	b.fill(ctx)
-	b.rows = nil
-	b.watch(ctx)
-}
-
 // mixed measures reads beside writes: each writer updates keys of its own, as fast as it can.
 func (b *bench) mixed() {
 	ctx := context.Background()

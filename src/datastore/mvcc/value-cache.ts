@@ -1,3 +1,4 @@
+import { BufferPool } from '../../base/buffer-pool.ts'
 import { type Version, noBytes } from './version.ts'
 
 /** Values lie one behind the other in segments of this size; one of their memory is another's when they are gone. */
@@ -33,9 +34,9 @@ interface Segment {
 export class ValueCache {
   readonly #limitBytes: number
   /** The oldest first; the last one is being filled. */
-  #segments: Segment[] = []
+  readonly #segments: Segment[] = []
   readonly #byMemory = new Map<ArrayBufferLike, Segment>()
-  #spare: Buffer[] = []
+  readonly #memories = new BufferPool(segmentBytes, spareSegments)
   #bytes = 0
   #holds = 0
 
@@ -102,10 +103,7 @@ export class ValueCache {
   #segmentFor(bytes: number): Segment {
     const last = this.#segments.at(-1)
     if (last !== undefined && bytes <= roomIn(last)) return last
-    const memory =
-      bytes > sharedLimitBytes
-        ? Buffer.allocUnsafeSlow(bytes)
-        : (this.#spare.pop() ?? Buffer.allocUnsafeSlow(segmentBytes))
+    const memory = bytes > sharedLimitBytes ? Buffer.allocUnsafeSlow(bytes) : this.#memories.take()
     const segment = { memory, end: 0, versions: [], live: 0, newestRevision: 0 }
     this.#segments.push(segment)
     this.#byMemory.set(memory.buffer, segment)
@@ -121,9 +119,7 @@ export class ValueCache {
     this.#byMemory.delete(segment.memory.buffer)
     this.#bytes -= segment.memory.length + overheadBytes * segment.versions.length
     // While somebody holds views it is left to the garbage collector.
-    if (this.#holds === 0 && segment.memory.length === segmentBytes && this.#spare.length < spareSegments) {
-      this.#spare.push(segment.memory)
-    }
+    if (this.#holds === 0) this.#memories.give(segment.memory)
   }
 }
 

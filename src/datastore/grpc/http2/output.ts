@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net'
 
-import { BufferPool } from '../protobuf/buffer-pool.ts'
+import { BufferPool } from '../../../base/buffer-pool.ts'
 import { frameHeaderBytes } from './protocol.ts'
 
 /** Small frames are gathered in slabs, so that many replies leave in one write. A connection has one only until it is sent. */

@@ -1,7 +1,6 @@
 import { describeError } from '../../../base/errors.ts'
 import type { Logger } from '../../../base/logger.ts'
-import { MessageWriter, grpcPrefixBytes } from '../protobuf/message-writer.ts'
-import { pieces } from '../protobuf/buffer-pool.ts'
+import { MessageWriter, grpcPrefixBytes, pieces } from '../protobuf/message-writer.ts'
 import { StatusError, codes } from '../status.ts'
 import type { Call, MessageParts, Method, StreamListener } from './call.ts'
 import { decompress } from './compression.ts'

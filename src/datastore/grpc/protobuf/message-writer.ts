@@ -1,10 +1,12 @@
+import { BufferPool } from '../../../base/buffer-pool.ts'
 import { assert } from '../../../base/errors.ts'
-import { pieces } from './buffer-pool.ts'
 
 /** Room for gRPC's prefix of a message: one flag byte and the length in four. */
 export const grpcPrefixBytes = 5
 
 const firstCapacityBytes = 16 * 1024
+/** What large messages are made of; as many are kept as one congested connection has on their way. */
+export const pieces = new BufferPool(256 * 1024, 8)
 /** A writer's memory beyond this goes along with its message instead of being copied and kept. */
 const keptCapacityBytes = 64 * 1024
 

@@ -24,6 +24,3 @@ export class BufferPool {
       this.#kept.push(Buffer.from(buffer))
   }
 }
-
-/** The pieces that large messages are made of; as many are kept as one congested connection has on their way. */
-export const pieces = new BufferPool(256 * 1024, 8)
