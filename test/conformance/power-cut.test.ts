@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { once } from 'node:events'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -10,7 +11,7 @@ import { startDatastore } from '../../src/datastore/datastore.ts'
 import { RawClient } from '../unit/datastore/support.ts'
 import { datastoreCommand, root } from './go-suite.ts'
 import { Disk, type Fate, type Recorded, fates, readRecording } from './power-cut/disk.ts'
-import { problemsOf } from './power-cut/found.ts'
+import { problemsOf, readWrites } from './power-cut/found.ts'
 import { Workload, end, startPreloaded } from './power-cut/workload.ts'
 
 /**
@@ -40,7 +41,8 @@ test('a server’s life is recorded: writes, a compaction, checkpoints, a kill, 
   mkdirSync(recorded)
   workload = new Workload(recording)
 
-  const env = { RECORD_DIRECTORY: recorded, RECORD_LOG: recording }
+  const kill = join(directory, 'kill')
+  const env = { RECORD_DIRECTORY: recorded, RECORD_LOG: recording, RECORD_KILL: kill }
   const start = async (): ReturnType<typeof startPreloaded> => {
     const started = await startPreloaded({ command, library: recorder, directory: recorded, env })
     onTestFinished(() => void started.process.kill('SIGKILL'))
@@ -55,10 +57,15 @@ test('a server’s life is recorded: writes, a compaction, checkpoints, a kill, 
   await workload.write(client, 150)
   const interrupted = workload.write(client, 10_000)
   await new Promise((resolve) => setTimeout(resolve, 200))
-  await end(server.process, 'SIGKILL')
+  workload.cutOff()
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  writeFileSync(kill, '')
+  await once(server.process, 'exit')
+  rmSync(kill)
   await interrupted
   server = await start()
   client = new RawClient(server.listening)
+  workload.saw(await readWrites(client))
   await workload.write(client, 50)
   await workload.compact(client)
   await end(server.process, 'SIGTERM')
@@ -70,6 +77,7 @@ test('a server’s life is recorded: writes, a compaction, checkpoints, a kill, 
 
   const { writes, compactions, leases } = workload.acknowledged
   expect(writes.length).toBeGreaterThan(500)
+  expect(writes.length).toBe(Math.max(...writes.map(({ revision }) => revision)) - 1)
   expect(compactions.length).toBe(2)
   expect(leases.length).toBe(1)
   const checkpoints = records.filter(({ path, operation }) => path.endsWith('state.db') && operation === 5)

@@ -50,6 +50,16 @@ export async function problemsOf(
   return problems
 }
 
+/** The writes that a server shows: all of its revisions that are not compacted. */
+export async function readWrites(client: RawClient): Promise<Map<number, Write>> {
+  const writes = new Map<number, Write>()
+  for (const [revision, events] of (await readState(client)).events) {
+    const write = writeIn(events)
+    if (write !== undefined) writes.set(revision, write)
+  }
+  return writes
+}
+
 /** Replays all writes up to the state's revision, and compares the events and the keys with them. */
 function historyProblems(state: State, writes: ReadonlyMap<number, Write>): string[] {
   const problems: string[] = []

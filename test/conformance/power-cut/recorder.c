@@ -3,7 +3,8 @@
  * file RECORD_LOG: what a disk would have seen up to any moment at which its power is cut. disk.ts reads it.
  *
  * One lock is held through each call and its record, so that the order of the records is the order of
- * the calls, and what was recorded before an fsync was written before it.
+ * the calls, and what was recorded before an fsync was written before it. For the same reason the program is killed from
+ * here, when the file RECORD_KILL is there: a signal from outside could come between a call and its record.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -11,6 +12,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -35,6 +37,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char *paths[MOST_FILES]; /* of the open files below the directory */
 static const char *directory;
 static size_t directory_bytes;
+static const char *kill_file;
 static int log_file = -1;
 
 static int (*real_open)(const char *, int, ...);
@@ -72,10 +75,18 @@ __attribute__((constructor)) static void start(void) {
   real_pwrite = real("pwrite");
   directory = getenv("RECORD_DIRECTORY");
   const char *log = getenv("RECORD_LOG");
-  if (directory == NULL || log == NULL) give_up("RECORD_DIRECTORY and RECORD_LOG are needed");
+  kill_file = getenv("RECORD_KILL");
+  if (directory == NULL || log == NULL || kill_file == NULL)
+    give_up("RECORD_DIRECTORY, RECORD_LOG and RECORD_KILL are needed");
   directory_bytes = strlen(directory);
   log_file = real_open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   if (log_file < 0) give_up(log);
+}
+
+/* Before an operation: waits for those that are under way, and is where the program may be killed. */
+static void begin(void) {
+  pthread_mutex_lock(&lock);
+  if (access(kill_file, F_OK) == 0) kill(getpid(), SIGKILL);
 }
 
 /* The path below the directory, or NULL for one that is not there. */
@@ -97,7 +108,7 @@ static const char *path_of(int file) { return file >= 0 && file < MOST_FILES ? p
 static int record_open(const char *path, int flags, mode_t mode) {
   const char *name = below(path);
   if (name == NULL) return real_open(path, flags, mode);
-  pthread_mutex_lock(&lock);
+  begin();
   int is_new = (flags & O_CREAT) != 0 && access(path, F_OK) != 0;
   int file = real_open(path, flags, mode);
   if (file >= MOST_FILES) give_up("too many files");
@@ -133,7 +144,7 @@ int open64(const char *path, int flags, ...) {
 
 int close(int file) {
   if (path_of(file) == NULL) return real_close(file);
-  pthread_mutex_lock(&lock);
+  begin();
   free(paths[file]);
   paths[file] = NULL;
   int result = real_close(file);
@@ -144,7 +155,7 @@ int close(int file) {
 int mkdir(const char *path, mode_t mode) {
   const char *name = below(path);
   if (name == NULL) return real_mkdir(path, mode);
-  pthread_mutex_lock(&lock);
+  begin();
   int result = real_mkdir(path, mode);
   if (result == 0) append(MAKE_DIRECTORY, name, NULL, 0, 0);
   pthread_mutex_unlock(&lock);
@@ -154,7 +165,7 @@ int mkdir(const char *path, mode_t mode) {
 int unlink(const char *path) {
   const char *name = below(path);
   if (name == NULL) return real_unlink(path);
-  pthread_mutex_lock(&lock);
+  begin();
   int result = real_unlink(path);
   if (result == 0) append(UNLINK, name, NULL, 0, 0);
   pthread_mutex_unlock(&lock);
@@ -164,7 +175,7 @@ int unlink(const char *path) {
 int rename(const char *from, const char *to) {
   const char *name = below(from), *new_name = below(to);
   if (name == NULL || new_name == NULL) return real_rename(from, to);
-  pthread_mutex_lock(&lock);
+  begin();
   int result = real_rename(from, to);
   if (result == 0) append(RENAME, name, new_name, strlen(new_name), 0);
   pthread_mutex_unlock(&lock);
@@ -174,7 +185,7 @@ int rename(const char *from, const char *to) {
 static ssize_t record_pwrite(int file, const void *data, size_t bytes, off_t offset) {
   const char *name = path_of(file);
   if (name == NULL) return real_pwrite(file, data, bytes, offset);
-  pthread_mutex_lock(&lock);
+  begin();
   ssize_t written = real_pwrite(file, data, bytes, offset);
   if (written > 0) append(WRITE, name, data, written, offset);
   pthread_mutex_unlock(&lock);
@@ -192,7 +203,7 @@ ssize_t pwrite64(int file, const void *data, size_t bytes, off_t offset) {
 ssize_t write(int file, const void *data, size_t bytes) {
   const char *name = path_of(file);
   if (name == NULL) return real_write(file, data, bytes);
-  pthread_mutex_lock(&lock);
+  begin();
   off_t offset = lseek(file, 0, SEEK_CUR);
   ssize_t written = real_write(file, data, bytes);
   if (written > 0) append(WRITE, name, data, written, offset);
@@ -203,7 +214,7 @@ ssize_t write(int file, const void *data, size_t bytes) {
 static int record_truncate(int file, off_t length) {
   const char *name = path_of(file);
   if (name == NULL) return real_ftruncate(file, length);
-  pthread_mutex_lock(&lock);
+  begin();
   int result = real_ftruncate(file, length);
   if (result == 0) append(TRUNCATE, name, NULL, 0, length);
   pthread_mutex_unlock(&lock);
@@ -216,7 +227,7 @@ int ftruncate64(int file, off_t length) { return record_truncate(file, length); 
 static int record_sync(int file, int (*sync)(int)) {
   const char *name = path_of(file);
   if (name == NULL) return sync(file);
-  pthread_mutex_lock(&lock);
+  begin();
   int result = sync(file);
   if (result == 0) append(SYNC, name, NULL, 0, 0);
   pthread_mutex_unlock(&lock);

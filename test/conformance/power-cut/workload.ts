@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { statSync } from 'node:fs'
 import { message } from '../../unit/datastore/support.ts'
 import { fieldsOf, type RawClient } from '../../unit/datastore/support.ts'
@@ -44,6 +45,7 @@ export class Workload {
   readonly acknowledged: Acknowledged = { writes: [], compactions: [], leases: [] }
   readonly #recording: string
   #number = 0
+  #isCutOff = false
 
   constructor(recording: string) {
     this.#recording = recording
@@ -56,6 +58,24 @@ export class Workload {
     }
     const end = this.#number + count
     await Promise.allSettled([writer(), writer(), writer(), writer()])
+  }
+
+  /** From here on the replies to writes are lost on their way, until `saw` tells what came of them. */
+  cutOff(): void {
+    this.#isCutOff = true
+  }
+
+  /**
+   * Notes what a client has read. That must stay as what was acknowledged must: also the writes that were on disk
+   * before anybody had a reply.
+   */
+  saw(writes: ReadonlyMap<number, Write>): void {
+    this.#isCutOff = false
+    const position = this.#position
+    const known = new Set(this.acknowledged.writes.map(({ revision }) => revision))
+    for (const [revision, write] of writes) {
+      if (!known.has(revision)) this.acknowledged.writes.push({ write, revision, position })
+    }
   }
 
   async compact(client: RawClient): Promise<void> {
@@ -81,6 +101,7 @@ export class Workload {
     ]
     const request = Buffer.concat(operations.map((operation) => message({ 2: operation })))
     const revision = revisionOf(await client.unary(paths.txn, request))
+    if (this.#isCutOff) return
     this.acknowledged.writes.push({ write, revision, position: this.#position })
   }
 }
@@ -115,7 +136,7 @@ export async function startPreloaded(options: {
 }
 
 export async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
-  const ended = new Promise((resolve) => child.once('exit', resolve))
+  const ended = once(child, 'exit')
   child.kill(signal)
   await ended
 }
