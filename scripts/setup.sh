@@ -18,6 +18,7 @@ requirements=(
   systemd-nspawn:systemd-container
   mmdebstrap:mmdebstrap
   pkg-config:pkg-config
+  shellcheck:shellcheck
   busybox:busybox-static
   /usr/include/seccomp.h:libseccomp-dev
   /usr/include/zstd.h:libzstd-dev

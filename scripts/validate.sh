@@ -32,6 +32,7 @@ step
 "$root/scripts/apply-patches.sh" --check
 
 step
+# shellcheck disable=SC2016 # JavaScript
 (cd "$root" && node --eval '
   const { readFileSync } = require("node:fs")
   const read = (name) => JSON.parse(readFileSync(name, "utf8"))

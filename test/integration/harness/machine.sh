@@ -20,7 +20,7 @@ hierarchies() {
       cgroup) echo "v1 $(v1_controllers "$options") $target" ;;
       cgroup2) echo "v2 - $target" ;;
     esac
-  done <"${1:-/proc/self/mounts}"
+  done </proc/self/mounts
 }
 
 # rw,relatime,cpu,cpuacct -> cpu,cpuacct
@@ -55,11 +55,11 @@ join_cgroups() {
 }
 
 remove_cgroups() {
-  local target attempt
+  local target
   while read -r _ _ target; do
     [[ -d $target/$1 ]] || continue
     # Dead processes leave their groups a moment after they were reaped.
-    for attempt in {1..100}; do
+    for _ in {1..100}; do
       find "$target/$1" -depth -type d -exec rmdir {} + 2>/dev/null && break
       sleep 0.1
     done
