@@ -5,6 +5,7 @@ import type { Call, Method, StreamListener } from './http2/call.ts'
 import type { ResponseHeader } from './messages/header.ts'
 import { MessageReader } from './protobuf/message-reader.ts'
 import { MessageWriter } from './protobuf/message-writer.ts'
+import type { StatusError } from './status.ts'
 
 /** What the services share. */
 export interface ServiceContext {
@@ -39,12 +40,9 @@ export function unary(handle: (request: MessageReader, call: Call, requestBytes:
   }
 }
 
-/**
- * A method that looks at the newest state, of which not all may be on disk yet. That holds for its errors,
- * too: that a lease is gone, say, must not be told while a power cut could bring it back.
- */
+/** A method that looks at the newest state, of which not all may be on disk yet; its errors wait for that, too. */
 export function writing(
-  { engine }: ServiceContext,
+  context: ServiceContext,
   handle: (request: MessageReader, call: Call, requestBytes: number) => void,
 ): Method {
   return unary((reader, call, requestBytes) => {
@@ -52,7 +50,7 @@ export function writing(
       handle(reader, call, requestBytes)
     } catch (thrown) {
       if (!(thrown instanceof MvccError)) throw thrown
-      engine.afterCommit((isCommitted) => call.fail(isCommitted ? toStatus(thrown) : etcdError('noSpace')))
+      failAfterCommit(context, call, toStatus(thrown), etcdError('noSpace'))
     }
   })
 }
@@ -71,6 +69,16 @@ export function streaming(
       }
     },
   }
+}
+
+/** That a lease is gone, say, must not be told while a power cut could bring it back; `lost` is told when it never got to the disk. */
+export function failAfterCommit(
+  { engine }: ServiceContext,
+  call: Call,
+  error: StatusError,
+  lost: StatusError,
+): void {
+  engine.afterCommit((isCommitted) => call.fail(isCommitted ? error : lost))
 }
 
 /** Replies when the disk has everything that was written so far: `write` writes the message then. */

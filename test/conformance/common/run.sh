@@ -9,6 +9,7 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
+source "$here/../go-module.sh"
 root=$(cd "$here/../../.." && pwd)
 work=${1:?usage: run.sh WORKDIR [go test flags]}
 shift
@@ -16,20 +17,16 @@ version=$(sed -n "s|^\t*go.etcd.io/etcd/server/v3 \(v[^ ]*\).*|\1|p" "$root/comp
 several_members='Member|NoQuorum|MoveLeader|WaitLeader|TestEndpointHashKV$'
 different='Auth|User|Role|TestVerifyHashKVAfterCompactAndDefrag'
 
-# Sources, prepared once. The copy gets its name when it is whole.
+# The module stands alone here, not in etcd's repository.
+edit() {
+  sed -i -e '/^replace (/,/^)/d' -e '/^toolchain /d' "$1/go.mod"
+  sed -i -E 's/ClusterSize: +[35],/ClusterSize: 1,/' "$1"/{common,framework/config,framework/e2e}/*.go
+}
+
 mkdir -p "$work/bin"
 work=$(cd "$work" && pwd)
 sources="$work/tests-$version"
-if [[ ! -d $sources ]]; then
-  module=$(cd "$here" && go mod download -json "go.etcd.io/etcd/tests/v3@$version" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
-  rm -rf "$sources.tmp"
-  cp -r "$module" "$sources.tmp"
-  chmod -R u+w "$sources.tmp"
-  # The module stands alone here, not in etcd's repository.
-  sed -i -e '/^replace (/,/^)/d' -e '/^toolchain /d' "$sources.tmp/go.mod"
-  sed -i -E 's/ClusterSize: +[35],/ClusterSize: 1,/' "$sources.tmp"/{common,framework/config,framework/e2e}/*.go
-  mv "$sources.tmp" "$sources"
-fi
+copy_module "go.etcd.io/etcd/tests/v3@$version" "$sources" edit
 (cd "$sources" && go test -mod=mod -vet=off -tags e2e -c -o "$work/common.test" ./common)
 
 ln -sf "$root/build/peers/etcdctl" "$root/build/peers/etcdutl" "$work/bin"

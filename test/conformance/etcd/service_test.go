@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"net/http"
 	"strconv"
 	"strings"
 	"testing"
@@ -94,6 +95,13 @@ func TestDifferences(t *testing.T) {
 		status := must[*pb.StatusResponse](t, s, &pb.StatusRequest{})
 		if want := map[string]int64{etcd: 2 << 30, k8s: 8 << 30}[s.kind]; status.DbSizeQuota != want {
 			t.Errorf("a quota of %d bytes", status.DbSizeQuota)
+		}
+		version, err := http.Get("http://" + s.address + "/version")
+		if err == nil {
+			version.Body.Close()
+		}
+		if isServed := err == nil && version.StatusCode == http.StatusOK; isServed != (s.kind == etcd) {
+			t.Errorf("/version on the port of gRPC: %v, %v", version, err)
 		}
 	})
 }

@@ -13,7 +13,7 @@ import type { WatchSink, Watcher } from '../../mvcc/watch-hub.ts'
 import { type EtcdErrorName, etcdError, etcdMessage, toStatus, withEtcdErrors } from '../etcd-errors.ts'
 import type { Call, Method } from '../http2/call.ts'
 import type { MessageReader } from '../protobuf/message-reader.ts'
-import { type ServiceContext, unary } from '../service.ts'
+import { type ServiceContext, failAfterCommit, unary } from '../service.ts'
 import { StatusError, codes } from '../status.ts'
 
 /**
@@ -30,11 +30,11 @@ export function clientError(name: EtcdErrorName): StatusError {
 }
 
 /**
- * A method whose request is read first, and whose errors come out of etcd's client. As what they rest on may not
- * be on disk yet (another leader, a lease that is gone), they are told when it is.
+ * A method whose request is read first, and whose errors come out of etcd's client, when what they rest on (another
+ * leader, a lease that is gone) is on disk.
  */
 export function clientUnary<Request>(
-  { engine }: ServiceContext,
+  context: ServiceContext,
   read: (reader: MessageReader) => Request,
   handle: (request: Request, call: Call) => void,
 ): Method {
@@ -44,8 +44,8 @@ export function clientUnary<Request>(
       withEtcdErrors(() => handle(request, call))
     } catch (thrown) {
       if (!(thrown instanceof StatusError)) throw thrown
-      const status = new StatusError(codes.unknown, thrown.message)
-      engine.afterCommit((isCommitted) => call.fail(isCommitted ? status : clientError('noSpace')))
+      const error = new StatusError(codes.unknown, thrown.message)
+      failAfterCommit(context, call, error, clientError('noSpace'))
     }
   })
 }
