@@ -11,6 +11,7 @@ export interface LoggedVersion {
   /** 0 marks a tombstone, which has no value. */
   readonly version: number
   readonly lease: bigint
+  readonly valueBytes: number
 }
 
 export interface LoggedLease {
@@ -161,7 +162,7 @@ export function readBatch(batch: Uint8Array, sink: BatchSink): void {
         }
         const keyLength = length()
         const valueLength = length()
-        sink.version({ ...head, key: bytes(keyLength) }, bytes(valueLength))
+        sink.version({ ...head, valueBytes: valueLength, key: bytes(keyLength) }, bytes(valueLength))
         break
       }
       case operations.lease:

@@ -32,7 +32,7 @@ export class Loader {
     this.#database.pragma('journal_mode = DELETE')
     this.#database.pragma('journal_mode = OFF')
     this.#database.pragma('synchronous = OFF')
-    this.#insertVersion = this.#database.prepare('INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?)')
+    this.#insertVersion = this.#database.prepare('INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?)')
     this.#insertValue = this.#database.prepare('INSERT INTO value VALUES (?, ?)')
     this.#insertLease = this.#database.prepare('INSERT INTO lease VALUES (?, ?, ?)')
     this.#database.exec('BEGIN')
@@ -45,7 +45,7 @@ export class Loader {
   /** Versions come in the order of their revisions. */
   version({ revision, sub, key, createRevision, version, lease, value }: DumpedVersion): void {
     const seq = ++this.#seq
-    this.#insertVersion.run(seq, revision, sub, key, createRevision, version, lease)
+    this.#insertVersion.run(seq, revision, sub, key, createRevision, version, lease, value.length)
     if (version !== 0) this.#insertValue.run(seq, value)
     if (seq % transactionRows === 0) this.#database.exec('COMMIT; BEGIN')
   }

@@ -34,7 +34,7 @@ export class LogReader implements Disposable {
   next(): LoggedState | undefined {
     const row = this.#nextRow()
     if (row === undefined) return undefined
-    return { ...versionOf(row), value: row[7] ?? Buffer.alloc(0) }
+    return { ...versionOf(row), value: row[8] ?? Buffer.alloc(0) }
   }
 
   #nextRow(): Row | undefined {

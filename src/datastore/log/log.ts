@@ -23,9 +23,12 @@ const commitBounds = [
 /** A batch of this size is sent before the turn of the event loop is over. */
 const batchLimitBytes = 4 * 1024 * 1024
 
-/** So many values of the largest size that etcd takes are 150 MB. */
-const valuesAtOnce = 100
+/** Values are read together up to this size. */
+const gluedBytes = 256 * 1024
 const noBytes = new Uint8Array(0)
+
+/** Where a value is, and how long it must be. */
+type StoredValue = Pick<LoggedVersion, 'seq' | 'valueBytes'>
 
 /** Who is told of commits. */
 export interface LogListener {
@@ -83,10 +86,10 @@ export class Log {
     this.#options = options
     this.#database = openDatabase(options)
     this.#selectValue = this.#database.prepare('SELECT value FROM value WHERE seq = ?').pluck()
-    // All three are gathered row by row, which come in their order: SQLite sorts what IN is given.
+    // Both are gathered row by row, which come in their order: SQLite sorts what IN is given.
     this.#selectValues = this.#database
       .prepare(
-        `SELECT CAST(group_concat(value, '') AS BLOB), group_concat(seq), group_concat(length(value))
+        `SELECT CAST(group_concat(value, '') AS BLOB), group_concat(seq)
          FROM value WHERE seq IN (SELECT value FROM json_each(?))`,
       )
       .raw()
@@ -136,26 +139,36 @@ export class Log {
   }
 
   /** The value of a version that is on disk and not compacted; a copy of its own. */
-  readValue(seq: number): Uint8Array {
+  readValue({ seq, valueBytes }: StoredValue): Uint8Array {
     const value = this.#read(() => this.#selectValue.get(seq) as Buffer | undefined)
-    if (value === undefined) throw this.#damaged(new Error(`version ${seq} has none`))
+    if (value?.length !== valueBytes) throw this.#damaged(new Error(`version ${seq} has none of its length`))
     return value
   }
 
   /**
-   * The values of many such versions, whose `seqs` ascend. Up to `valuesAtOnce` come as one from SQLite, glued together:
-   * making a buffer of each costs more than reading it.
+   * The values of many such versions, whose `seq`s ascend. Up to `gluedBytes` of them come as one from SQLite: making a
+   * buffer of each costs more than reading it.
    */
-  readValues(seqs: readonly number[]): Uint8Array[] {
+  readValues(versions: readonly StoredValue[]): Uint8Array[] {
     const values: Uint8Array[] = []
-    for (let at = 0; at < seqs.length; at += valuesAtOnce) {
-      const wanted = seqs.slice(at, at + valuesAtOnce).join()
-      const row = this.#read(() => this.#selectValues.get(`[${wanted}]`)) as GluedValues
-      if (row[1] !== wanted || !split(row, values)) {
-        throw this.#damaged(new Error(`one of the versions ${wanted} has none`))
-      }
+    for (let at = 0; at < versions.length; ) {
+      const end = endOfGlued(versions, at)
+      this.#readGlued(versions.slice(at, end), values)
+      at = end
     }
     return values
+  }
+
+  #readGlued(versions: readonly StoredValue[], values: Uint8Array[]): void {
+    const wanted = versions.map(({ seq }) => seq).join()
+    const [glued, seqs] = this.#read(() => this.#selectValues.get(`[${wanted}]`)) as GluedValues
+    let start = 0
+    for (const { valueBytes } of versions) {
+      values.push(glued?.subarray(start, start + valueBytes) ?? noBytes)
+      start += valueBytes
+    }
+    if (seqs === wanted && start === (glued?.length ?? 0)) return
+    throw this.#damaged(new Error(`one of the versions ${wanted} has none of its length`))
   }
 
   #read<Row>(read: () => Row): Row {
@@ -338,16 +351,14 @@ export class Log {
   }
 }
 
-/** Values one behind the other, their `seq`s, and their lengths; nothing when there is none. */
-type GluedValues = readonly [values: Buffer | null, seqs: string | null, lengths: string | null]
+/** Values one behind the other, and their `seq`s; nothing when there is none. */
+type GluedValues = readonly [values: Buffer | null, seqs: string | null]
 
-/** Cuts values glued together into views of one buffer; false when they are not as long as they say. */
-function split([glued, , lengths]: GluedValues, values: Uint8Array[]): boolean {
-  let start = 0
-  for (const length of lengths?.split(',') ?? []) {
-    const end = start + Number(length)
-    values.push(glued?.subarray(start, end) ?? noBytes)
-    start = end
+/** The end of those that are read together from a place on: at least one. */
+function endOfGlued(versions: readonly StoredValue[], start: number): number {
+  let end = start
+  for (let bytes = 0; end < versions.length && bytes < gluedBytes; end++) {
+    bytes += (versions[end] as StoredValue).valueBytes
   }
-  return start === (glued?.length ?? 0)
+  return end
 }

@@ -31,6 +31,9 @@ const migrations: readonly string[] = [
    CREATE TABLE value (seq INTEGER PRIMARY KEY, value BLOB NOT NULL);
    CREATE TABLE lease (id INTEGER PRIMARY KEY, ttl_seconds INTEGER NOT NULL, deadline_ms INTEGER NOT NULL);
    CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;`,
+  // The index knows how long a reply will be before a value of it is read.
+  `ALTER TABLE version ADD COLUMN value_bytes INTEGER NOT NULL DEFAULT 0;
+   UPDATE version SET value_bytes = length(value) FROM value WHERE value.seq = version.seq;`,
 ]
 
 export const schemaVersion: number = migrations.length

@@ -2,12 +2,12 @@ import type { LoggedVersion } from './batch.ts'
 
 /** A lease does not fit into a number, and nearly all versions have none. */
 export const versionColumns = `version.seq, revision, sub, key, create_revision, version,
-  CASE lease WHEN 0 THEN NULL ELSE CAST(lease AS TEXT) END`
+  CASE lease WHEN 0 THEN NULL ELSE CAST(lease AS TEXT) END, value_bytes`
 
-export type VersionRow = [number, number, number, Buffer, number, number, string | null]
+export type VersionRow = [number, number, number, Buffer, number, number, string | null, number]
 
 /** More columns may follow. */
-export function versionOf([seq, revision, sub, key, createRevision, version, lease]: readonly [
+export function versionOf([seq, revision, sub, key, createRevision, version, lease, valueBytes]: readonly [
   ...VersionRow,
   ...unknown[],
 ]): LoggedVersion {
@@ -19,5 +19,6 @@ export function versionOf([seq, revision, sub, key, createRevision, version, lea
     createRevision,
     version,
     lease: lease === null ? 0n : BigInt(lease),
+    valueBytes,
   }
 }

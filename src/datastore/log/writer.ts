@@ -113,7 +113,7 @@ export class LogWriter {
   }
 
   #prepareSink(): BatchSink {
-    const insertVersion = this.#database.prepare('INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?)')
+    const insertVersion = this.#database.prepare('INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?)')
     const insertValue = this.#database.prepare('INSERT INTO value VALUES (?, ?)')
     const replaceLease = this.#database.prepare('REPLACE INTO lease VALUES (?, ?, ?)')
     const deleteLease = this.#database.prepare('DELETE FROM lease WHERE id = ?')
@@ -122,8 +122,9 @@ export class LogWriter {
     const deleteValue = this.#database.prepare('DELETE FROM value WHERE seq = ?')
     return {
       version: (row: Omit<LoggedVersion, 'key'> & { key: Buffer }, value: Buffer) => {
-        insertVersion.run(row.seq, row.revision, row.sub, row.key, row.createRevision, row.version, row.lease)
-        if (row.version !== 0) insertValue.run(row.seq, value)
+        const { seq, revision, sub, key, createRevision, version, lease, valueBytes } = row
+        insertVersion.run(seq, revision, sub, key, createRevision, version, lease, valueBytes)
+        if (version !== 0) insertValue.run(seq, value)
       },
       lease: ({ id, ttlSeconds, deadlineMs }: LoggedLease) => replaceLease.run(id, ttlSeconds, deadlineMs),
       endLease: (id: bigint) => deleteLease.run(id),

@@ -14,12 +14,15 @@ import type {
   TxnRequest,
   TxnResult,
 } from './requests.ts'
+import { OpenRanges } from './open-ranges.ts'
 import { Store } from './store.ts'
 import { Transactions } from './transaction.ts'
 import { WatchHub } from './watch-hub.ts'
 
 /** Changes that one step of a compaction goes through; requests have their turn between two steps. */
 const compactionStep = 200
+/** How often a compaction looks whether the ranges that it waits for have been read. */
+const openRangesPollMs = 20
 /** With this much waiting for the disk, further writes are refused. */
 const uncommittedLimitBytes = 128 * 1024 * 1024
 /** After a commit was lost, no other write is tried for this long; it doubles with each one lost. */
@@ -43,6 +46,7 @@ export class Engine {
   readonly lessor: Lessor
   readonly hub: WatchHub
   readonly #log: Log
+  readonly #openRanges = new OpenRanges()
   readonly #transactions: Transactions
   readonly #quotaBytes: number
   readonly #onTrouble: (error: AppError) => void
@@ -94,6 +98,14 @@ export class Engine {
 
   range(request: RangeRequest): RangeResult {
     return this.store.range(request)
+  }
+
+  /**
+   * Keeps the values of a range that was just read on disk until the returned function is called. A compaction that has
+   * waited for that long enough calls `interrupt`, which has to call it.
+   */
+  keepOpen(request: RangeRequest, interrupt: () => void): () => void {
+    return this.#openRanges.open(request.revision > 0 ? request.revision : this.store.revision, interrupt)
   }
 
   put(request: PutRequest): PutResult {
@@ -173,7 +185,8 @@ export class Engine {
 
   /** Each step waits for the commit of the one before, so that writes are never behind more than one. */
   #compactStep(): void {
-    const pauseMs = this.#pausedUntilMs - performance.now()
+    const isHeldUp = this.#openRanges.isOpenBefore(this.store.compactedRevision)
+    const pauseMs = Math.max(isHeldUp ? openRangesPollMs : 0, this.#pausedUntilMs - performance.now())
     if (pauseMs > 0) {
       setTimeout(() => this.#compactStep(), pauseMs).unref()
       return

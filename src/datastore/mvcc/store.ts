@@ -16,11 +16,6 @@ const firstRevision = 1
 /** The compacted revision of a store that was never compacted. */
 const neverCompacted = -1
 
-export interface HeldValues {
-  readonly values: readonly Uint8Array[]
-  release(): void
-}
-
 /** What the store tells of its changes. */
 export interface StoreListener {
   /** Versions that became visible, in the order of the log, with the store's new revision. */
@@ -137,36 +132,25 @@ export class Store {
 
   /** A view that is valid in this turn of the event loop, until something is written. */
   readonly valueOf = (version: Version): Uint8Array => {
-    if (version.isTombstone) return noBytes
+    if (version.valueBytes === 0) return noBytes
     if (version.value !== undefined) return version.value
-    const value = this.#log.readValue(version.seq)
+    const value = this.#log.readValue(version)
     this.#values.offer(version, value)
     return value
   }
 
-  /** The values of many versions, in their order. */
+  /** The values of many versions, in their order; views as of `valueOf`. */
   readonly valuesOf = (versions: readonly Version[]): Uint8Array[] => {
     if (versions.length === 1) return versions.map(this.valueOf)
-    const missing: number[] = []
-    const values = versions.map((version, place) => {
-      if (!version.isTombstone && version.value === undefined) missing.push(place)
-      return version.value ?? noBytes
-    })
+    const missing = versions.filter(({ value, valueBytes }) => value === undefined && valueBytes > 0)
+    if (missing.length === 0) return versions.map(({ value }) => value ?? noBytes)
     // In the order of the log, values of one page of the database are read together.
-    missing.sort((one, other) => (versions[one] as Version).seq - (versions[other] as Version).seq)
-    const read = this.#log.readValues(missing.map((place) => (versions[place] as Version).seq))
-    for (const [at, place] of missing.entries()) {
-      const value = read[at] as Uint8Array
-      values[place] = value
-      this.#values.offer(versions[place] as Version, value)
-    }
+    missing.sort((one, other) => one.seq - other.seq)
+    const read = new Map<Version, Uint8Array>()
+    for (const [at, value] of this.#log.readValues(missing).entries()) read.set(missing[at] as Version, value)
+    const values = versions.map((version) => read.get(version) ?? version.value ?? noBytes)
+    for (const [version, value] of read) this.#values.offer(version, value)
     return values
-  }
-
-  /** The same for later turns of the event loop: the values stay as they are until `release` is called. */
-  readonly holdValuesOf = (versions: readonly Version[]): HeldValues => {
-    const values = this.valuesOf(versions)
-    return { values, release: this.#values.hold() }
   }
 
   /** etcd: storage/mvcc/kvstore_txn.go, rangeKeys. */
@@ -193,6 +177,7 @@ export class Store {
       createRevision: live?.createRevision ?? revision,
       version: (live?.version ?? 0) + 1,
       lease,
+      valueBytes: value.length,
       previous: newest,
       value: undefined,
     })
@@ -207,6 +192,7 @@ export class Store {
       createRevision: 0,
       version: 0,
       lease: 0n,
+      valueBytes: 0,
       previous: newest,
       value: undefined,
     })

@@ -29,7 +29,7 @@ interface Segment {
  *
  * A buffer for each value would cost its allocation, twice the memory (the allocator's gaps, and what waits for
  * the garbage collector), and a full collection for every few thousand writes. So segments are used again: a view of a value is
- * valid in its turn of the event loop only, unless `hold` was called.
+ * valid in its turn of the event loop only.
  */
 export class ValueCache {
   readonly #limitBytes: number
@@ -38,7 +38,6 @@ export class ValueCache {
   readonly #byMemory = new Map<ArrayBufferLike, Segment>()
   readonly #memories = new BufferPool(segmentBytes, spareSegments)
   #bytes = 0
-  #holds = 0
 
   constructor(limitBytes: number) {
     this.#limitBytes = limitBytes
@@ -70,14 +69,6 @@ export class ValueCache {
     if (segment === undefined) return
     segment.live--
     if (segment.live === 0 && segment !== this.#segments.at(-1)) this.#remove(segment)
-  }
-
-  /** Until the returned function is called, views of values stay as they are. */
-  hold(): () => void {
-    this.#holds++
-    return () => {
-      this.#holds--
-    }
   }
 
   clear(): void {
@@ -118,8 +109,7 @@ export class ValueCache {
     this.#segments.splice(this.#segments.indexOf(segment), 1)
     this.#byMemory.delete(segment.memory.buffer)
     this.#bytes -= segment.memory.length + overheadBytes * segment.versions.length
-    // While somebody holds views it is left to the garbage collector.
-    if (this.#holds === 0) this.#memories.give(segment.memory)
+    this.#memories.give(segment.memory)
   }
 }
 

@@ -15,6 +15,7 @@ export class Version {
   /** Puts since the key was created; 0 marks a tombstone. */
   readonly version: number
   readonly lease: bigint
+  readonly valueBytes: number
   /** The key's state before, until compaction drops it. */
   previous: Version | undefined
   /** Kept until it is on disk and then as long as the recent values have room for it. */
@@ -27,6 +28,7 @@ export class Version {
     createRevision: number
     version: number
     lease: bigint
+    valueBytes: number
     previous: Version | undefined
     value: Uint8Array | undefined
   }) {
@@ -36,6 +38,7 @@ export class Version {
     this.createRevision = fields.createRevision
     this.version = fields.version
     this.lease = fields.lease
+    this.valueBytes = fields.valueBytes
     this.previous = fields.previous
     this.value = fields.value
   }

@@ -41,7 +41,7 @@ describe('k8s db status', () => {
     const { dataDir, path, datastore } = await filled()
     expect(await status(dataDir)).toMatchObject({
       path,
-      schemaVersion: 1,
+      schemaVersion: 2,
       ownerPid: process.pid,
       revision: 7,
       compactedRevision: null,
@@ -114,6 +114,10 @@ describe('k8s db check', () => {
   test.each([
     ['DELETE FROM value WHERE seq = 3', 'version 3 has no value'],
     ["INSERT INTO value VALUES (6, 'x')", 'version 6 has a value, but is a tombstone or gone'],
+    [
+      "UPDATE value SET value = 'much longer than it was' WHERE seq = 3",
+      'version 3 has a value of another length than it says',
+    ],
     ['UPDATE version SET version = 9 WHERE seq = 3', 'it says version 9, created at 2, where 3'],
     ['UPDATE version SET revision = 2 WHERE seq = 3', 'its revision 2 comes after 3'],
     ['DELETE FROM version WHERE seq = 2', 'it says version 3, created at 2, where 2, created at 2, follows'],

@@ -4,6 +4,7 @@ import Database from 'better-sqlite3'
 import { expect, test } from 'vitest'
 import { silentLogger } from '../../../src/base/logger.ts'
 import { startDatastore } from '../../../src/datastore/datastore.ts'
+import { checkDatabase } from '../../../src/datastore/log/check.ts'
 import {
   type Fields,
   RawClient,
@@ -163,6 +164,27 @@ test('a schema that is newer is refused, and the file stays as it was', async ()
     fields: { schema: 999 },
   })
   expect(readFileSync(path).equals(before)).toBe(true)
+})
+
+test('the first schema is migrated, and can be checked before', async () => {
+  const path = join(temporaryDirectory(), 'state.db')
+  const keys = Array.from({ length: 150 }, (_, at) => `k${String(at).padStart(3, '0')}`)
+  const listen = { host: '127.0.0.1', port: 0 }
+  const first = await startDatastore({ path, listen, workerUrl, log: silentLogger })
+  const writer = new RawClient(first.listening)
+  for (const key of keys) await writer.unary(put, message({ 1: key, 2: key.repeat(50) }))
+  await writer.unary('/etcdserverpb.KV/DeleteRange', message({ 1: 'k149' }))
+  await first.stop()
+  const database = new Database(path)
+  database.exec('ALTER TABLE version DROP COLUMN value_bytes; PRAGMA user_version = 1')
+  database.close()
+  expect(checkDatabase({ path })).toEqual([])
+
+  const client = new RawClient((await runDatastore({ path })).listening)
+  const reply = fieldsOf(await client.unary('/etcdserverpb.KV/Range', message({ 1: 'k', 2: 'l' })))
+  const values = (reply.get(2) as Buffer[]).map((kv) => String(fieldsOf(kv).get(5)?.[0]))
+  expect(values).toEqual(keys.slice(0, -1).map((key) => key.repeat(50)))
+  expect(checkDatabase({ path })).toEqual([])
 })
 
 test('another program’s database is refused', async () => {

@@ -185,6 +185,34 @@ test('a reply waits for the connection’s window, and others after it', async (
   expect(replies.every(({ length }) => length === 16_000)).toBe(true)
 })
 
+test.each(['while a part is made', 'while the client has no window'])(
+  'a reply in parts can fail %s',
+  async (moment) => {
+    const { method, next } = held()
+    const listening = await serve({ '/a/Hold': method })
+    // Enough for the first part; the rest of a window is renewed when half of it is used.
+    const client = new RawClient(listening, { 'grpc-node.flow_control_window': 100_000 })
+    const reply = client.unary('/a/Hold', Buffer.alloc(5))
+    const call = await next()
+    const gone = new StatusError(codes.outOfRange, 'gone')
+    let parts = 0
+    let released = 0
+    call.replyInParts({
+      messageBytes: 3_000_000,
+      write: (writer) => {
+        if (parts++ === 3 && moment === 'while a part is made') throw gone
+        writer.raw(Buffer.alloc(200_000))
+        return true
+      },
+      release: () => void released++,
+    })
+    if (moment !== 'while a part is made') call.fail(gone)
+    await expect(reply).rejects.toMatchObject({ code: codes.outOfRange, details: 'gone' })
+    expect(released).toBe(1)
+    expect(call.isOpen).toBe(false)
+  },
+)
+
 test('what is not gRPC is answered with an HTTP status', async () => {
   const listening = await serve({ '/a/Echo': echo })
   const session = http2.connect(listening)

@@ -14,6 +14,7 @@ function versionOf(key: string, isTombstone = false): Version {
     createRevision: seq,
     version: isTombstone ? 0 : 1,
     lease: 0n,
+    valueBytes: 0,
     previous: undefined,
     value: undefined,
   })

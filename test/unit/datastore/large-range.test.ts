@@ -1,5 +1,8 @@
+import { once } from 'node:events'
+import { connect } from 'node:http2'
 import { join } from 'node:path'
-import { expect, test } from 'vitest'
+import Database from 'better-sqlite3'
+import { expect, onTestFinished, test } from 'vitest'
 import { RawClient, fieldsOf, message, runDatastore, temporaryDirectory } from './support.ts'
 
 const keyCount = 2000
@@ -77,6 +80,60 @@ test.each([1, 100, 900, 1800, 1900, 2000, 5000])('150 keys of %i bytes', async (
   expect(kvs.every((kv, at) => Buffer.alloc(bytes, keys[at]).equals(kv.get(5)?.[0] as Buffer))).toBe(true)
   expect(reply.get(4)).toEqual([150n])
 })
+
+test('what a slow client has not taken yet stays when it is compacted, until it has it', async () => {
+  const path = join(temporaryDirectory(), 'db/state.db')
+  const keys = Array.from({ length: 500 }, (_, at) => keyOf(at))
+  const first = await runDatastore({ path })
+  await putAll(new RawClient(first.listening), keys, 'old')
+  await first.stop()
+  // Nothing of it is in memory.
+  const datastore = await runDatastore({ path })
+  const client = new RawClient(datastore.listening)
+  const database = new Database(path, { readonly: true })
+  onTestFinished(() => void database.close())
+  const versions = database.prepare('SELECT count(*) FROM version').pluck()
+
+  const session = connect(datastore.listening)
+  onTestFinished(() => session.destroy())
+  const list = session.request({
+    ':method': 'POST',
+    ':path': '/etcdserverpb.KV/Range',
+    'content-type': 'application/grpc',
+  })
+  const request = message({ 1: 'k', 2: 'l' })
+  const prefix = Buffer.alloc(5)
+  prefix.writeUInt32BE(request.length, 1)
+  list.end(Buffer.concat([prefix, request]))
+  await once(list, 'response')
+
+  const newest = await putAll(client, keys, 'new')
+  let isCompacted = false
+  const compacted = client
+    .unary('/etcdserverpb.KV/Compact', message({ 1: newest, 2: 1 }))
+    .then(() => (isCompacted = true))
+  await client.unary('/etcdserverpb.KV/Put', message({ 1: 'z' }))
+  expect(isCompacted).toBe(false)
+  expect(versions.get()).toBe(2 * keys.length + 1)
+
+  const chunks: Buffer[] = []
+  for await (const chunk of list) chunks.push(chunk as Buffer)
+  expect(list.rstCode).toBe(0)
+  const kvs = (fieldsOf(Buffer.concat(chunks).subarray(5)).get(2) as Buffer[]).map(fieldsOf)
+  expect(kvs.map((kv) => String(kv.get(5)?.[0]))).toEqual(keys.map((key) => textOf(key, 'old')))
+  await compacted
+  expect(versions.get()).toBe(keys.length + 1)
+})
+
+const textOf = (key: string, round: string): string => `${round} of ${key} `.repeat(300)
+
+/** Returns the last revision. */
+async function putAll(client: RawClient, keys: readonly string[], round: string): Promise<bigint> {
+  const put = (key: string): Promise<Buffer> =>
+    client.unary('/etcdserverpb.KV/Put', message({ 1: key, 2: textOf(key, round) }))
+  const revisions = (await Promise.all(keys.map(put))).map(revisionOf)
+  return revisions.reduce((newest, revision) => (revision > newest ? revision : newest))
+}
 
 function revisionOf(reply: Buffer): bigint {
   return fieldsOf((fieldsOf(reply).get(1) as Buffer[])[0] as Buffer).get(3)?.[0] as bigint

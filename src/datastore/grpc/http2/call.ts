@@ -14,6 +14,7 @@ export interface Call {
   /** Sends one message; the writer may be used again at once. */
   send(message: MessageWriter): void
   end(): void
+  /** Also in the middle of a reply in parts, which the client then drops. */
   fail(error: StatusError): void
   /** `send` and `end` in one. */
   reply(message: MessageWriter): void

@@ -137,7 +137,8 @@ export class Stream implements Call {
   }
 
   fail(error: StatusError): void {
-    if (!this.isOpen || this.#trailers !== 'none') return
+    if (!this.isOpen || (this.#trailers !== 'none' && this.#parts === undefined)) return
+    if (this.#parts !== undefined) this.#dropReply()
     this.#trailers = error
     this.#finish()
   }
@@ -180,11 +181,24 @@ export class Stream implements Call {
   }
 
   #encodePart(): boolean {
-    if (this.#parts === undefined) return false
-    const isLast = !this.#parts.write(partWriter.reset())
-    if (isLast) this.#releaseParts()
+    const parts = this.#parts
+    if (parts === undefined) return false
+    try {
+      if (!parts.write(partWriter.reset())) this.#releaseParts()
+    } catch (thrown) {
+      this.#dropReply()
+      this.#trailers = this.#statusOf(thrown)
+      return false
+    }
     this.#enqueue(partWriter.takePart())
     return true
+  }
+
+  /** Of a reply in parts the client has a beginning that it can do nothing with. */
+  #dropReply(): void {
+    this.#releaseParts()
+    this.#queued(-this.queuedBytes)
+    this.#queue = []
   }
 
   #releaseParts(): void {
@@ -257,9 +271,7 @@ export class Stream implements Call {
 
   #close(): void {
     this.isOpen = false
-    this.#queue = []
-    this.#releaseParts()
-    this.#queued(-this.queuedBytes)
+    this.#dropReply()
     this.#dropPartial()
     this.#host.forget(this)
   }
@@ -332,13 +344,17 @@ export class Stream implements Call {
     try {
       serve()
     } catch (thrown) {
-      if (thrown instanceof StatusError) return this.fail(thrown)
-      this.#host.log.error(
-        { error: describeError(thrown), stack: (thrown as Error).stack },
-        'cannot serve a call',
-      )
-      this.fail(new StatusError(codes.internal, 'internal error'))
+      this.fail(this.#statusOf(thrown))
     }
+  }
+
+  #statusOf(thrown: unknown): StatusError {
+    if (thrown instanceof StatusError) return thrown
+    this.#host.log.error(
+      { error: describeError(thrown), stack: (thrown as Error).stack },
+      'cannot serve a call',
+    )
+    return new StatusError(codes.internal, 'internal error')
   }
 }
 

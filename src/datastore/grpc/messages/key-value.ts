@@ -18,13 +18,13 @@ const leaseTag = 0x30
 export type Detail = 'whole' | 'key'
 
 /** The size of a mvccpb.KeyValue. A tombstone has only its key and the revision of the deletion. */
-export function keyValueSize(version: Version, valueBytes: number, detail: Detail = 'whole'): number {
+export function keyValueSize(version: Version, detail: Detail = 'whole'): number {
   return (
     bytesFieldSize(version.key.length) +
     uintFieldSize(version.createRevision) +
     uintFieldSize(version.revision) +
     uintFieldSize(version.version) +
-    (detail === 'whole' ? bytesFieldSize(valueBytes) + bigintFieldSize(version.lease) : 0)
+    (detail === 'whole' ? bytesFieldSize(version.valueBytes) + bigintFieldSize(version.lease) : 0)
   )
 }
 
@@ -37,7 +37,7 @@ export function writeKeyValue(
     detail = 'whole',
   }: { tag: number; version: Version; value: Uint8Array; detail?: Detail },
 ): void {
-  writer.lengthDelimited(tag, keyValueSize(version, value.length, detail))
+  writer.lengthDelimited(tag, keyValueSize(version, detail))
   writeKeyValueFields(writer, version, detail === 'key' ? undefined : value)
 }
 
@@ -56,6 +56,6 @@ export function writeKeyValueFields(
   writer.bigint(leaseTag, version.lease)
 }
 
-export function keyValueFieldSize(version: Version, valueBytes: number, detail: Detail = 'whole'): number {
-  return messageFieldSize(keyValueSize(version, valueBytes, detail))
+export function keyValueFieldSize(version: Version, detail: Detail = 'whole'): number {
+  return messageFieldSize(keyValueSize(version, detail))
 }

@@ -5,8 +5,7 @@ import type {
   RangeResult,
   TxnResult,
 } from '../../mvcc/requests.ts'
-import type { HeldValues } from '../../mvcc/store.ts'
-import type { Version } from '../../mvcc/version.ts'
+import { type Version, noBytes } from '../../mvcc/version.ts'
 import { type MessageWriter, messageFieldSize, uintFieldSize } from '../protobuf/message-writer.ts'
 import type { MessageParts } from '../http2/call.ts'
 import { type ResponseHeader, revisionHeaderSize, writeRevisionHeader } from './header.ts'
@@ -21,7 +20,6 @@ interface RangeResponse {
   readonly valuesOf: ValuesOf
 }
 
-const noValue = new Uint8Array(0)
 /** A part fits into one piece of a writer. */
 const partTargetBytes = 192 * 1024
 const rangeResponseTag = 0x0a
@@ -35,7 +33,7 @@ const succeededTag = 0x10
 const responsesTag = 0x1a
 const operationTags = { range: 0x0a, put: 0x12, 'delete-range': 0x1a, txn: 0x22 } as const
 
-function detailOf({ keysOnly }: RangeResult): Detail {
+function detailOf({ keysOnly }: Pick<RangeResult, 'keysOnly'>): Detail {
   return keysOnly ? 'key' : 'whole'
 }
 
@@ -45,52 +43,63 @@ export function writeRangeResponse(
   { header, result, valuesOf }: RangeResponse,
 ): MessageWriter {
   header.write(writer, result.revision)
-  writeKeyValues(writer, result, valuesIn(result, valuesOf))
+  writeKeyValues(writer, result, valuesOf)
   writeRangeEnd(writer, result)
   return writer
 }
 
-/**
- * The same part by part: of the values that are in memory anyway nothing is copied before there is room for
- * it. The values are held on to, since a compaction may come between two parts.
- */
+/** The same part by part: no value is read or copied before there is room for it. */
 export class RangeResponseParts implements MessageParts {
   readonly messageBytes: number
   readonly #header: ResponseHeader
   readonly #result: RangeResult
-  readonly #held: HeldValues
+  readonly #valuesOf: ValuesOf
+  readonly #release: () => void
   #next = 0
 
-  constructor({ header, result, held }: { header: ResponseHeader; result: RangeResult; held: HeldValues }) {
+  /** The values stay where they can be read until `release` is called. */
+  constructor({ header, result, valuesOf, release }: RangeResponse & { release: () => void }) {
     this.#header = header
     this.#result = result
-    this.#held = held
-    this.messageBytes =
-      header.fieldSize(result.revision) + keyValuesSize(result, held.values) + rangeEndSize(result)
+    this.#valuesOf = valuesOf
+    this.#release = release
+    this.messageBytes = header.fieldSize(result.revision) + keyValuesSize(result) + rangeEndSize(result)
   }
 
   write(writer: MessageWriter): boolean {
     const { versions, revision } = this.#result
     if (this.#next === 0) this.#header.write(writer, revision)
-    while (this.#next < versions.length && writer.messageBytes < partTargetBytes) {
-      const version = versions[this.#next] as Version
-      writeKeyValue(writer, { tag: rangeKvsTag, version, value: this.#held.values[this.#next] as Uint8Array })
-      this.#next++
-    }
+    const part = versions.slice(this.#next, this.#endOfPart())
+    writeKeyValues(writer, { versions: part, keysOnly: false }, this.#valuesOf)
+    this.#next += part.length
     if (this.#next < versions.length) return true
     writeRangeEnd(writer, this.#result)
     return false
   }
 
   release(): void {
-    this.#held.release()
+    this.#release()
+  }
+
+  #endOfPart(): number {
+    const { versions } = this.#result
+    let end = this.#next
+    for (let bytes = 0; end < versions.length && bytes < partTargetBytes; end++) {
+      bytes += keyValueFieldSize(versions[end] as Version)
+    }
+    return end
   }
 }
 
-function writeKeyValues(writer: MessageWriter, result: RangeResult, values: readonly Uint8Array[]): void {
+function writeKeyValues(
+  writer: MessageWriter,
+  result: Pick<RangeResult, 'versions' | 'keysOnly'>,
+  valuesOf: ValuesOf,
+): void {
   const detail = detailOf(result)
+  const values = result.keysOnly ? [] : valuesOf(result.versions)
   result.versions.forEach((version, at) => {
-    writeKeyValue(writer, { tag: rangeKvsTag, version, value: values[at] ?? noValue, detail })
+    writeKeyValue(writer, { tag: rangeKvsTag, version, value: values[at] ?? noBytes, detail })
   })
 }
 
@@ -100,9 +109,8 @@ export function writeRangeChunk(
   result: RangeResult,
   valuesOf: ValuesOf,
 ): MessageWriter {
-  const values = valuesIn(result, valuesOf)
-  writer.lengthDelimited(rangeResponseTag, keyValuesSize(result, values))
-  writeKeyValues(writer, result, values)
+  writer.lengthDelimited(rangeResponseTag, keyValuesSize(result))
+  writeKeyValues(writer, result, valuesOf)
   return writer
 }
 
@@ -111,23 +119,17 @@ export function writeLastRangeChunk(
   writer: MessageWriter,
   { header, result, valuesOf }: RangeResponse,
 ): MessageWriter {
-  const values = valuesIn(result, valuesOf)
-  const size = header.fieldSize(result.revision) + keyValuesSize(result, values) + rangeEndSize(result)
+  const size = header.fieldSize(result.revision) + keyValuesSize(result) + rangeEndSize(result)
   writer.lengthDelimited(rangeResponseTag, size)
   header.write(writer, result.revision)
-  writeKeyValues(writer, result, values)
+  writeKeyValues(writer, result, valuesOf)
   writeRangeEnd(writer, result)
   return writer
 }
 
-/** The values of a chunk, each read once. */
-function valuesIn(result: RangeResult, valuesOf: ValuesOf): readonly Uint8Array[] {
-  return result.keysOnly ? [] : valuesOf(result.versions)
-}
-
-function keyValuesSize(result: RangeResult, values: readonly Uint8Array[]): number {
+function keyValuesSize(result: RangeResult): number {
   const detail = detailOf(result)
-  return sum(result.versions, (version, at) => keyValueFieldSize(version, values[at]?.length ?? 0, detail))
+  return sum(result.versions, (version) => keyValueFieldSize(version, detail))
 }
 
 function rangeEndSize({ more, count }: RangeResult): number {
@@ -145,10 +147,7 @@ export function writePutResponse(
   { header, result, valueOf }: { header: ResponseHeader; result: PutResult; valueOf: ValueOf },
 ): MessageWriter {
   header.write(writer, result.revision)
-  const { previous } = result
-  if (previous !== undefined) {
-    writeKeyValue(writer, { tag: putPreviousTag, version: previous, value: valueOf(previous) })
-  }
+  writePrevious(writer, result, valueOf)
   return writer
 }
 
@@ -158,10 +157,7 @@ export function writeDeleteRangeResponse(
   { header, result, valueOf }: { header: ResponseHeader; result: DeleteRangeResult; valueOf: ValueOf },
 ): MessageWriter {
   header.write(writer, result.revision)
-  writer.uint(deletedTag, result.deleted)
-  for (const version of result.previous) {
-    writeKeyValue(writer, { tag: deletePreviousTag, version, value: valueOf(version) })
-  }
+  writeDeleted(writer, result, valueOf)
   return writer
 }
 
@@ -172,92 +168,78 @@ export function writeTxnResponse(
 ): MessageWriter {
   header.write(writer, result.revision)
   writer.bool(succeededTag, result.succeeded)
-  for (const operation of result.results) writeOperation(writer, measure(operation, valueOf))
+  for (const operation of result.results) writeOperation(writer, measure(operation), valueOf)
   return writer
 }
 
-/** An operation's result with its values and the size of its message, each determined once. */
+/** An operation's result with the size of its message, determined once. */
 interface Measured {
   readonly result: OperationResult
   readonly size: number
-  readonly values: readonly Uint8Array[]
   readonly operations: readonly Measured[]
 }
 
-function measure(result: OperationResult, valueOf: ValueOf): Measured {
+function measure(result: OperationResult): Measured {
+  const operations = result.kind === 'txn' ? result.results.map(measure) : []
+  return { result, size: revisionHeaderSize(result.revision) + bodySize(result, operations), operations }
+}
+
+function bodySize(result: OperationResult, operations: readonly Measured[]): number {
   switch (result.kind) {
-    case 'range': {
-      const values = result.keysOnly ? [] : result.versions.map(valueOf)
-      const detail = detailOf(result)
-      const size =
-        revisionHeaderSize(result.revision) +
-        sum(result.versions, (version, at) => keyValueFieldSize(version, values[at]?.length ?? 0, detail)) +
-        (result.more ? 2 : 0) +
-        uintFieldSize(result.count)
-      return { result, size, values, operations: [] }
-    }
-    case 'put': {
-      const { previous } = result
-      const values = previous === undefined ? [] : [valueOf(previous)]
-      const previousSize = previous === undefined ? 0 : keyValueFieldSize(previous, values[0]?.length ?? 0)
-      return { result, size: revisionHeaderSize(result.revision) + previousSize, values, operations: [] }
-    }
-    case 'delete-range': {
-      const values = result.previous.map(valueOf)
-      const size =
-        revisionHeaderSize(result.revision) +
-        uintFieldSize(result.deleted) +
-        sum(result.previous, (version, at) => keyValueFieldSize(version, values[at]?.length ?? 0))
-      return { result, size, values, operations: [] }
-    }
-    case 'txn': {
-      const operations = result.results.map((operation) => measure(operation, valueOf))
-      const size =
-        revisionHeaderSize(result.revision) +
-        (result.succeeded ? 2 : 0) +
-        sum(operations, ({ size: inner }) => messageFieldSize(messageFieldSize(inner)))
-      return { result, size, values: [], operations }
-    }
+    case 'range':
+      return keyValuesSize(result) + rangeEndSize(result)
+    case 'put':
+      return result.previous === undefined ? 0 : keyValueFieldSize(result.previous)
+    case 'delete-range':
+      return uintFieldSize(result.deleted) + sum(result.previous, (version) => keyValueFieldSize(version))
+    case 'txn':
+      return (
+        (result.succeeded ? 2 : 0) + sum(operations, ({ size }) => messageFieldSize(messageFieldSize(size)))
+      )
   }
 }
 
 /** etcdserverpb.ResponseOp as an element of TxnResponse.responses. */
-function writeOperation(writer: MessageWriter, { result, size, values, operations }: Measured): void {
+function writeOperation(
+  writer: MessageWriter,
+  { result, size, operations }: Measured,
+  valueOf: ValueOf,
+): void {
   writer.lengthDelimited(responsesTag, messageFieldSize(size))
   writer.lengthDelimited(operationTags[result.kind], size)
   writeRevisionHeader(writer, result.revision)
   switch (result.kind) {
     case 'range':
-      result.versions.forEach((version, at) => {
-        writeKeyValue(writer, {
-          tag: rangeKvsTag,
-          version,
-          value: values[at] ?? noValue,
-          detail: detailOf(result),
-        })
-      })
+      writeKeyValues(writer, result, (versions) => versions.map(valueOf))
       return writeRangeEnd(writer, result)
     case 'put':
-      if (result.previous === undefined) return
-      return writeKeyValue(writer, {
-        tag: putPreviousTag,
-        version: result.previous,
-        value: values[0] ?? noValue,
-      })
+      return writePrevious(writer, result, valueOf)
     case 'delete-range':
-      writer.uint(deletedTag, result.deleted)
-      result.previous.forEach((version, at) => {
-        writeKeyValue(writer, { tag: deletePreviousTag, version, value: values[at] ?? noValue })
-      })
-      return
+      return writeDeleted(writer, result, valueOf)
     case 'txn':
       writer.bool(succeededTag, result.succeeded)
-      for (const operation of operations) writeOperation(writer, operation)
+      for (const operation of operations) writeOperation(writer, operation, valueOf)
   }
 }
 
-function sum<Item>(items: readonly Item[], size: (item: Item, at: number) => number): number {
+function writePrevious(writer: MessageWriter, { previous }: PutResult, valueOf: ValueOf): void {
+  if (previous === undefined) return
+  writeKeyValue(writer, { tag: putPreviousTag, version: previous, value: valueOf(previous) })
+}
+
+function writeDeleted(
+  writer: MessageWriter,
+  { deleted, previous }: DeleteRangeResult,
+  valueOf: ValueOf,
+): void {
+  writer.uint(deletedTag, deleted)
+  for (const version of previous) {
+    writeKeyValue(writer, { tag: deletePreviousTag, version, value: valueOf(version) })
+  }
+}
+
+function sum<Item>(items: readonly Item[], size: (item: Item) => number): number {
   let total = 0
-  for (let at = 0; at < items.length; at++) total += size(items[at] as Item, at)
+  for (const item of items) total += size(item)
   return total
 }

@@ -137,18 +137,16 @@ export class EventEncoder {
   }
 
   #encode(version: Version, previous: Version | undefined): Buffer {
-    const value = this.#valueOf(version)
-    const previousValue = previous === undefined ? undefined : this.#valueOf(previous)
     const size =
       (version.isTombstone ? 2 : 0) +
-      keyValueFieldSize(version, value.length) +
-      (previous === undefined ? 0 : keyValueFieldSize(previous, previousValue?.length ?? 0))
+      keyValueFieldSize(version) +
+      (previous === undefined ? 0 : keyValueFieldSize(previous))
     const writer = this.#writer.reset()
     writer.lengthDelimited(watchResponseTags.events, size)
     if (version.isTombstone) writer.uint(eventTypeTag, eventDelete)
-    writeKeyValue(writer, { tag: eventKvTag, version, value })
-    if (previous !== undefined && previousValue !== undefined) {
-      writeKeyValue(writer, { tag: eventPreviousTag, version: previous, value: previousValue })
+    writeKeyValue(writer, { tag: eventKvTag, version, value: this.#valueOf(version) })
+    if (previous !== undefined) {
+      writeKeyValue(writer, { tag: eventPreviousTag, version: previous, value: this.#valueOf(previous) })
     }
     const event = Buffer.allocUnsafe(writer.messageBytes)
     writer.bytesWritten().copy(event)

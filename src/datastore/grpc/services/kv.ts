@@ -38,7 +38,10 @@ const partsFromKeys = 100
 /** etcdserverpb.KV */
 export function kvService(context: ServiceContext): Service {
   const { engine, header, options } = context
-  const { valueOf, valuesOf, holdValuesOf } = engine.store
+  const { valueOf, valuesOf } = engine.store
+
+  /** As what reads parts of a reply is not called by a method. */
+  const laterValuesOf: typeof valuesOf = (versions) => withEtcdErrors(() => valuesOf(versions))
 
   const checkSize = (requestBytes: number): void => {
     if (requestBytes > options.maxRequestBytes) throw etcdError('requestTooLarge')
@@ -49,7 +52,8 @@ export function kvService(context: ServiceContext): Service {
     checkRange(request)
     const result = engine.range(request)
     if (result.versions.length > partsFromKeys && !result.keysOnly) {
-      call.replyInParts(new RangeResponseParts({ header, result, held: holdValuesOf(result.versions) }))
+      const release = engine.keepOpen(request, () => call.fail(etcdError('compacted')))
+      call.replyInParts(new RangeResponseParts({ header, result, valuesOf: laterValuesOf, release }))
     } else {
       call.reply(writeRangeResponse(freshWriter(), { header, result, valuesOf }))
     }
