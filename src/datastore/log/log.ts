@@ -23,8 +23,8 @@ const commitBounds = [
 /** A batch of this size is sent before the turn of the event loop is over. */
 const batchLimitBytes = 4 * 1024 * 1024
 
-/** Values are read together up to this size. */
-const gluedBytes = 256 * 1024
+/** Values are read together up to this size and number. */
+const gluedLimits = { bytes: 256 * 1024, values: 512 } as const
 const noBytes = new Uint8Array(0)
 
 /** Where a value is, and how long it must be. */
@@ -146,8 +146,8 @@ export class Log {
   }
 
   /**
-   * The values of many such versions, whose `seq`s ascend. Up to `gluedBytes` of them come as one from SQLite: making a
-   * buffer of each costs more than reading it.
+   * The values of many such versions, whose `seq`s ascend. Many come as one from SQLite: making a buffer of each costs
+   * more than reading it.
    */
   readValues(versions: readonly StoredValue[]): Uint8Array[] {
     const values: Uint8Array[] = []
@@ -356,8 +356,9 @@ type GluedValues = readonly [values: Buffer | null, seqs: string | null]
 
 /** The end of those that are read together from a place on: at least one. */
 function endOfGlued(versions: readonly StoredValue[], start: number): number {
+  const last = Math.min(versions.length, start + gluedLimits.values)
   let end = start
-  for (let bytes = 0; end < versions.length && bytes < gluedBytes; end++) {
+  for (let bytes = 0; end < last && bytes < gluedLimits.bytes; end++) {
     bytes += (versions[end] as StoredValue).valueBytes
   }
   return end

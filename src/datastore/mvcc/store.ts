@@ -142,14 +142,21 @@ export class Store {
   /** The values of many versions, in their order; views as of `valueOf`. */
   readonly valuesOf = (versions: readonly Version[]): Uint8Array[] => {
     if (versions.length === 1) return versions.map(this.valueOf)
-    const missing = versions.filter(({ value, valueBytes }) => value === undefined && valueBytes > 0)
-    if (missing.length === 0) return versions.map(({ value }) => value ?? noBytes)
+    const missing: number[] = []
+    const values = versions.map(({ value, valueBytes }, place) => {
+      if (value === undefined && valueBytes > 0) missing.push(place)
+      return value ?? noBytes
+    })
+    if (missing.length === 0) return values
+    const versionAtPlace = (place: number): Version => versions[place] as Version
     // In the order of the log, values of one page of the database are read together.
-    missing.sort((one, other) => one.seq - other.seq)
-    const read = new Map<Version, Uint8Array>()
-    for (const [at, value] of this.#log.readValues(missing).entries()) read.set(missing[at] as Version, value)
-    const values = versions.map((version) => read.get(version) ?? version.value ?? noBytes)
-    for (const [version, value] of read) this.#values.offer(version, value)
+    missing.sort((one, other) => versionAtPlace(one).seq - versionAtPlace(other).seq)
+    const read = this.#log.readValues(missing.map(versionAtPlace))
+    for (const [at, place] of missing.entries()) {
+      const value = read[at] as Uint8Array
+      values[place] = value
+      this.#values.offer(versionAtPlace(place), value)
+    }
     return values
   }
 
