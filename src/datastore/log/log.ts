@@ -86,10 +86,10 @@ export class Log {
     this.#options = options
     this.#database = openDatabase(options)
     this.#selectValue = this.#database.prepare('SELECT value FROM value WHERE seq = ?').pluck()
-    // Both are gathered row by row, which come in their order: SQLite sorts what IN is given.
+    // They are gathered in the order of seq: SQLite sorts what IN is given.
     this.#selectValues = this.#database
       .prepare(
-        `SELECT CAST(group_concat(value, '') AS BLOB), group_concat(seq)
+        `SELECT CAST(group_concat(value, '') AS BLOB), count(*)
          FROM value WHERE seq IN (SELECT value FROM json_each(?))`,
       )
       .raw()
@@ -161,13 +161,13 @@ export class Log {
 
   #readGlued(versions: readonly StoredValue[], values: Uint8Array[]): void {
     const wanted = versions.map(({ seq }) => seq).join()
-    const [glued, seqs] = this.#read(() => this.#selectValues.get(`[${wanted}]`)) as GluedValues
+    const [glued, count] = this.#read(() => this.#selectValues.get(`[${wanted}]`)) as GluedValues
     let start = 0
     for (const { valueBytes } of versions) {
       values.push(glued?.subarray(start, start + valueBytes) ?? noBytes)
       start += valueBytes
     }
-    if (seqs === wanted && start === (glued?.length ?? 0)) return
+    if (count === versions.length && start === (glued?.length ?? 0)) return
     throw this.#damaged(new Error(`one of the versions ${wanted} has none of its length`))
   }
 
@@ -351,8 +351,8 @@ export class Log {
   }
 }
 
-/** Values one behind the other, and their `seq`s; nothing when there is none. */
-type GluedValues = readonly [values: Buffer | null, seqs: string | null]
+/** Values one behind the other, and how many they are; nothing when there is none. */
+type GluedValues = readonly [values: Buffer | null, count: number]
 
 /** The end of those that are read together from a place on: at least one. */
 function endOfGlued(versions: readonly StoredValue[], start: number): number {
