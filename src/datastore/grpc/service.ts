@@ -71,7 +71,10 @@ export function streaming(
   }
 }
 
-/** That a lease is gone, say, must not be told while a power cut could bring it back; `lost` is told when it never got to the disk. */
+/**
+ * Tells an error when what it rests on is on disk: that a lease is gone, say, must not be told while a power cut could
+ * bring it back. `lost` is told when it never got there.
+ */
 export function failAfterCommit(
   { engine }: ServiceContext,
   call: Call,

@@ -25,9 +25,12 @@ export interface LoggedLease {
 export const metaNames = ['cluster_id', 'member_id', 'compact_revision', 'no_space', 'started_ms'] as const
 export type MetaName = (typeof metaNames)[number]
 
+/** A version in a batch, beside its value. */
+export type BatchedVersion = Omit<LoggedVersion, 'key' | 'valueBytes'> & { readonly key: Buffer }
+
 /** What a batch asks of the database, in its order. */
 export interface BatchSink {
-  version(version: Omit<LoggedVersion, 'key'> & { key: Buffer }, value: Buffer): void
+  version(version: BatchedVersion, value: Buffer): void
   lease(lease: LoggedLease): void
   endLease(id: bigint): void
   meta(name: MetaName, value: string): void
@@ -162,7 +165,7 @@ export function readBatch(batch: Uint8Array, sink: BatchSink): void {
         }
         const keyLength = length()
         const valueLength = length()
-        sink.version({ ...head, valueBytes: valueLength, key: bytes(keyLength) }, bytes(valueLength))
+        sink.version({ ...head, key: bytes(keyLength) }, bytes(valueLength))
         break
       }
       case operations.lease:

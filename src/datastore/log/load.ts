@@ -6,6 +6,7 @@ import type { DumpedLease, DumpedVersion } from './dump.ts'
 import type { DatabaseFile } from './inspect.ts'
 import { createPrivateFile } from './private-file.ts'
 import { openDatabase } from './schema.ts'
+import { inserts } from './version-row.ts'
 
 const cacheBytes = 16 * 1024 * 1024
 const transactionRows = 10_000
@@ -32,8 +33,8 @@ export class Loader {
     this.#database.pragma('journal_mode = DELETE')
     this.#database.pragma('journal_mode = OFF')
     this.#database.pragma('synchronous = OFF')
-    this.#insertVersion = this.#database.prepare('INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?)')
-    this.#insertValue = this.#database.prepare('INSERT INTO value VALUES (?, ?)')
+    this.#insertVersion = this.#database.prepare(inserts.version)
+    this.#insertValue = this.#database.prepare(inserts.value)
     this.#insertLease = this.#database.prepare('INSERT INTO lease VALUES (?, ?, ?)')
     this.#database.exec('BEGIN')
   }

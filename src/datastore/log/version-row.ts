@@ -1,5 +1,11 @@
 import type { LoggedVersion } from './batch.ts'
 
+/** What a version and its value are written with: their columns are in the order of the schema. */
+export const inserts = {
+  version: 'INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?)',
+  value: 'INSERT INTO value VALUES (?, ?)',
+} as const
+
 /** A lease does not fit into a number, and nearly all versions have none. */
 export const versionColumns = `version.seq, revision, sub, key, create_revision, version,
   CASE lease WHEN 0 THEN NULL ELSE CAST(lease AS TEXT) END, value_bytes`

@@ -1,9 +1,10 @@
 import type { Database, Statement } from 'better-sqlite3'
 
-import type { BatchSink, LoggedLease, LoggedVersion, MetaName } from './batch.ts'
+import type { BatchSink, BatchedVersion, LoggedLease, MetaName } from './batch.ts'
 import { readBatch } from './batch.ts'
 import { type DatabaseOptions, connect, pageBytes } from './schema.ts'
 import { type SpaceUse, measureSpace } from './space.ts'
+import { inserts } from './version-row.ts'
 
 /** A checkpoint is due when about this much went into the WAL. */
 const checkpointBytes = 2 * 1024 * 1024
@@ -113,17 +114,17 @@ export class LogWriter {
   }
 
   #prepareSink(): BatchSink {
-    const insertVersion = this.#database.prepare('INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?)')
-    const insertValue = this.#database.prepare('INSERT INTO value VALUES (?, ?)')
+    const insertVersion = this.#database.prepare(inserts.version)
+    const insertValue = this.#database.prepare(inserts.value)
     const replaceLease = this.#database.prepare('REPLACE INTO lease VALUES (?, ?, ?)')
     const deleteLease = this.#database.prepare('DELETE FROM lease WHERE id = ?')
     const replaceMeta = this.#database.prepare('REPLACE INTO meta VALUES (?, ?)')
     const deleteVersion = this.#database.prepare('DELETE FROM version WHERE seq = ?')
     const deleteValue = this.#database.prepare('DELETE FROM value WHERE seq = ?')
     return {
-      version: (row: Omit<LoggedVersion, 'key'> & { key: Buffer }, value: Buffer) => {
-        const { seq, revision, sub, key, createRevision, version, lease, valueBytes } = row
-        insertVersion.run(seq, revision, sub, key, createRevision, version, lease, valueBytes)
+      version: (row: BatchedVersion, value: Buffer) => {
+        const { seq, revision, sub, key, createRevision, version, lease } = row
+        insertVersion.run(seq, revision, sub, key, createRevision, version, lease, value.length)
         if (version !== 0) insertValue.run(seq, value)
       },
       lease: ({ id, ttlSeconds, deadlineMs }: LoggedLease) => replaceLease.run(id, ttlSeconds, deadlineMs),

@@ -28,7 +28,7 @@ test('large ranges are whole and of one revision, many at once, beside updates a
         client.unary('/etcdserverpb.KV/Put', message({ 1: keyOf(at), 2: valueOf(at, round) })),
       ),
     )
-    return replies.map(revisionOf).reduce((newest, revision) => (revision > newest ? revision : newest))
+    return newestOf(replies)
   }
   const list = async (): Promise<number[]> => {
     const reply = await client.unary('/etcdserverpb.KV/Range', message({ 1: 'k', 2: 'l' }))
@@ -131,8 +131,12 @@ const textOf = (key: string, round: string): string => `${round} of ${key} `.rep
 async function putAll(client: RawClient, keys: readonly string[], round: string): Promise<bigint> {
   const put = (key: string): Promise<Buffer> =>
     client.unary('/etcdserverpb.KV/Put', message({ 1: key, 2: textOf(key, round) }))
-  const revisions = (await Promise.all(keys.map(put))).map(revisionOf)
-  return revisions.reduce((newest, revision) => (revision > newest ? revision : newest))
+  return newestOf(await Promise.all(keys.map(put)))
+}
+
+/** The last revision in replies. */
+function newestOf(replies: readonly Buffer[]): bigint {
+  return replies.map(revisionOf).reduce((newest, revision) => (revision > newest ? revision : newest))
 }
 
 function revisionOf(reply: Buffer): bigint {

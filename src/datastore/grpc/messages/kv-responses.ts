@@ -54,7 +54,7 @@ export class RangeResponseParts implements MessageParts {
   readonly #header: ResponseHeader
   readonly #result: RangeResult
   readonly #valuesOf: ValuesOf
-  readonly #release: () => void
+  readonly release: () => void
   #next = 0
 
   /** The values stay where they can be read until `release` is called. */
@@ -62,7 +62,7 @@ export class RangeResponseParts implements MessageParts {
     this.#header = header
     this.#result = result
     this.#valuesOf = valuesOf
-    this.#release = release
+    this.release = release
     this.messageBytes = header.fieldSize(result.revision) + keyValuesSize(result) + rangeEndSize(result)
   }
 
@@ -75,10 +75,6 @@ export class RangeResponseParts implements MessageParts {
     if (this.#next < versions.length) return true
     writeRangeEnd(writer, this.#result)
     return false
-  }
-
-  release(): void {
-    this.#release()
   }
 
   #endOfPart(): number {

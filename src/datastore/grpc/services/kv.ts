@@ -40,7 +40,7 @@ export function kvService(context: ServiceContext): Service {
   const { engine, header, options } = context
   const { valueOf, valuesOf } = engine.store
 
-  /** As what reads parts of a reply is not called by a method. */
+  /** The parts of a reply are read when the method has returned, which gives errors their codes. */
   const laterValuesOf: typeof valuesOf = (versions) => withEtcdErrors(() => valuesOf(versions))
 
   const checkSize = (requestBytes: number): void => {
