@@ -32,7 +32,7 @@ describe('a violation', () => {
     {
       file: 'cluster/run.ts',
       text: "const { spawn } = await import('node:child_process')",
-      message: 'src/cluster/run.ts imports node:child_process, which only src/supervisor/process.ts may',
+      message: 'src/cluster/run.ts imports node:child_process, which only src/supervisor/spawn.ts may',
     },
     {
       file: 'datastore/mvcc/hub.ts',
@@ -69,7 +69,7 @@ describe('a violation', () => {
     { file: 'components/storage.ts', text: "import { startDatastore } from '../datastore/datastore.ts'" },
     { file: 'components/kubelet.ts', text: "import type { Component } from './component.ts'" },
     { file: 'cli/server.ts', text: "const { runCluster } = await import('../cluster/run.ts')" },
-    { file: 'supervisor/process.ts', text: "import { spawn } from 'node:child_process'" },
+    { file: 'supervisor/spawn.ts', text: "import { spawn } from 'node:child_process'" },
   ])('is not: $file, $text', ({ file, text }) => {
     expect(violations({ file, text })).toEqual([])
   })

@@ -71,7 +71,7 @@ export const components: readonly string[] = [
 
 /** Each library with the paths below src/ that alone may import it. */
 export const owners: readonly { libraries: readonly string[]; owner: string }[] = [
-  { libraries: ['node:child_process', 'child_process', 'execa'], owner: 'supervisor/process.ts' },
+  { libraries: ['node:child_process', 'child_process', 'execa'], owner: 'supervisor/spawn.ts' },
   { libraries: ['better-sqlite3', 'node:sqlite'], owner: 'datastore/log' },
   { libraries: ['@grpc/grpc-js', 'node:http2', 'http2'], owner: 'datastore/grpc' },
   { libraries: ['yargs', 'yargs/helpers', 'yargs-parser'], owner: 'cli' },

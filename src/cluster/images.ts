@@ -5,7 +5,7 @@ import { describeError, errorCode } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Paths } from '../config/paths.ts'
 import type { Payload } from '../payload/payload.ts'
-import { runCommand } from '../supervisor/process.ts'
+import { runCommand } from '../supervisor/spawn.ts'
 
 /** An archive of several gigabytes on a slow disk takes minutes. */
 const importTimeoutMs = 15 * 60_000

@@ -9,7 +9,7 @@ import { renderKubeletConfig } from '../node/kubelet.ts'
 import { applySysctls, networkSysctls } from '../node/sysctls.ts'
 import type { Payload } from '../payload/payload.ts'
 import type { PkiFiles } from '../pki/pki.ts'
-import { runCommand } from '../supervisor/process.ts'
+import { runCommand } from '../supervisor/spawn.ts'
 import { hostPath } from './host-path.ts'
 
 /** Where distributions and DaemonSets put CNI plugins that the payload lacks. */

@@ -12,7 +12,7 @@ import { controllerManagerArguments, controllerManagerPort } from '../components
 import { kubeletArguments, kubeletHealthPort, kubeletPort, probeNode } from '../components/kubelet.ts'
 import { kubeProxyArguments, kubeProxyHealthPort } from '../components/kube-proxy.ts'
 import { probeHttp, probeSocket } from '../components/probe.ts'
-import { processComponent, type ProcessComponentOptions } from '../components/process.ts'
+import { processComponent, type ProcessComponentOptions } from '../components/process-component.ts'
 import { schedulerArguments, schedulerPort } from '../components/scheduler.ts'
 import { storage } from '../components/storage.ts'
 import type { Config } from '../config/config.ts'

@@ -1,7 +1,7 @@
 import type { Logger } from '../base/logger.ts'
 import type { Paths } from '../config/paths.ts'
 import type { Payload } from '../payload/payload.ts'
-import { runCommand } from '../supervisor/process.ts'
+import { runCommand } from '../supervisor/spawn.ts'
 
 /** Kubernetes' own default (PodSpec.terminationGracePeriodSeconds). */
 const defaultGraceSeconds = 30

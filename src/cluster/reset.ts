@@ -7,7 +7,7 @@ import { paths as pathsOf } from '../config/paths.ts'
 import { keepForeignRules, type ResetStep, resetPlan, runFileStep } from '../node/reset.ts'
 import type { Payload } from '../payload/payload.ts'
 import { endLeftovers } from '../supervisor/leftovers.ts'
-import { runCommand } from '../supervisor/process.ts'
+import { runCommand } from '../supervisor/spawn.ts'
 import { hostPath } from './host-path.ts'
 
 const commandTimeoutMs = 60_000

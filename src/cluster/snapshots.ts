@@ -8,7 +8,7 @@ import { type Cron, nextTime, parseCron } from '../config/cron.ts'
 import { paths } from '../config/paths.ts'
 import type { Payload } from '../payload/payload.ts'
 import { listSnapshots, pruneSnapshots, scheduledName } from '../snapshot/store.ts'
-import { runCommand } from '../supervisor/process.ts'
+import { runCommand } from '../supervisor/spawn.ts'
 import { hostPath } from './host-path.ts'
 
 /** A clock that is set is noticed after that long. */

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { formatAddress } from '../base/address.ts'
-import { findConflict, rangeOf, tenthAddress } from './check.ts'
+import { findConflict, rangeOf, tenthAddress } from './conflicts.ts'
 import type { Config } from './config.ts'
 import { defaultConfigFile, settingsOfFile } from './file.ts'
 import { type Host, thisHost } from './host.ts'

@@ -1,7 +1,7 @@
 import { describeError } from '../base/errors.ts'
 import { type LineFormat, readHeader } from './log-formats.ts'
 import { describePortHolder, findPortHolders, type PortHolder, portsInUse, saysInUse } from './ports.ts'
-import { describeExit, type ProcessExit } from './process.ts'
+import { describeExit, type ProcessExit } from './spawn.ts'
 
 /** The lines that a failure keeps of those that the process printed. */
 const failureLinesLimit = 20

@@ -2,7 +2,7 @@ import { resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { AppError, errorCode } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
-import { isAlive, listPids, readBootId, readEnvironment, readMountNamespace, readStat } from './proc.ts'
+import { isAlive, listPids, readBootId, readEnvironment, readMountNamespace, readStat } from '../base/proc.ts'
 import {
   componentMark,
   listRecordedNames,

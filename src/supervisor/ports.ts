@@ -1,5 +1,5 @@
 import { readdir, readFile, readlink } from 'node:fs/promises'
-import { listPids, readCommand } from './proc.ts'
+import { listPids, readCommand } from '../base/proc.ts'
 
 /** Who listens on a TCP port. */
 export interface PortHolder {

@@ -1,7 +1,7 @@
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { AppError, errorCode } from '../base/errors.ts'
-import { readBootId, readStat } from './proc.ts'
+import { readBootId, readStat } from '../base/proc.ts'
 
 /** What is kept of a running process, so that the daemon's successor recognizes it. */
 export interface ProcessRecord {

@@ -5,7 +5,7 @@ import { describeExitFailure, describeSpawnFailure, type ProcessFailure } from '
 import { endRecorded } from './leftovers.ts'
 import type { LineFormat } from './log-formats.ts'
 import { ProcessLog } from './logs.ts'
-import { type ProcessCommand, type ProcessExit, type RunningProcess, spawnProcess } from './process.ts'
+import { type ProcessCommand, type ProcessExit, type RunningProcess, spawnProcess } from './spawn.ts'
 import { processMarks, removeRecord, writeRecord } from './records.ts'
 import { idle, next, type ProcessEvent, type ProcessPhase, type ProcessState } from './state.ts'
 

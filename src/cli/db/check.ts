@@ -22,7 +22,7 @@ const remedy = `Stop the daemon, keep state.db with its -wal for an examination,
 async function handler(invocation: Invocation): Promise<number> {
   const { output } = optionValues(ownOptions, invocation.flags)
   const file = await databaseOf(invocation)
-  const { checkDatabase } = await import('../../datastore/log/check.ts')
+  const { checkDatabase } = await import('../../datastore/log/soundness.ts')
   const findings = checkDatabase(file)
   if (output === 'json') invocation.print(`${JSON.stringify({ path: file.path, findings }, null, 2)}\n`)
   else if (findings.length === 0) invocation.print(`${file.path} is sound.\n`)

@@ -2,7 +2,7 @@ import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 
 import { AppError, describeError } from '../../base/errors.ts'
-import { type PipedProcess, spawnPiped } from '../../supervisor/process.ts'
+import { type PipedProcess, spawnPiped } from '../../supervisor/spawn.ts'
 import type { Dump } from '../log/dump.ts'
 import {
   type StreamRecord,

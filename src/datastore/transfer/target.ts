@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 
 import { AppError } from '../../base/errors.ts'
-import { checkDatabase } from '../log/check.ts'
+import { checkDatabase } from '../log/soundness.ts'
 import { type DatabaseFile, type DatabaseReport, inspectDatabase } from '../log/inspect.ts'
 import { Loader, syncFile } from '../log/load.ts'
 import { DatastoreLock } from '../log/lock.ts'

@@ -4,7 +4,7 @@ import Database from 'better-sqlite3'
 import { expect, test } from 'vitest'
 import { silentLogger } from '../../../src/base/logger.ts'
 import { startDatastore } from '../../../src/datastore/datastore.ts'
-import { checkDatabase } from '../../../src/datastore/log/check.ts'
+import { checkDatabase } from '../../../src/datastore/log/soundness.ts'
 import {
   type Fields,
   RawClient,

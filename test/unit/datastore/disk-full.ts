@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { silentLogger } from '../../../src/base/logger.ts'
 import { startDatastore } from '../../../src/datastore/datastore.ts'
-import { checkDatabase } from '../../../src/datastore/log/check.ts'
+import { checkDatabase } from '../../../src/datastore/log/soundness.ts'
 import { EtcdClient } from './etcd-client.ts'
 
 /**

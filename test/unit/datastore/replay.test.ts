@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { replay } from '../../../bench/datastore/replay.ts'
-import { checkDatabase } from '../../../src/datastore/log/check.ts'
+import { checkDatabase } from '../../../src/datastore/log/soundness.ts'
 import { temporaryDirectory } from './support.ts'
 
 const minute = 60_000

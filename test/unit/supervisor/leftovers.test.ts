@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { endLeftovers, findLeftovers } from '../../../src/supervisor/leftovers.ts'
-import { isAlive, readStat } from '../../../src/supervisor/proc.ts'
+import { isAlive, readStat } from '../../../src/base/proc.ts'
 import { writeRecord } from '../../../src/supervisor/records.ts'
 import type { ProcessSpec, ProcessStatus } from '../../../src/supervisor/supervised-process.ts'
 import {

@@ -4,8 +4,8 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { errorCode } from '../../../src/base/errors.ts'
-import { runCommand } from '../../../src/supervisor/process.ts'
-import { readStat } from '../../../src/supervisor/proc.ts'
+import { runCommand } from '../../../src/supervisor/spawn.ts'
+import { readStat } from '../../../src/base/proc.ts'
 import { environment, program, shell, supervise, temporaryDirectory, until, untilStatus } from './support.ts'
 
 const never = new AbortController().signal

@@ -1,6 +1,6 @@
 import type { RangeRequest, RangeResult, TxnRequest } from '../../mvcc/requests.ts'
 import { hasFilters, isDefaultOrder } from '../../mvcc/range.ts'
-import { checkDeleteRange, checkPut, checkRange, checkTxn } from '../checks.ts'
+import { checkDeleteRange, checkPut, checkRange, checkTxn } from '../request-rules.ts'
 import { etcdError, withEtcdErrors } from '../etcd-errors.ts'
 import type { Call } from '../http2/call.ts'
 import {

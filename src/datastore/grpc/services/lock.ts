@@ -1,6 +1,6 @@
 import type { PutRequest, RangeResult, TxnRequest } from '../../mvcc/requests.ts'
 import { type Version, noBytes } from '../../mvcc/version.ts'
-import { checkDeleteRange } from '../checks.ts'
+import { checkDeleteRange } from '../request-rules.ts'
 import type { MessageReader } from '../protobuf/message-reader.ts'
 import { type Service, type ServiceContext, freshWriter, replyAfterCommit } from '../service.ts'
 import { StatusError, codes } from '../status.ts'

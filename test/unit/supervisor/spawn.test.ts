@@ -1,6 +1,6 @@
 import { closeSync, openSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
-import { runCommand, spawnProcess } from '../../../src/supervisor/process.ts'
+import { runCommand, spawnProcess } from '../../../src/supervisor/spawn.ts'
 import { environment as env, program, shell, temporaryDirectory } from './support.ts'
 
 function spawn(script: string, extra: { env?: Record<string, string>; cwd?: string } = {}) {
