@@ -22,7 +22,7 @@ export const check: Command = {
 async function handler({ flags, environment, print }: Invocation): Promise<number> {
   const { output } = optionValues(ownOptions, flags)
   const config = await loadConfig({ flags: withoutOwn(flags, ownOptions), environment })
-  const { preflight } = await import('../node/preflight.ts')
+  const { preflight } = await import('../node/preflight/preflight.ts')
   const requirements = await preflight(config)
   const missing = requirements.filter(({ state, required }) => required && state === 'missing')
   if (output === 'json') {

@@ -1,8 +1,8 @@
 import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Paths } from '../config/paths.ts'
-import { HostFiles } from '../node/host-files.ts'
-import { isBelow, readMounts } from '../node/mounts.ts'
+import { HostFiles } from '../node/facts/host-files.ts'
+import { isBelow, readMounts } from '../node/facts/mounts.ts'
 
 const bootIdFile = '/proc/sys/kernel/random/boot_id'
 

@@ -1,5 +1,5 @@
 import type { Config } from '../config/config.ts'
-import { nodeCidrMaskSize } from '../node/cni.ts'
+import { nodeCidrMaskSize } from '../node/render/cni-config.ts'
 import type { KeyPairFiles } from '../pki/authority.ts'
 import type { PkiFiles } from '../pki/pki.ts'
 import { flags } from './arguments.ts'

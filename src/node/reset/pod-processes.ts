@@ -1,4 +1,4 @@
-import type { HostFiles } from './host-files.ts'
+import type { HostFiles } from '../facts/host-files.ts'
 
 export interface PodProcess {
   readonly pid: number

@@ -1,5 +1,5 @@
-import type { HostFiles } from './host-files.ts'
-import type { Examination } from './preflight-kernel.ts'
+import type { HostFiles } from '../facts/host-files.ts'
+import type { Examination } from './examination.ts'
 import { missing, ok, type Requirement, warning } from './requirement.ts'
 
 /** Ports of the components on loopback or, for the kubelet, everywhere; the API server's is a setting. */

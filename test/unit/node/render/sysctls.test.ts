@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { applySysctls, networkSysctls } from '../../../src/node/sysctls.ts'
-import { hostTree } from './host-tree.ts'
+import { applySysctls, networkSysctls } from '../../../../src/node/render/sysctls.ts'
+import { hostTree } from '../host-tree.ts'
 
 const forward = '/proc/sys/net/ipv4/ip_forward'
 const bridge = '/proc/sys/net/bridge/bridge-nf-call-iptables'

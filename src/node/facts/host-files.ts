@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { accessSync, constants, existsSync, lstatSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 
@@ -31,11 +31,26 @@ export class HostFiles {
     return existsSync(this.path(path))
   }
 
+  /** A link counts, wherever it leads. */
+  isThere(path: string): boolean {
+    return lstatSync(this.path(path), { throwIfNoEntry: false }) !== undefined
+  }
+
   list(path: string): string[] {
     try {
       return readdirSync(this.path(path))
     } catch {
       return []
+    }
+  }
+
+  /** For /proc/sys this is the kernel's own answer, root or not: EROFS in containers, EACCES in namespaces. */
+  isWritable(path: string): boolean {
+    try {
+      accessSync(this.path(path), constants.W_OK)
+      return true
+    } catch {
+      return false
     }
   }
 

@@ -4,9 +4,9 @@ import { join } from 'node:path'
 import { once } from 'node:events'
 import { networkInterfaces } from 'node:os'
 import { describe, expect, test } from 'vitest'
-import type { Config } from '../../../src/config/config.ts'
-import { preflight, type Requirement } from '../../../src/node/preflight.ts'
-import { debian, hostTree, legacy } from './host-tree.ts'
+import type { Config } from '../../../../src/config/config.ts'
+import { preflight, type Requirement } from '../../../../src/node/preflight/preflight.ts'
+import { debian, hostTree, legacy } from '../host-tree.ts'
 
 /** Any address that this machine has; the loopback one is refused by a check of its own. */
 const ownAddress = Object.values(networkInterfaces())

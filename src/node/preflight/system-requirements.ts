@@ -1,15 +1,15 @@
 import { existsSync, statfsSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { earliestClock } from '../base/clock.ts'
-import { mountOf } from './mounts.ts'
-import type { Examination } from './preflight-kernel.ts'
+import { earliestClock } from '../../base/clock.ts'
+import { mountOf } from '../facts/mounts.ts'
+import type { Examination } from './examination.ts'
 import { missing, ok, type Requirement, warning } from './requirement.ts'
 
 const gibibyte = 2 ** 30
 /** The unpacked artifact takes 0.5 GiB, images and a young cluster as much. */
 const requiredBytes = 1 * gibibyte
 const comfortableBytes = 4 * gibibyte
-/** Below it the kubelet evicts pods (evictionHard in kubelet.ts). */
+/** Below it the kubelet evicts pods (evictionHard in render/kubelet-config.ts). */
 const evictionFraction = 0.05
 
 /** util-linux, for the kubelet's volumes. */

@@ -1,8 +1,11 @@
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
-import { nodeCidrMaskSize, nodePodCidr, renderCniConfig } from '../../../src/node/cni.ts'
-import { type ContainerdOptions, renderContainerdConfig } from '../../../src/node/containerd.ts'
-import { type KubeletOptions, renderKubeletConfig } from '../../../src/node/kubelet.ts'
+import { nodeCidrMaskSize, nodePodCidr, renderCniConfig } from '../../../../src/node/render/cni-config.ts'
+import {
+  type ContainerdOptions,
+  renderContainerdConfig,
+} from '../../../../src/node/render/containerd-config.ts'
+import { type KubeletOptions, renderKubeletConfig } from '../../../../src/node/render/kubelet-config.ts'
 
 describe('containerd', () => {
   const options: ContainerdOptions = {

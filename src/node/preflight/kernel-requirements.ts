@@ -1,22 +1,9 @@
-import type { Config } from '../config/config.ts'
-import { canUseNftables, chooseForNode, type HostFacts, isWritable } from './detect.ts'
-import type { HostFiles } from './host-files.ts'
-import type { Feature } from './kernel.ts'
+import { canUseNftables, chooseForNode } from '../facts/choices.ts'
+import type { HostFacts } from '../facts/host.ts'
+import type { Feature } from '../facts/kernel.ts'
+import type { Examination } from './examination.ts'
 import { missing, ok, type Requirement, warning } from './requirement.ts'
-import { networkSysctls, sysctlPath } from './sysctls.ts'
-
-/** What the requirements are read from. */
-export interface Examination {
-  readonly config: Config
-  readonly host: HostFacts
-  readonly files: HostFiles
-  /** Of this machine's interfaces. */
-  readonly addresses: readonly string[]
-  /** The daemon of this data directory runs. */
-  readonly isRunning: boolean
-  readonly isRoot: boolean
-  readonly now: Date
-}
+import { networkSysctls, sysctlPath } from '../render/sysctls.ts'
 
 /** As kubeadm's system validator has it (k8s.io/system-validators). */
 const requiredControllers = {
@@ -166,7 +153,7 @@ function bridgeNetfilter({ host }: Examination): Requirement {
 function sysctl({ files }: Examination, name: string, value: string): Requirement {
   const path = sysctlPath(name)
   if (files.read(path)?.trim() === value) return ok(name, value)
-  if (isWritable(files.path(path))) return ok(name, `set to ${value} at the start`)
+  if (files.isWritable(path)) return ok(name, `set to ${value} at the start`)
   return missing(name, `not ${value}, and cannot be written here`, `sysctl -w ${name}=${value} on the host`)
 }
 
@@ -174,7 +161,7 @@ function tunables({ files, host }: Examination): Requirement {
   const name = 'kernel settings'
   const wrong = Object.entries(kubeletTunables).filter(([key, value]) => {
     const path = sysctlPath(key)
-    return files.read(path)?.trim() !== value && !isWritable(files.path(path))
+    return files.read(path)?.trim() !== value && !files.isWritable(path)
   })
   if (wrong.length === 0) return ok(name, 'as the kubelet sets them, or writable')
   const settings = wrong.map(([key, value]) => `${key}=${value}`).join(' ')

@@ -1,6 +1,5 @@
 import { accessSync, constants } from 'node:fs'
 import { delimiter, join } from 'node:path'
-import type { Config } from '../config/config.ts'
 import { type Cgroups, readCgroups } from './cgroups.ts'
 import { HostFiles } from './host-files.ts'
 import { type Kernel, readKernel } from './kernel.ts'
@@ -54,46 +53,12 @@ export function detectHost({
     isSystemd: files.exists('/run/systemd/system'),
     capabilities: readCapabilities(files),
     isUserNamespace: readsAsUserNamespace(files),
-    canSetConntrack: conntrackLimits.every((limit) => isWritable(files.path(limit))),
+    canSetConntrack: conntrackLimits.every((limit) => files.isWritable(limit)),
     hasSwap: (files.read('/proc/swaps') ?? '').trim().split('\n').length > 1,
     defaultRoute: readDefaultRoute(files),
     resolvConf: chooseResolvConf(files),
     command: (name) => findCommand(name, path),
   }
-}
-
-/** What `auto` stands for on this machine. */
-export interface NodeChoices {
-  readonly cgroupDriver: 'systemd' | 'cgroupfs'
-  readonly proxyMode: 'nftables' | 'iptables'
-}
-
-export function chooseForNode(
-  config: Pick<Config, 'cgroupDriver' | 'kubeProxyMode'>,
-  host: HostFacts,
-): NodeChoices {
-  return {
-    cgroupDriver: config.cgroupDriver === 'auto' ? preferredCgroupDriver(host) : config.cgroupDriver,
-    proxyMode: config.kubeProxyMode === 'auto' ? preferredProxyMode(host) : config.kubeProxyMode,
-  }
-}
-
-/** On v2 systemd owns the tree, and two writers would undo each other's limits; on v1 each may have its own. */
-function preferredCgroupDriver({ isSystemd, cgroups }: HostFacts): 'systemd' | 'cgroupfs' {
-  return isSystemd && cgroups.version === 2 ? 'systemd' : 'cgroupfs'
-}
-
-/** nftables, unless something that it needs is known to be missing, or nothing is known and iptables is there. */
-function preferredProxyMode(host: HostFacts): 'nftables' | 'iptables' {
-  if (!canUseNftables(host)) return 'iptables'
-  return host.kernel.nftables() === 'unknown' && host.command('iptables') !== undefined
-    ? 'iptables'
-    : 'nftables'
-}
-
-/** kube-proxy's own condition is kernel 5.13 (pkg/proxy/nftables/supported.go). */
-export function canUseNftables({ kernel, command }: HostFacts): boolean {
-  return kernel.isAtLeast(5, 13) && kernel.nftables() !== 'absent' && command('nft') !== undefined
 }
 
 function readCapabilities(files: HostFiles): HostFacts['capabilities'] {
@@ -131,17 +96,12 @@ function findCommand(name: string, path: string): string | undefined {
     .split(delimiter)
     .filter(Boolean)
     .map((directory) => join(directory, name))
-    .find((candidate) => isAllowed(candidate, constants.X_OK))
+    .find(isExecutable)
 }
 
-/** For /proc/sys this is the kernel's own answer, root or not: EROFS in containers, EACCES in namespaces. */
-export function isWritable(path: string): boolean {
-  return isAllowed(path, constants.W_OK)
-}
-
-function isAllowed(path: string, mode: number): boolean {
+function isExecutable(path: string): boolean {
   try {
-    accessSync(path, mode)
+    accessSync(path, constants.X_OK)
     return true
   } catch {
     return false

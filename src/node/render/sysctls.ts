@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs'
-import { AppError, describeError } from '../base/errors.ts'
-import { HostFiles } from './host-files.ts'
+import { AppError, describeError } from '../../base/errors.ts'
+import { HostFiles } from '../facts/host-files.ts'
 
 interface Sysctl {
   /** As sysctl(8) names it. */

@@ -2,8 +2,9 @@ import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { describe, expect, test } from 'vitest'
-import { chooseForNode, detectHost } from '../../../src/node/detect.ts'
-import { debian, hostTree, legacy } from './host-tree.ts'
+import { chooseForNode } from '../../../../src/node/facts/choices.ts'
+import { detectHost } from '../../../../src/node/facts/host.ts'
+import { debian, hostTree, legacy } from '../host-tree.ts'
 
 const auto = { cgroupDriver: 'auto', kubeProxyMode: 'auto' } as const
 

@@ -3,11 +3,13 @@ import { once } from 'node:events'
 import { existsSync, lstatSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import type { Config } from '../../../src/config/config.ts'
-import { HostFiles } from '../../../src/node/host-files.ts'
-import { readPodProcesses, readStartTime } from '../../../src/node/pod-processes.ts'
-import { keepForeignRules, resetPlan, runFileStep } from '../../../src/node/reset.ts'
-import { hostTree, legacy } from './host-tree.ts'
+import type { Config } from '../../../../src/config/config.ts'
+import { HostFiles } from '../../../../src/node/facts/host-files.ts'
+import { readPodProcesses, readStartTime } from '../../../../src/node/reset/pod-processes.ts'
+import { runFileStep } from '../../../../src/node/reset/file-steps.ts'
+import { keepForeignRules } from '../../../../src/node/reset/firewall-rules.ts'
+import { resetPlan } from '../../../../src/node/reset/plan.ts'
+import { hostTree, legacy } from '../host-tree.ts'
 
 const config = {
   dataDir: '/data',

@@ -1,0 +1,168 @@
+/*
+ * `k8s reset` in steps: resetPlan looks at what is there and says what is to be done, in order;
+ * whoever runs it starts the commands and gives the rest to runFileStep. A step that finds nothing to do is fine:
+ *
+ *    processes -> mounts -> links -> rules -> cgroups -> files
+ */
+import { readlink } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Config } from '../../config/config.ts'
+import { paths } from '../../config/paths.ts'
+import { detectHost, type HostFacts } from '../facts/host.ts'
+import { HostFiles } from '../facts/host-files.ts'
+import { isBelow } from '../facts/mounts.ts'
+import { bridgeName, networkName } from '../render/cni-config.ts'
+import { ruleSteps } from './firewall-rules.ts'
+import { readPodProcesses } from './pod-processes.ts'
+import type { ResetStep } from './steps.ts'
+
+/** The kubelet's are hard-coded but for podLogsDir; libcni's too. */
+const podLogsDir = '/var/log/pods'
+const containerLogsDir = '/var/log/containers'
+const cniResultsDir = '/var/lib/cni/results'
+
+/** Made by what we start where they are missing, and shared with others: what is in them goes first. */
+const sharedDirs = [
+  cniResultsDir,
+  '/var/lib/cni',
+  '/run/containerd/s',
+  '/run/containerd',
+  containerLogsDir,
+  podLogsDir,
+] as const
+
+/** What the daemon keeps in its data directory. Whatever else is there is someone's own. */
+const dataEntries = [
+  'admin.kubeconfig',
+  'containerd',
+  'data',
+  'db',
+  'etc',
+  'images',
+  'kubeconfig',
+  'manifests',
+  'pki',
+  'replaced',
+  'restore',
+  'restore.preparing',
+  'run',
+  'snapshots',
+] as const
+
+/** Looks at this machine and changes nothing. The daemon must not run. */
+export async function resetPlan(
+  config: Config,
+  { root = '/' }: { root?: string } = {},
+): Promise<ResetStep[]> {
+  const files = new HostFiles(root)
+  const host = detectHost({ root })
+  return [
+    ...processSteps(config, files),
+    ...mountSteps(config, host),
+    ...linkSteps(files),
+    ...ruleSteps(host),
+    ...cgroupSteps(files, host),
+    ...(await fileSteps(config, files)),
+  ]
+}
+
+/** Containers are killed with their shims, which would report their end to a containerd that is gone. */
+function processSteps(config: Config, files: HostFiles): ResetStep[] {
+  const found = readPodProcesses(files, paths(config).containerdSocket)
+  return found.map(({ pid, startTime, command }) => ({
+    kind: 'kill',
+    description: `kill ${command} (${pid})`,
+    pid,
+    startTime,
+  }))
+}
+
+/** The last one first: it may be mounted on what an earlier one brought. */
+function mountSteps(config: Config, { mounts }: HostFacts): ResetStep[] {
+  const { runDir, containerdRoot } = paths(config)
+  const ours = mounts.filter(({ path }) =>
+    [config.kubeletRootDir, runDir, containerdRoot].some((dir) => path !== dir && isBelow(path, dir)),
+  )
+  return ours.toReversed().map(({ path }) => ({
+    kind: 'command',
+    description: `unmount ${path}`,
+    command: 'umount',
+    args: [path],
+  }))
+}
+
+/** The host's ends of the pods' interfaces went with the namespaces that were unmounted. */
+function linkSteps(files: HostFiles): ResetStep[] {
+  // /sys may show the interfaces of another network namespace; this list is always one's own.
+  if (!new RegExp(`^ *${bridgeName}:`, 'm').test(files.read('/proc/net/dev') ?? '')) return []
+  return [{ kind: 'link', description: `delete the network interface ${bridgeName}`, name: bridgeName }]
+}
+
+function cgroupSteps(files: HostFiles, { cgroups }: HostFacts): ResetStep[] {
+  const steps: ResetStep[] = []
+  const slices = cgroups.hierarchies.map((hierarchy) => `${hierarchy}/kubepods.slice`)
+  if (slices.some((path) => files.exists(path))) {
+    steps.push({
+      kind: 'command',
+      description: 'stop the slice kubepods.slice',
+      command: 'systemctl',
+      args: ['stop', 'kubepods.slice'],
+    })
+  }
+  const groups = cgroups.hierarchies.flatMap((hierarchy) =>
+    ['kubepods', 'kubepods.slice'].map((name) => `${hierarchy}/${name}`),
+  )
+  const found = groups.filter((path) => files.exists(path))
+  return [
+    ...steps,
+    ...found.map((path) => ({ kind: 'cgroup' as const, description: `remove the cgroup ${path}`, path })),
+  ]
+}
+
+async function fileSteps(config: Config, files: HostFiles): Promise<ResetStep[]> {
+  const { dataDir, runDir, containerdState } = paths(config)
+  const outside = [
+    ...shimSockets(files, containerdState),
+    ...(config.writeKubeconfig === undefined ? [] : [config.writeKubeconfig]),
+    ...files.list(podLogsDir).map((name) => join(podLogsDir, name)),
+    ...(await linksInto(files, containerLogsDir, podLogsDir)),
+    ...files
+      .list(cniResultsDir)
+      .filter((name) => name.startsWith(`${networkName}-`))
+      .map((name) => join(cniResultsDir, name)),
+  ]
+  const trees = [config.kubeletRootDir, runDir, ...dataEntries.map((name) => join(dataDir, name))]
+  const removed = [...new Set([...outside, ...trees])].filter((path) => files.isThere(path))
+  const steps: ResetStep[] = removed.map((path) => ({ kind: 'remove', description: `remove ${path}`, path }))
+  const shared = [...sharedDirs, dataDir].filter((path) => files.isThere(path))
+  return [
+    ...steps,
+    ...shared.map((path) => ({
+      kind: 'rmdir' as const,
+      description: `remove ${path}, if it is empty`,
+      path,
+    })),
+  ]
+}
+
+/** Named by a digest in /run/containerd/s, so the bundles tell which are ours. */
+function shimSockets(files: HostFiles, containerdState: string): string[] {
+  const bundles = join(containerdState, 'io.containerd.runtime.v2.task', 'k8s.io')
+  return files.list(bundles).flatMap((id) => {
+    const bootstrap =
+      files.read(join(bundles, id, 'bootstrap.json')) ?? files.read(join(bundles, id, 'address')) ?? ''
+    const socket = /unix:\/\/(\/run\/containerd\/s\/[0-9a-f]+)/.exec(bootstrap)?.[1]
+    return socket === undefined ? [] : [socket]
+  })
+}
+
+async function linksInto(files: HostFiles, directory: string, target: string): Promise<string[]> {
+  const links = await Promise.all(
+    files.list(directory).map(async (name) => {
+      const path = join(directory, name)
+      const to = await readlink(files.path(path)).catch(() => '')
+      return isBelow(to, target) ? path : undefined
+    }),
+  )
+  return links.filter((path) => path !== undefined)
+}

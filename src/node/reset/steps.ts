@@ -1,0 +1,34 @@
+/** A program to start; a failure is reported and spares the other steps. */
+export interface CommandStep {
+  readonly kind: 'command'
+  readonly description: string
+  readonly command: string
+  readonly args: readonly string[]
+}
+
+/** A network interface to delete. */
+export interface LinkStep {
+  readonly kind: 'link'
+  readonly description: string
+  readonly name: string
+}
+
+/** `save` prints the rules, `keepForeignRules` drops ours, `restore` reads them from its standard input. */
+export interface RulesStep {
+  readonly kind: 'rules'
+  readonly description: string
+  readonly save: string
+  readonly restore: string
+}
+
+export type FileStep =
+  /** Sent SIGKILL and awaited, if it is still the process that the plan saw. */
+  | { readonly kind: 'kill'; readonly description: string; readonly pid: number; readonly startTime: string }
+  /** A cgroup with those below it. */
+  | { readonly kind: 'cgroup'; readonly description: string; readonly path: string }
+  /** A file or a tree; refused while something is mounted in it. */
+  | { readonly kind: 'remove'; readonly description: string; readonly path: string }
+  /** A directory, if it is empty by then. */
+  | { readonly kind: 'rmdir'; readonly description: string; readonly path: string }
+
+export type ResetStep = CommandStep | LinkStep | RulesStep | FileStep
