@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util'
-import { describeSetting, showText, usageError } from '../config/setting.ts'
-import type { Flags } from '../config/sources.ts'
-import { suggest } from '../config/suggest.ts'
+import { describeSetting, showText, usageError } from '../config/table/setting.ts'
+import type { Flags } from '../config/table/sources.ts'
+import { suggest } from '../config/table/suggest.ts'
 import type { Command } from './command.ts'
 
 /**

@@ -1,8 +1,8 @@
 import { AppError } from '../base/errors.ts'
-import { file } from '../config/kinds.ts'
-import { camelCase, type ListOption, type OptionTable, type SingleOption } from '../config/option.ts'
-import { parseSetting } from '../config/setting.ts'
-import { type Environment, type Flags, settingsOfFlags } from '../config/sources.ts'
+import { file } from '../config/table/kinds.ts'
+import { camelCase, type ListOption, type OptionTable, type SingleOption } from '../config/table/option.ts'
+import { parseSetting } from '../config/table/setting.ts'
+import { type Environment, type Flags, settingsOfFlags } from '../config/table/sources.ts'
 
 /**
  * One command of `k8s`. Its file imports nothing but this and the configuration: what the handler

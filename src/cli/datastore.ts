@@ -1,5 +1,5 @@
-import { directory, duration, file, integer } from '../config/kinds.ts'
-import { Refused, type ValueKind } from '../config/option.ts'
+import { directory, duration, file, integer } from '../config/table/kinds.ts'
+import { Refused, type ValueKind } from '../config/table/option.ts'
 import { paths } from '../config/paths.ts'
 import type { DatastoreSettings } from '../datastore/datastore.ts'
 import { AppError } from '../base/errors.ts'

@@ -1,5 +1,5 @@
 import yargs from 'yargs'
-import { isList } from '../config/setting.ts'
+import { isList } from '../config/table/setting.ts'
 import { type Commands, groupMembers, placeholders } from './arguments.ts'
 import type { Command } from './command.ts'
 

@@ -1,4 +1,4 @@
-import { choice } from '../config/kinds.ts'
+import { choice } from '../config/table/kinds.ts'
 
 /** -o of the commands that print something a program may want. */
 export const outputOption = {

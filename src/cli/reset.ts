@@ -1,9 +1,9 @@
 import type { Config } from '../config/config.ts'
-import { boolean } from '../config/kinds.ts'
+import { boolean } from '../config/table/kinds.ts'
 import { loadConfig } from '../config/load.ts'
 import { paths } from '../config/paths.ts'
 import { schema } from '../config/schema.ts'
-import { usageError } from '../config/setting.ts'
+import { usageError } from '../config/table/setting.ts'
 import {
   type Command,
   configOption,

@@ -1,7 +1,7 @@
 import { readlinkSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError, describeError, errorCode } from '../base/errors.ts'
-import { boolean, duration } from '../config/kinds.ts'
+import { boolean, duration } from '../config/table/kinds.ts'
 import type { ControlClient } from '../control/client.ts'
 import type { DaemonStatus } from '../control/messages.ts'
 import { type Command, type Invocation, optionValues } from './command.ts'

@@ -1,5 +1,5 @@
 import { errorCode } from '../base/errors.ts'
-import { boolean } from '../config/kinds.ts'
+import { boolean } from '../config/table/kinds.ts'
 import { type Command, type Invocation, optionValues } from './command.ts'
 import { controlSocketOf, daemonOptions } from './daemon.ts'
 

@@ -2,12 +2,12 @@ import { join } from 'node:path'
 import { formatAddress } from '../base/address.ts'
 import { findConflict, rangeOf, tenthAddress } from './conflicts.ts'
 import type { Config } from './config.ts'
-import { defaultConfigFile, settingsOfFile } from './file.ts'
+import { defaultConfigFile, settingsOfFile } from './table/file.ts'
 import { type Host, thisHost } from './host.ts'
-import { file } from './kinds.ts'
-import { camelCase, type OptionTable } from './option.ts'
+import { file } from './table/kinds.ts'
+import { camelCase, type OptionTable } from './table/option.ts'
 import { type SettingName, schema } from './schema.ts'
-import { describeSetting, parseSetting, type Setting, showText, usageError } from './setting.ts'
+import { describeSetting, parseSetting, type Setting, showText, usageError } from './table/setting.ts'
 import {
   type Environment,
   type Flags,
@@ -15,7 +15,7 @@ import {
   refuseUnknownKeys,
   settingsOfEnvironment,
   settingsOfFlags,
-} from './sources.ts'
+} from './table/sources.ts'
 
 export interface Sources {
   readonly flags: Flags

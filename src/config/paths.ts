@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
-import type { Config } from './config.ts'
+import type { StorageSettings } from './settings/storage.ts'
 
 /** sun_path of unix(7) has 108 bytes, the last of which is NUL. */
 export const socketPathLimitBytes = 107
@@ -31,7 +31,7 @@ export interface Paths {
 }
 
 /** Pure: no file is looked at. */
-export function paths({ dataDir }: Pick<Config, 'dataDir'>): Paths {
+export function paths({ dataDir }: Pick<StorageSettings, 'dataDir'>): Paths {
   const runDir = runDirectory(dataDir)
   return {
     dataDir,

@@ -1,6 +1,6 @@
 import { AppError, errorCode } from '../../base/errors.ts'
-import { integer } from '../../config/kinds.ts'
-import { Refused, type ValueKind } from '../../config/option.ts'
+import { integer } from '../../config/table/kinds.ts'
+import { Refused, type ValueKind } from '../../config/table/option.ts'
 import type { DatabaseFile } from '../../datastore/log/inspect.ts'
 import { type Command, type Invocation, optionValues, requirePayload } from '../command.ts'
 import { daemonOptions, pathsOf } from '../daemon.ts'

@@ -1,6 +1,6 @@
 import { mkdirSync, rmSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
-import { boolean } from '../../config/kinds.ts'
+import { boolean } from '../../config/table/kinds.ts'
 import type { LiveEtcdOptions } from '../../datastore/transfer/live-etcd.ts'
 import { type Command, type Invocation, optionValues } from '../command.ts'
 import { daemonOptions } from '../daemon.ts'

@@ -1,4 +1,4 @@
-import { file } from '../../config/kinds.ts'
+import { file } from '../../config/table/kinds.ts'
 import type { OptionValues } from '../command.ts'
 
 const group = 'A live etcd'

@@ -1,4 +1,4 @@
-import { usageError } from '../../config/setting.ts'
+import { usageError } from '../../config/table/setting.ts'
 import { type Command, type Invocation, requirePayload } from '../command.ts'
 import { placeOptions, secretOf, secretOption, snapshotSettings } from './settings.ts'
 

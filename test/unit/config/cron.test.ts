@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { nextTime, parseCron } from '../../../src/config/cron.ts'
+import { nextTime, parseCron } from '../../../src/config/table/cron.ts'
 
 function next(text: string, after: Date): Date | undefined {
   const cron = parseCron(text)

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { Config } from '../../../src/config/config.ts'
 import type { Host } from '../../../src/config/host.ts'
 import { loadConfig } from '../../../src/config/load.ts'
-import type { Flags } from '../../../src/config/sources.ts'
+import type { Flags } from '../../../src/config/table/sources.ts'
 
 /** A machine whose name and addresses do not depend on where the test runs. */
 export const testHost: Host = {

@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { renderDocs } from '../../../src/config/docs.ts'
-import { duration } from '../../../src/config/kinds.ts'
-import { environmentName, Refused } from '../../../src/config/option.ts'
+import { duration } from '../../../src/config/table/kinds.ts'
+import { environmentName, Refused } from '../../../src/config/table/option.ts'
 import { paths, socketPathLimitBytes } from '../../../src/config/paths.ts'
 import { schema } from '../../../src/config/schema.ts'
-import { suggest } from '../../../src/config/suggest.ts'
+import { suggest } from '../../../src/config/table/suggest.ts'
 
 test('docs/configuration.md is what the schema generates (make generate)', () => {
   const file = new URL('../../../docs/configuration.md', import.meta.url)

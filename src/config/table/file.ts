@@ -1,7 +1,7 @@
 import { constants } from 'node:fs'
 import { open } from 'node:fs/promises'
 import type { Document, LineCounter, Node, Pair } from 'yaml'
-import { errorCode } from '../base/errors.ts'
+import { errorCode } from '../../base/errors.ts'
 import { type Setting, showText, usageError } from './setting.ts'
 
 export const defaultConfigFile = '/etc/k8s/config.yaml'

@@ -1,4 +1,4 @@
-import { Refused, type ValueKind } from './option.ts'
+import { Refused, type ValueKind } from '../table/option.ts'
 
 /**
  * Flags that no pass-through may set, since the daemon itself relies on their value: with what to

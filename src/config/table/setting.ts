@@ -1,4 +1,4 @@
-import { AppError } from '../base/errors.ts'
+import { AppError } from '../../base/errors.ts'
 import { environmentName, type ListOption, type OptionTable, Refused, type SingleOption } from './option.ts'
 
 /** What somebody wrote for one option, and where. */

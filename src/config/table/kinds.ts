@@ -8,9 +8,9 @@ import {
   isUnspecified,
   parseAddress,
   parseRange,
-} from '../base/address.ts'
+} from '../../base/address.ts'
 import { parseCron } from './cron.ts'
-import { isNodeName, isSubdomain, parseLabel, parseTaint, taintEffects } from './names.ts'
+import { isNodeName, isSubdomain, parseLabel, parseTaint, taintEffects } from './kubernetes-names.ts'
 import { Refused, type ValueKind } from './option.ts'
 
 /** What the values of options may be. Each kind parses, and says in words what it allows. */

@@ -5,8 +5,8 @@ import {
   isQualifiedName,
   parseLabel,
   parseTaint,
-} from '../../../src/config/names.ts'
-import { Refused } from '../../../src/config/option.ts'
+} from '../../../src/config/table/kubernetes-names.ts'
+import { Refused } from '../../../src/config/table/option.ts'
 
 const long = (length: number) => 'a'.repeat(length)
 

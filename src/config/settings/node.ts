@@ -1,0 +1,83 @@
+import { socketPathLimitBytes } from '../paths.ts'
+import { boolean, choice, label, nodeAddress, nodeName, socketDirectory, taint } from '../table/kinds.ts'
+import type { Rows } from './rows.ts'
+
+const group = 'Node'
+
+export interface NodeSettings {
+  readonly nodeName: string
+  readonly nodeIp: string
+  /** key=value */
+  readonly nodeLabel: readonly string[]
+  /** key=value:Effect or key:Effect */
+  readonly nodeTaint: readonly string[]
+  /** Absolute. */
+  readonly kubeletRootDir: string
+  /** Off, pods keep the /etc/hosts of their images (patches/README.md). */
+  readonly kubeletMountHostsFile: boolean
+  readonly cgroupDriver: 'auto' | 'systemd' | 'cgroupfs'
+  readonly snapshotter: 'overlayfs' | 'native'
+  /** The daemon's own stop ends the pods too. */
+  readonly stopPods: boolean
+}
+
+export const nodeSettings: Rows<NodeSettings> = {
+  'node-name': {
+    group,
+    description: 'The name of the Node.',
+    kind: nodeName,
+    defaultText: 'the host name in lower case',
+  },
+  'node-ip': {
+    group,
+    description: 'The address of the Node.',
+    kind: nodeAddress,
+    defaultText: 'the source address of the default route, else the first global address, else 127.0.0.1',
+  },
+  'node-label': {
+    group,
+    description: 'A label with which the Node is registered.',
+    kind: label,
+    separator: 'comma',
+    default: [],
+  },
+  'node-taint': {
+    group,
+    description: 'A taint with which the Node is registered.',
+    kind: taint,
+    separator: 'comma',
+    default: [],
+  },
+  'kubelet-root-dir': {
+    group,
+    description: 'The directory of the kubelet; CSI drivers expect the default.',
+    // k8s.io/kubelet's device and pod resources sockets are the longest that the kubelet itself opens.
+    kind: socketDirectory({ longestSocket: 'pod-resources/kubelet.sock', limit: socketPathLimitBytes }),
+    default: '/var/lib/kubelet',
+  },
+  'kubelet-mount-hosts-file': {
+    group,
+    description: "Mount a generated /etc/hosts into containers; otherwise they keep their image's.",
+    kind: boolean,
+    default: true,
+  },
+  'cgroup-driver': {
+    group,
+    description: 'Who manages the cgroups of pods; auto looks at the machine.',
+    kind: choice('auto', 'systemd', 'cgroupfs'),
+    default: 'auto',
+  },
+  snapshotter: {
+    group,
+    description:
+      'How containerd stacks the layers of images; native copies them, where overlayfs is missing.',
+    kind: choice('overlayfs', 'native'),
+    default: 'overlayfs',
+  },
+  'stop-pods': {
+    group,
+    description: 'End the pods, too, when the daemon stops; otherwise they keep running.',
+    kind: boolean,
+    default: false,
+  },
+}

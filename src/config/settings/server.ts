@@ -1,0 +1,60 @@
+import { address, choice, dnsNameOrAddress, file, integer, nodeAddress } from '../table/kinds.ts'
+import type { Rows } from './rows.ts'
+
+const group = 'Server'
+
+/** Parts of a cluster that `--disable` leaves out. */
+export const disableable = ['coredns', 'kube-proxy'] as const
+export type Disableable = (typeof disableable)[number]
+
+export interface ServerSettings {
+  readonly bindAddress: string
+  readonly httpsListenPort: number
+  readonly advertiseAddress: string
+  /** DNS names and addresses beside those the API server's certificate has anyway. */
+  readonly tlsSan: readonly string[]
+  /** Absolute; a second copy of the admin kubeconfig. */
+  readonly writeKubeconfig?: string
+  readonly disable: readonly Disableable[]
+}
+
+export const serverSettings: Rows<ServerSettings> = {
+  'bind-address': {
+    group,
+    description: 'The address on which the API server listens.',
+    kind: address,
+    defaultText: '0.0.0.0, or :: with an IPv6 service-cidr',
+  },
+  'https-listen-port': {
+    group,
+    description: 'The port on which the API server listens.',
+    kind: integer({ from: 1, to: 65_535 }),
+    default: 6443,
+  },
+  'advertise-address': {
+    group,
+    description: 'The address at which pods and other nodes reach the API server.',
+    kind: nodeAddress,
+    defaultText: 'the value of node-ip',
+  },
+  'tls-san': {
+    group,
+    description: "A further name or address in the API server's certificate.",
+    kind: dnsNameOrAddress,
+    separator: 'comma',
+    default: [],
+  },
+  'write-kubeconfig': {
+    group,
+    description: 'A file that gets a copy of the admin kubeconfig, readable by its owner alone.',
+    kind: file,
+    defaultText: 'none',
+  },
+  disable: {
+    group,
+    description: 'A part of the cluster to leave out.',
+    kind: choice(...disableable),
+    separator: 'comma',
+    default: [],
+  },
+}
