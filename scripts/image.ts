@@ -2,11 +2,11 @@
  * Packs one container image as an OCI image archive, compressed with zstd. No registry and no container tool is needed:
  * an image is a tar of files and three small JSON documents.
  *
- *   node scripts/image.ts k8s.local/NAME:VERSION BINARY OUTPUT
+ *   node scripts/image.ts k8s.local/NAME:VERSION BINARY OUTPUT best|fast
  */
 import { createHash } from 'node:crypto'
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
-import { constants, zstdCompressSync } from 'node:zlib'
+import { compress, isLevel } from './compress.ts'
 import { tar, type TarEntry } from './tar.ts'
 
 interface Image {
@@ -171,12 +171,14 @@ function blob(mediaType: string, content: Buffer): Descriptor {
 
 const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value))
 
-const [reference = '', binaryPath, output] = process.argv.slice(2)
+const [reference = '', binaryPath, output, level] = process.argv.slice(2)
 const { name = '', version = '' } =
   /^k8s\.local\/(?<name>[a-z]+):(?<version>.+)$/.exec(reference)?.groups ?? {}
 const recipe = recipes[name]
-if (!recipe || !binaryPath || !output) {
-  console.error(`usage: image.ts k8s.local/(${Object.keys(recipes).join('|')}):VERSION BINARY OUTPUT`)
+if (!recipe || !binaryPath || !output || !isLevel(level)) {
+  console.error(
+    `usage: image.ts k8s.local/(${Object.keys(recipes).join('|')}):VERSION BINARY OUTPUT best|fast`,
+  )
   process.exit(2)
 }
 
@@ -204,6 +206,5 @@ archive.push(text('oci-layout', '{"imageLayoutVersion":"1.0.0"}'), {
   content: json({ schemaVersion: 2, manifests: [{ ...manifest, platform, annotations }] }),
 })
 
-const level = { params: { [constants.ZSTD_c_compressionLevel]: 19 } }
-writeFileSync(`${output}.tmp`, zstdCompressSync(Buffer.concat(tar(archive)), level))
+writeFileSync(`${output}.tmp`, await compress(tar(archive), level))
 renameSync(`${output}.tmp`, output)

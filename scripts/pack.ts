@@ -3,27 +3,22 @@
  *
  *   node scripts/pack.ts LAUNCHER PAYLOAD OUTPUT best|fast
  *
- * Sections are compressed side by side here, and unpacked side by side by the launcher. Each compressed section is kept
- * by the digest of its content, under build/sections or in $SECTIONS_DIR, which several checkouts may share: a change of the
- * daemon alone does not compress 450 MB again.
+ * Sections are compressed side by side here, and unpacked side by side by the launcher.
  */
-import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
   chmodSync,
   closeSync,
-  existsSync,
-  mkdirSync,
   openSync,
   readFileSync,
   readdirSync,
   readlinkSync,
   renameSync,
-  rmSync,
   statSync,
   writeSync,
 } from 'node:fs'
 import { join } from 'node:path'
+import { compress, forgetOld, isLevel, type Level } from './compress.ts'
 import { tar, type TarEntry } from './tar.ts'
 
 /** As in launcher.h: struct section, struct footer. */
@@ -42,9 +37,6 @@ const sectionRoots: readonly (readonly string[])[] = [
   ['bin/containerd', 'bin/crictl'],
   ['bin', 'images'],
 ]
-
-const sectionsDir = process.env['SECTIONS_DIR'] ?? 'build/sections'
-const zstdOptions = { best: ['-19'], fast: ['-3'] } as const
 
 interface Section {
   readonly unpackedBytes: number
@@ -89,23 +81,10 @@ function divide(entries: readonly TarEntry[]): TarEntry[][] {
   ])
 }
 
-async function compress(entries: readonly TarEntry[], level: keyof typeof zstdOptions): Promise<Section> {
+async function section(entries: readonly TarEntry[], level: Level): Promise<Section> {
   const parts = tar(entries)
-  const digest = createHash('sha256')
-  for (const part of parts) digest.update(part)
-  const kept = join(sectionsDir, `${digest.digest('hex')}.${level}.zst`)
-  const unfinished = `${kept}.${process.pid}.tmp`
-  if (!existsSync(kept)) {
-    const zstd = spawn('zstd', [...zstdOptions[level], '-T1', '-q', '-f', '-o', unfinished], {
-      stdio: ['pipe', 'inherit', 'inherit'],
-    })
-    for (const part of parts) zstd.stdin.write(part)
-    zstd.stdin.end()
-    const code = await new Promise<number | null>((resolve) => zstd.on('close', resolve))
-    if (code !== 0) throw new Error(`cannot compress: zstd exited with ${code}`)
-    renameSync(unfinished, kept)
-  }
-  return { unpackedBytes: parts.reduce((sum, part) => sum + part.length, 0), content: readFileSync(kept) }
+  const unpackedBytes = parts.reduce((sum, part) => sum + part.length, 0)
+  return { unpackedBytes, content: await compress(parts, level) }
 }
 
 function footer(sections: readonly Section[], firstOffset: number): Buffer {
@@ -129,15 +108,14 @@ function footer(sections: readonly Section[], firstOffset: number): Buffer {
 }
 
 const [launcherPath, payload, output, level] = process.argv.slice(2)
-if (!launcherPath || !payload || !output || (level !== 'best' && level !== 'fast')) {
+if (!launcherPath || !payload || !output || !isLevel(level)) {
   console.error('usage: pack.ts LAUNCHER PAYLOAD OUTPUT best|fast')
   process.exit(2)
 }
 
-mkdirSync(sectionsDir, { recursive: true })
 const launcher = readFileSync(launcherPath)
 const divided = divide(entriesBelow(payload, ''))
-const sections = await Promise.all(divided.map((entries) => compress(entries, level)))
+const sections = await Promise.all(divided.map((entries) => section(entries, level)))
 
 const file = openSync(`${output}.tmp`, 'w')
 for (const part of [
@@ -150,13 +128,5 @@ for (const part of [
 closeSync(file)
 chmodSync(`${output}.tmp`, 0o755)
 renameSync(`${output}.tmp`, output)
-forgetOldSections()
+forgetOld()
 console.log(`${output}: ${(statSync(output).size / 1e6).toFixed(1)} MB`)
-
-/** Keeps what this artifact and a few before it are made of. */
-function forgetOldSections(): void {
-  const keptCount = 12
-  const files = readdirSync(sectionsDir).map((name) => join(sectionsDir, name))
-  const newestFirst = files.toSorted((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs)
-  for (const old of newestFirst.slice(keptCount)) rmSync(old)
-}

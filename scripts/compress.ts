@@ -1,0 +1,61 @@
+/**
+ * Compresses for the artifact with zstd, as for a release or quickly. What was compressed is kept by the digest of its
+ * content, under build/sections or in $SECTIONS_DIR, which several checkouts may share: a change of the daemon alone does not
+ * compress 450 MB again.
+ */
+import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+} from 'node:fs'
+import { join } from 'node:path'
+
+export type Level = 'best' | 'fast'
+
+const zstdOptions: Readonly<Record<Level, string>> = { best: '-19', fast: '-3' }
+
+const keptDir = process.env['SECTIONS_DIR'] ?? 'build/sections'
+
+/** Both levels of what an artifact and a few before it are made of. */
+const keptLimit = 32
+
+export function isLevel(text: string | undefined): text is Level {
+  return text === 'best' || text === 'fast'
+}
+
+/** One frame of zstd with the parts behind one another. Several calls run side by side, each on a processor. */
+export async function compress(parts: readonly Buffer[], level: Level): Promise<Buffer> {
+  mkdirSync(keptDir, { recursive: true })
+  const digest = createHash('sha256')
+  for (const part of parts) digest.update(part)
+  const kept = join(keptDir, `${digest.digest('hex')}.${level}.zst`)
+  if (existsSync(kept)) {
+    // Retention goes by the time of the last use.
+    utimesSync(kept, new Date(), new Date())
+    return readFileSync(kept)
+  }
+  const unfinished = `${kept}.${process.pid}.tmp`
+  const zstd = spawn('zstd', [zstdOptions[level], '-T1', '-q', '-f', '-o', unfinished], {
+    stdio: ['pipe', 'inherit', 'inherit'],
+  })
+  for (const part of parts) zstd.stdin.write(part)
+  zstd.stdin.end()
+  const code = await new Promise<number | null>((resolve) => zstd.on('close', resolve))
+  if (code !== 0) throw new Error(`cannot compress: zstd exited with ${code}`)
+  renameSync(unfinished, kept)
+  return readFileSync(kept)
+}
+
+/** Removes what was not used for longest. */
+export function forgetOld(): void {
+  const files = readdirSync(keptDir).map((name) => join(keptDir, name))
+  const newestFirst = files.toSorted((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs)
+  for (const old of newestFirst.slice(keptLimit)) rmSync(old, { force: true })
+}
