@@ -6,7 +6,6 @@ import { type Lease, Lessor } from './lessor.ts'
 import type {
   DeleteRangeRequest,
   DeleteRangeResult,
-  Operation,
   PutRequest,
   PutResult,
   RangeRequest,
@@ -15,6 +14,7 @@ import type {
   TxnResult,
 } from './requests.ts'
 import { OpenRanges } from './open-ranges.ts'
+import { leaseCostBytes, putCostBytes, txnCostBytes } from './quota.ts'
 import { Store } from './store.ts'
 import { Transactions } from './transaction.ts'
 import { WatchHub } from './watch-hub.ts'
@@ -109,7 +109,7 @@ export class Engine {
   }
 
   put(request: PutRequest): PutResult {
-    this.#checkSpace()
+    this.#checkSpace(putCostBytes(request))
     return this.#transactions.put(request)
   }
 
@@ -119,13 +119,14 @@ export class Engine {
   }
 
   txn(request: TxnRequest): TxnResult {
-    if (hasPut(request.success) || hasPut(request.failure)) this.#checkSpace()
+    const costBytes = txnCostBytes(request)
+    if (costBytes > 0) this.#checkSpace(costBytes)
     else this.#checkBacklog()
     return this.#transactions.txn(request)
   }
 
   grantLease(request: { id: bigint; ttlSeconds: number }): Lease {
-    this.#checkSpace()
+    this.#checkSpace(leaseCostBytes)
     return this.lessor.grant(request)
   }
 
@@ -238,9 +239,10 @@ export class Engine {
     return performance.now() < this.#pausedUntilMs
   }
 
-  /** etcd: etcdserver/apply/apply.go, applierV3Capped, and api/v3rpc/quota.go. */
-  #checkSpace(): void {
-    if (this.#quotaBytes > 0 && this.#log.space.bytesInUse > this.#quotaBytes) this.setNoSpace(true)
+  /** etcd: etcdserver/apply/apply.go, applierV3Capped, and api/v3rpc/quota.go. What waits for the disk counts, too. */
+  #checkSpace(costBytes: number): void {
+    const bytes = this.#log.space.bytesInUse + this.#log.uncommittedBytes + costBytes
+    if (this.#quotaBytes > 0 && bytes >= this.#quotaBytes) this.setNoSpace(true)
     if (this.#hasNoSpace) throw new MvccError('no-space')
     this.#checkBacklog()
   }
@@ -249,12 +251,4 @@ export class Engine {
     if (this.#isPaused) throw new MvccError('no-space')
     if (this.#log.uncommittedBytes > uncommittedLimitBytes) throw new MvccError('too-many-requests')
   }
-}
-
-function hasPut(operations: readonly Operation[]): boolean {
-  return operations.some(
-    (operation) =>
-      operation.kind === 'put' ||
-      (operation.kind === 'txn' && (hasPut(operation.success) || hasPut(operation.failure))),
-  )
 }

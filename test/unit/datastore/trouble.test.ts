@@ -8,12 +8,18 @@ import { type Logger, silentLogger } from '../../../src/base/logger.ts'
 import { checkDatabase } from '../../../src/datastore/log/soundness.ts'
 import { startDatastore } from '../../../src/datastore/datastore.ts'
 import { EtcdClient } from './etcd-client.ts'
-import { runDatastore, temporaryDirectory, workerUrl } from './support.ts'
+import { message, runDatastore, temporaryDirectory, workerUrl } from './support.ts'
 
 const fullProgram = new URL('./disk-full.ts', import.meta.url).pathname
 const startProgram = new URL('./start-once.ts', import.meta.url).pathname
 const noSpace = '8 RESOURCE_EXHAUSTED: etcdserver: mvcc: database space exceeded'
 const noSpaceAlarm = 1
+const large = Buffer.alloc(1024 * 1024)
+
+/** A RequestOp with one field: 2 is a put, 4 a transaction. */
+function operation(field: number, fields: Parameters<typeof message>[0]): Buffer {
+  return message({ [field]: message(fields) })
+}
 
 function clientOf(listening: string): EtcdClient {
   const client = new EtcdClient(listening)
@@ -67,6 +73,38 @@ test('the quota sets the alarm, which lets what frees space through and outlives
   await again.disarm()
   expect(await again.put('key-1', value)).toBe(revision + 1)
   expect(await again.alarms()).toEqual([])
+})
+
+test.each([
+  ['a put', 'KV/Put', message({ 1: 'large', 2: large })],
+  ['a transaction', 'KV/Txn', message({ 2: operation(2, { 1: 'large', 2: large }) })],
+  ['the branch that is not taken', 'KV/Txn', message({ 3: operation(2, { 1: 'large', 2: large }) })],
+  [
+    'a nested transaction',
+    'KV/Txn',
+    message({ 2: operation(4, { 2: operation(2, { 1: 'large', 2: large }) }) }),
+  ],
+])('%s that would overshoot the quota is refused, and nothing of it is kept', async (_, method, request) => {
+  const quotaBytes = 1024 * 1024
+  const { listening } = await runDatastore({ path: join(temporaryDirectory(), 'state.db'), quotaBytes })
+  const client = clientOf(listening)
+  await client.put('small', Buffer.from('v'))
+  await expect(client.call(method, request)).rejects.toThrow(noSpace)
+  expect(await client.get('large')).toBeUndefined()
+  expect(await client.alarms()).toEqual([noSpaceAlarm])
+  await client.disarm()
+  expect(await client.put('small', Buffer.from('v'))).toBe(3)
+})
+
+test('what waits for the disk counts towards the quota', async () => {
+  const quotaBytes = 4 * 1024 * 1024
+  const { listening } = await runDatastore({ path: join(temporaryDirectory(), 'state.db'), quotaBytes })
+  const client = clientOf(listening)
+  // All of them are taken in before the first is on disk.
+  const value = Buffer.alloc(1024 * 1024)
+  const puts = Array.from({ length: 20 }, (_, at) => client.put(`key-${at}`, value))
+  const outcomes = await Promise.allSettled(puts)
+  expect(outcomes.filter(({ status }) => status === 'fulfilled').length).toBeLessThan(4)
 })
 
 test('a value that cannot be read fails those who ask for it, and is told; all else goes on', async () => {
