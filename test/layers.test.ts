@@ -49,7 +49,7 @@ describe('a violation', () => {
       file: 'components/kubelet.ts',
       text: "const worker = new URL('../datastore/worker.ts', import.meta.url)",
       message:
-        'src/components/kubelet.ts imports src/datastore/worker.ts: components may import only supervisor, pki, node, config, base',
+        'src/components/kubelet.ts imports src/datastore/worker.ts: components may import only supervisor, pki, node, payload, config, base',
     },
     {
       file: 'supervisor/state.ts',
@@ -66,7 +66,7 @@ describe('a violation', () => {
   })
 
   test.each([
-    { file: 'components/storage.ts', text: "import { startDatastore } from '../datastore/datastore.ts'" },
+    { file: 'storage/embedded.ts', text: "import { startDatastore } from '../datastore/datastore.ts'" },
     { file: 'components/kubelet.ts', text: "import type { Component } from './component.ts'" },
     { file: 'cli/server.ts', text: "const { runCluster } = await import('../cluster/run.ts')" },
     { file: 'supervisor/spawn.ts', text: "import { spawn } from 'node:child_process'" },

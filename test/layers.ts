@@ -3,7 +3,7 @@
  * libraries one part has to itself. test/layers.test.ts holds every source file to it.
  */
 
-const inComponents = ['supervisor', 'pki', 'node', 'config', 'base']
+const inComponents = ['supervisor', 'pki', 'node', 'payload', 'config', 'base']
 // control: status and stop talk to the daemon. node: check and reset work without a cluster.
 // payload: the server opens it, and version prints what is in it.
 const inCommands = ['cluster', 'control', 'node', 'payload', 'config', 'base']
@@ -35,12 +35,11 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
     'base',
   ],
   components: inComponents,
-  'components/storage.ts': ['components', 'datastore', ...inComponents],
+  storage: ['components', 'datastore', ...inComponents],
   cluster: [
     'components',
-    'components/storage.ts',
+    'storage',
     'supervisor',
-    'datastore',
     'snapshot',
     'pki',
     'node',
@@ -60,7 +59,6 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
 
 /** Components know their lifecycle, never each other. */
 export const components: readonly string[] = [
-  'storage',
   'apiserver',
   'controller-manager',
   'scheduler',

@@ -5,9 +5,13 @@
 import { silentLogger } from '../../src/base/logger.ts'
 import { prepareCredentials } from '../../src/cluster/credentials.ts'
 import { prepareDirectories } from '../../src/cluster/directories.ts'
-import { planNodeFiles } from '../../src/cluster/node-files.ts'
+import type { ComponentContext } from '../../src/components/component.ts'
+import { containerd } from '../../src/components/containerd.ts'
+import { kubelet } from '../../src/components/kubelet.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import { paths as pathsOf } from '../../src/config/paths.ts'
+import { chooseForNode } from '../../src/node/facts/choices.ts'
+import { detectHost } from '../../src/node/facts/host.ts'
 import { openPayload } from '../../src/payload/payload.ts'
 import { pkiFiles } from '../../src/pki/pki.ts'
 
@@ -15,5 +19,19 @@ const [directory = '', payloadDir] = process.argv.slice(2)
 const config = await loadConfig({ flags: [{ name: 'data-dir', text: directory }], environment: {} })
 const paths = pathsOf(config)
 await prepareDirectories(paths)
-await prepareCredentials({ config, paths, log: silentLogger })
-await planNodeFiles({ config, paths, payload: openPayload(payloadDir), pki: pkiFiles(paths.pkiDir) }).write()
+const host = detectHost()
+const context: ComponentContext = {
+  ...{
+    config,
+    paths,
+    host,
+    payload: openPayload(payloadDir),
+    pki: pkiFiles(paths.pkiDir),
+    log: silentLogger,
+  },
+  choices: chooseForNode(config, host),
+  environment: {},
+  storageFlags: {},
+  credentials: prepareCredentials({ config, paths, log: silentLogger }),
+}
+for (const component of [containerd, kubelet]) await component(context).prepare?.()

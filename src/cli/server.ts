@@ -48,6 +48,7 @@ async function handler({ flags, environment, print }: Invocation): Promise<numbe
   })
   await runCluster(config, {
     ...signals,
+    environment,
     log,
     notify: createNotifier(environment['K8S_NOTIFY_FD']),
     announce: (line) => print(`${line}\n`),

@@ -11,7 +11,7 @@ import type { ResetStep } from '../node/reset/steps.ts'
 import type { Payload } from '../payload/payload.ts'
 import { endLeftovers } from '../supervisor/leftovers.ts'
 import { runCommand } from '../supervisor/spawn.ts'
-import { hostPath } from './host-path.ts'
+import { hostPath } from '../node/facts/host-path.ts'
 
 const commandTimeoutMs = 60_000
 const leftoverStopTimeoutMs = 2_000

@@ -1,32 +1,32 @@
 import { once } from 'node:events'
-import { applyManifests } from '../addons/apply.ts'
 import { describeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Notifier } from '../base/notify.ts'
-import { type Component, componentNames } from '../components/component.ts'
+import { type Capability, type Component, componentNames } from '../components/component.ts'
 import type { Config } from '../config/config.ts'
 import { type Paths, paths as pathsOf } from '../config/paths.ts'
 import { serveControl } from '../control/server.ts'
 import type { Payload } from '../payload/payload.ts'
-import { type PkiFiles, pkiFiles, readIdentity } from '../pki/pki.ts'
+import { chooseForNode } from '../node/facts/choices.ts'
+import { detectHost } from '../node/facts/host.ts'
+import { pkiFiles, readIdentity } from '../pki/pki.ts'
 import { finishRestore } from '../snapshot/restore.ts'
 import { endLeftovers } from '../supervisor/leftovers.ts'
-import { addonManifests } from './addons.ts'
-import { prepareCredentials, renewDaily } from './credentials.ts'
+import { prepareCredentials } from './credentials.ts'
 import { prepareDirectories } from './directories.ts'
-import { ImageImport } from './images.ts'
-import { planNodeFiles } from './node-files.ts'
-import { startComponents, stopComponents } from './order.ts'
-import { planCluster, serverUrl } from './plan.ts'
+import { startComponents, stopComponents } from './lifecycle.ts'
+import { type Plan, planRole } from './plan.ts'
 import { stopPods } from './pods.ts'
-import { takeSnapshots } from './snapshots.ts'
 import { clusterStatus } from './status.ts'
+import type { TaskContext } from './tasks/task.ts'
 
 /** The components of a daemon that died have lost their datastore, and cannot end in good order. */
 const leftoverStopTimeoutMs = 2_000
 
 export interface RunOptions {
   readonly payload: Payload
+  /** The variables of the process. */
+  readonly environment: Readonly<Record<string, string | undefined>>
   readonly log: Logger
   readonly notify: Notifier
   /** Tells whoever waits at a terminal. */
@@ -67,14 +67,18 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
     },
   })
   if (await finishRestore(paths, payload.sqliteAddon)) log.info('finished a restore that was interrupted')
-  const nodeFiles = planNodeFiles({ config, paths, payload, pki })
+  const host = detectHost()
   const credentials = prepareCredentials({ config, paths, log })
   // Whoever needs them waits for them; until then a failure is nobody's unhandled one.
   credentials.catch(() => {})
-  components = planCluster({
-    ...{ config, paths, payload, pki, nodeFiles, credentials, kubeletIdentity, log },
-    onDatastoreFailure: (error) => failed.abort(error),
-  })
+  const context = {
+    ...{ config, paths, payload, pki, host, credentials, log },
+    choices: chooseForNode(config, host),
+    environment: options.environment,
+  }
+  const plan = planRole('single', context)
+  components = plan.components
+  void plan.storage.failed.then((error) => failed.abort(error))
   await endLeftovers({
     recordDir: paths.processRecordsDir,
     order: componentNames.toReversed(),
@@ -82,67 +86,55 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
     log,
     signal: options.hurry,
   })
-  const cluster = { config, paths, pki, components, hasNameServer: nodeFiles.hasNameServer }
   const end = AbortSignal.any([options.stop, asked.signal, failed.signal])
-  const work = new BackgroundWork({ log, signal: end })
+  const over = new AbortController()
+  const work = new BackgroundWork({ log, signal: AbortSignal.any([end, over.signal]) })
   try {
-    await startCluster(cluster, { ...options, end, work })
+    await startCluster({ ...context, ...plan }, { ...options, end, work })
     if (!end.aborted) await once(end, 'abort')
   } catch (error) {
     // Whoever asked for the end does not want to hear that the start was not finished.
     if (!end.aborted) throw error
   } finally {
+    over.abort()
     await work.settled()
     // Without its datastore kube-apiserver can do nothing but wait.
     const hurry = AbortSignal.any([options.hurry, failed.signal])
-    await stopCluster(cluster, { ...options, hurry, endPods })
+    await stopCluster({ paths, components }, { ...options, hurry, endPods })
   }
   failed.signal.throwIfAborted()
 }
 
-interface Cluster {
-  readonly config: Config
-  readonly paths: Paths
-  readonly pki: PkiFiles
-  readonly components: readonly Component[]
-  readonly hasNameServer: boolean
-}
+type StartContext = Omit<TaskContext, 'storageFlags' | 'whenReady'> & Plan
 
-/** Returns when every component is ready; images and add-ons follow in the background. */
+/** Returns when every component is ready; the tasks go on in the background. */
 async function startCluster(
-  { config, paths, pki, components, hasNameServer }: Cluster,
-  { payload, log, notify, announce, end, work }: RunOptions & { end: AbortSignal; work: BackgroundWork },
+  { components, tasks, storage, ...context }: StartContext,
+  { log, notify, announce, end, work }: RunOptions & { end: AbortSignal; work: BackgroundWork },
 ): Promise<void> {
   const report = readyReport({ announce, notify, log })
-  const images = new ImageImport({ payload, paths, log })
+  const readiness = new Readiness(work.signal)
+  const taskContext: TaskContext = {
+    ...context,
+    storage,
+    storageFlags: storage.apiserverFlags,
+    whenReady: (capability) => readiness.of(capability),
+  }
+  for (const { purpose, run } of tasks) work.begin(purpose, (signal) => run(taskContext, signal))
   await startComponents({
     components,
     signal: end,
     onReady(component) {
       report(component)
-      if (component.name !== 'containerd') return
-      work.begin('import images', (signal) => images.early(signal))
+      for (const capability of component.provides) readiness.reached(capability)
     },
   })
   notify.ready()
-  announceUse({ announce, paths })
-  const manifests = addonManifests({ config, payload, hasNameServer })
-  work.begin('apply the add-ons', async (signal) => {
-    await images.late(signal)
-    await applyManifests({
-      server: serverUrl(config),
-      tls: await readIdentity(pki, 'admin-client'),
-      manifests,
-      log,
-      signal,
-    })
-  })
-  work.begin('take snapshots', (signal) => takeSnapshots({ config, payload, log, signal }))
-  work.begin('renew certificates', (signal) => renewDaily({ config, paths, log, signal }))
+  announceUse({ announce, paths: context.paths })
 }
 
 async function stopCluster(
-  { paths, components }: Cluster,
+  { paths, components }: Pick<StartContext, 'paths' | 'components'>,
   { payload, log, notify, hurry, endPods }: RunOptions & { endPods: boolean },
 ): Promise<void> {
   notify.stopping()
@@ -152,25 +144,55 @@ async function stopCluster(
     hurry,
     onStop: ({ name }, tookMs) =>
       log.info({ component: name, tookMs: Math.round(tookMs) }, 'component stopped'),
-    after: { kubelet: async () => (endPods ? stopPods({ payload, paths, log, signal: hurry }) : undefined) },
+    afterLosing: {
+      node: async () => (endPods ? stopPods({ payload, paths, log, signal: hurry }) : undefined),
+    },
   })
+}
+
+/** Which capabilities have been there, for those who wait for one. */
+class Readiness {
+  readonly #signal: AbortSignal
+  readonly #reached = new Map<Capability, PromiseWithResolvers<void>>()
+
+  constructor(signal: AbortSignal) {
+    this.#signal = signal
+  }
+
+  /** Rejects when the signal fires before. */
+  of(capability: Capability): Promise<void> {
+    const { promise, reject } = this.#entry(capability)
+    if (this.#signal.aborted) reject(this.#signal.reason)
+    this.#signal.addEventListener('abort', () => reject(this.#signal.reason), { once: true })
+    return promise
+  }
+
+  reached(capability: Capability): void {
+    this.#entry(capability).resolve()
+  }
+
+  #entry(capability: Capability): PromiseWithResolvers<void> {
+    const entry = this.#reached.get(capability) ?? Promise.withResolvers<void>()
+    this.#reached.set(capability, entry)
+    return entry
+  }
 }
 
 /** What runs beside the components and ends with them. A failure of it is told, and ends nothing else. */
 class BackgroundWork {
+  readonly signal: AbortSignal
   readonly #log: Logger
-  readonly #signal: AbortSignal
   readonly #tasks: Promise<void>[] = []
 
   constructor({ log, signal }: { log: Logger; signal: AbortSignal }) {
     this.#log = log
-    this.#signal = signal
+    this.signal = signal
   }
 
   begin(name: string, task: (signal: AbortSignal) => Promise<void>): void {
     this.#tasks.push(
-      task(this.#signal).catch((error: unknown) => {
-        if (!this.#signal.aborted) this.#log.error({ reason: describeError(error) }, `cannot ${name}`)
+      task(this.signal).catch((error: unknown) => {
+        if (!this.signal.aborted) this.#log.error({ reason: describeError(error) }, `cannot ${name}`)
       }),
     )
   }

@@ -3,7 +3,7 @@ import type { Component } from '../components/component.ts'
 import { probeNode } from '../components/kubelet.ts'
 import type { Config } from '../config/config.ts'
 import type { DaemonStatus } from '../control/messages.ts'
-import { serverUrl } from './plan.ts'
+import { apiserverUrl } from '../components/probe.ts'
 
 const nodeProbeTimeoutMs = 2_000
 
@@ -44,7 +44,7 @@ async function isNodeReady({
   try {
     const signal = AbortSignal.timeout(nodeProbeTimeoutMs)
     await probeNode({
-      server: serverUrl(config),
+      server: apiserverUrl(config),
       nodeName: config.nodeName,
       tls: await kubeletIdentity(),
       signal,

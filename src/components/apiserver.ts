@@ -1,21 +1,40 @@
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Config } from '../config/config.ts'
 import type { Paths } from '../config/paths.ts'
-import type { PkiFiles } from '../pki/pki.ts'
 import { flags } from './arguments.ts'
+import type { ComponentContext } from './component.ts'
+import { apiserverUrl, probeWithAuthority } from './probe.ts'
+import type { ProcessRecipe } from './process-component.ts'
 
-export interface ApiserverOptions {
-  readonly config: Config
-  readonly paths: Paths
-  readonly pki: PkiFiles
+export function apiserver(context: ComponentContext): ProcessRecipe {
+  const { config, paths, pki, credentials } = context
+  return {
+    name: 'kube-apiserver',
+    needs: ['storage'],
+    provides: ['api'],
+    policy: 'fatal',
+    args: apiserverArguments(context),
+    logFormat: 'klog',
+    readyTimeoutMs: 120_000,
+    // It finishes requests, and sheds watches, before it goes.
+    stopTimeoutMs: 20_000,
+    ports: [config.httpsListenPort],
+    prepare: async () => {
+      await credentials
+      await writeFile(authenticationConfigFile(paths), authenticationConfig(), { mode: 0o600 })
+    },
+    probe: (signal) => probeWithAuthority({ pki, url: `${apiserverUrl(config)}/readyz`, signal }),
+  }
 }
+
+type ApiserverOptions = Pick<ComponentContext, 'config' | 'paths' | 'pki' | 'storageFlags'>
 
 /**
  * The flags of kube-apiserver (cmd/kube-apiserver/app/options). Node and RBAC authorization,
  * NodeRestriction, Secrets encrypted in the datastore; who may come without a name is told by the
  * authentication configuration.
  */
-export function apiserverArguments({ config, paths, pki }: ApiserverOptions): string[] {
+export function apiserverArguments({ config, paths, pki, storageFlags }: ApiserverOptions): string[] {
   return flags(
     {
       'advertise-address': config.advertiseAddress,
@@ -26,7 +45,7 @@ export function apiserverArguments({ config, paths, pki }: ApiserverOptions): st
       'client-ca-file': pki.authorities.client.certFile,
       'enable-admission-plugins': 'NodeRestriction',
       'encryption-provider-config': pki.encryptionConfigFile,
-      'etcd-servers': `unix://${paths.datastoreSocket}`,
+      ...storageFlags,
       'kubelet-certificate-authority': pki.authorities.server.certFile,
       'kubelet-client-certificate': pki.leaves['apiserver-kubelet-client'].certFile,
       'kubelet-client-key': pki.leaves['apiserver-kubelet-client'].keyFile,
@@ -54,7 +73,7 @@ export function apiserverArguments({ config, paths, pki }: ApiserverOptions): st
   )
 }
 
-export function authenticationConfigFile(paths: Paths): string {
+function authenticationConfigFile(paths: Paths): string {
   return join(paths.etcDir, 'apiserver-authentication.yaml')
 }
 

@@ -5,14 +5,38 @@
  *                                     |  the process   |
  *                                     +---- ended -----+        stop: from every state, once or often
  */
+import type { Logger } from '../base/logger.ts'
+import type { Config } from '../config/config.ts'
+import type { Paths } from '../config/paths.ts'
+import type { NodeChoices } from '../node/facts/choices.ts'
+import type { HostFacts } from '../node/facts/host.ts'
+import type { Payload } from '../payload/payload.ts'
+import type { PkiFiles } from '../pki/pki.ts'
 import type { ProcessStatus } from '../supervisor/supervised-process.ts'
 
-/** What the supervisor starts, asks and stops. The order between components is cluster/plan.ts' alone. */
+/**
+ * What a component needs of others, without their names: whoever provides it may change with the role.
+ *
+ *    storage   etcd's API with the cluster's objects
+ *    cri       the container runtime's socket
+ *    api       the Kubernetes API
+ *    node      this machine's Node, and the kubelet that keeps it
+ */
+export type Capability = 'storage' | 'cri' | 'api' | 'node'
+
+/** What the supervisor starts, asks and stops. Which there are, and in what order, is cluster/plan.ts' alone. */
 export interface Component {
   readonly name: ComponentName
-  /** The components that must be ready before this one starts. */
-  readonly needs: readonly ComponentName[]
-  /** How long `ready` may take before the start of the cluster is given up, ms. */
+  /** What must be there before this one starts. */
+  readonly needs: readonly Capability[]
+  /** What is there when this one is ready. */
+  readonly provides: readonly Capability[]
+  /**
+   * When it cannot be started: `fatal` ends the start of the daemon, as nothing works without it; `degraded` goes on
+   * trying and is shown as such, while the rest serves.
+   */
+  readonly policy: 'fatal' | 'degraded'
+  /** How long `ready` may take before the policy applies, ms. */
   readonly readyTimeoutMs: number
   /** How long `stop` lets it end by itself before it is killed, ms. */
   readonly stopTimeoutMs: number
@@ -20,14 +44,33 @@ export interface Component {
   init(): Promise<void>
   /** Returns when the process (or worker) runs. */
   start(signal: AbortSignal): Promise<void>
-  /** Returns when it does what its user would ask of it. */
+  /** Returns when it does what its user would ask of it. May be called again. */
   ready(signal: AbortSignal): Promise<void>
   /** Legal in every state and repeatable; returns when nothing of it runs any more. An aborted signal hurries it. */
   stop(signal: AbortSignal): Promise<void>
   status(): ProcessStatus
 }
 
-/** In the order of their start; the stop goes through it backwards. */
+/** What components are made from; the same for all of a daemon. */
+export interface ComponentContext {
+  readonly config: Config
+  readonly paths: Paths
+  readonly payload: Payload
+  readonly pki: PkiFiles
+  /** What this machine is. */
+  readonly host: HostFacts
+  /** What `auto` stands for on it. */
+  readonly choices: NodeChoices
+  /** Of the process: what a component may take from it, it names itself. */
+  readonly environment: Readonly<Record<string, string | undefined>>
+  /** The flags by which kube-apiserver finds its storage. */
+  readonly storageFlags: Readonly<Record<string, string>>
+  /** Settled when the certificates and kubeconfigs are there; every client of the API server waits for it. */
+  readonly credentials: Promise<unknown>
+  readonly log: Logger
+}
+
+/** Every component that there is, in the order of their start in all roles; leftovers are ended in the reverse. */
 export const componentNames = [
   'datastore',
   'containerd',

@@ -1,22 +1,38 @@
-import type { Config } from '../config/config.ts'
 import { nodeCidrMaskSize } from '../node/render/cni-config.ts'
 import type { KeyPairFiles } from '../pki/authority.ts'
-import type { PkiFiles } from '../pki/pki.ts'
+import { kubeconfigPath } from '../pki/kubeconfig.ts'
 import { flags } from './arguments.ts'
+import type { ComponentContext } from './component.ts'
+import { probeWithAuthority } from './probe.ts'
+import type { ProcessRecipe } from './process-component.ts'
 
-export interface ControllerManagerOptions {
-  readonly config: Config
-  readonly pki: PkiFiles
-  readonly kubeconfig: string
+const port = 10257
+
+export function controllerManager(context: ComponentContext): ProcessRecipe {
+  const { pki, credentials } = context
+  return {
+    name: 'kube-controller-manager',
+    needs: ['api'],
+    provides: [],
+    policy: 'degraded',
+    args: controllerManagerArguments(context),
+    logFormat: 'klog',
+    readyTimeoutMs: 60_000,
+    stopTimeoutMs: 10_000,
+    ports: [port],
+    prepare: async () => void (await credentials),
+    probe: (signal) => probeWithAuthority({ pki, url: `https://127.0.0.1:${port}/healthz`, signal }),
+  }
 }
 
-export const controllerManagerPort = 10257
+type ControllerManagerOptions = Pick<ComponentContext, 'config' | 'paths' | 'pki'>
 
 /**
  * The flags of kube-controller-manager (cmd/kube-controller-manager/app/options). Each controller has
  * a service account of its own; there is one process, so it elects no leader.
  */
-export function controllerManagerArguments({ config, pki, kubeconfig }: ControllerManagerOptions): string[] {
+export function controllerManagerArguments({ config, paths, pki }: ControllerManagerOptions): string[] {
+  const kubeconfig = kubeconfigPath(paths.kubeconfigDir, 'kube-controller-manager')
   const signer = (authority: KeyPairFiles, name: string) => ({
     [`cluster-signing-${name}-cert-file`]: authority.certFile,
     [`cluster-signing-${name}-key-file`]: authority.keyFile,
@@ -37,7 +53,7 @@ export function controllerManagerArguments({ config, pki, kubeconfig }: Controll
       'node-cidr-mask-size': nodeCidrMaskSize(config.clusterCidr),
       profiling: false,
       'root-ca-file': pki.authorities.server.certFile,
-      'secure-port': controllerManagerPort,
+      'secure-port': port,
       'service-account-private-key-file': pki.serviceAccountKeyFile,
       'service-cluster-ip-range': config.serviceCidr,
       'tls-cert-file': pki.leaves['controller-manager'].certFile,

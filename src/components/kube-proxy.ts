@@ -1,18 +1,31 @@
-import type { Config } from '../config/config.ts'
+import { kubeconfigPath } from '../pki/kubeconfig.ts'
 import { flags } from './arguments.ts'
+import type { ComponentContext } from './component.ts'
+import { probeHttp } from './probe.ts'
+import type { ProcessRecipe } from './process-component.ts'
 
-export interface KubeProxyOptions {
-  readonly config: Config
-  readonly kubeconfig: string
-  readonly mode: 'nftables' | 'iptables'
-  /** The limits of /proc/sys/net/netfilter can be written (not so in containers and network namespaces). */
-  readonly canSetConntrack: boolean
-  /** CAP_SYS_RESOURCE: lower OOM scores than one's own can be given. */
-  readonly canLowerOomScore: boolean
+const healthPort = 10256
+const metricsPort = 10249
+
+export function kubeProxy(context: ComponentContext): ProcessRecipe | undefined {
+  const { config, credentials } = context
+  if (config.disable.includes('kube-proxy')) return undefined
+  return {
+    name: 'kube-proxy',
+    // It looks its Node up, and would wait for it in steps of its own.
+    needs: ['api', 'node'],
+    provides: [],
+    policy: 'degraded',
+    args: kubeProxyArguments(context),
+    logFormat: 'klog',
+    readyTimeoutMs: 60_000,
+    stopTimeoutMs: 10_000,
+    ports: [healthPort],
+    prepare: async () => void (await credentials),
+    probe: async (signal) =>
+      void (await probeHttp({ url: `http://127.0.0.1:${healthPort}/healthz`, signal })),
+  }
 }
-
-export const kubeProxyHealthPort = 10256
-const kubeProxyMetricsPort = 10249
 
 /** 0 leaves a limit as the kernel has it; kube-proxy ends when it cannot write one (conntrack/sysctls.go). */
 const conntrackAsItIs = {
@@ -26,18 +39,22 @@ const conntrackAsItIs = {
  * The flags of kube-proxy (cmd/kube-proxy/app/options.go). Flags and no file: with --config it passes
  * over all other flags, and so over what a user passes through.
  */
-export function kubeProxyArguments(options: KubeProxyOptions): string[] {
-  const { config, kubeconfig, mode, canSetConntrack, canLowerOomScore } = options
+export function kubeProxyArguments(
+  context: Pick<ComponentContext, 'config' | 'paths' | 'choices'> & {
+    readonly host: Pick<ComponentContext['host'], 'canSetConntrack' | 'capabilities'>
+  },
+): string[] {
+  const { config, paths, host, choices } = context
   return flags(
     {
       'cluster-cidr': config.clusterCidr,
-      ...(canSetConntrack ? {} : conntrackAsItIs),
-      'healthz-bind-address': `127.0.0.1:${kubeProxyHealthPort}`,
+      ...(host.canSetConntrack ? {} : conntrackAsItIs),
+      'healthz-bind-address': `127.0.0.1:${healthPort}`,
       'hostname-override': config.nodeName,
-      kubeconfig,
-      'metrics-bind-address': `127.0.0.1:${kubeProxyMetricsPort}`,
-      'oom-score-adj': canLowerOomScore ? undefined : 0,
-      'proxy-mode': mode,
+      kubeconfig: kubeconfigPath(paths.kubeconfigDir, 'kube-proxy'),
+      'metrics-bind-address': `127.0.0.1:${metricsPort}`,
+      'oom-score-adj': host.capabilities.sysResource ? undefined : 0,
+      'proxy-mode': choices.proxyMode,
       v: config.v > 0 ? config.v : undefined,
     },
     config.kubeProxyArg,

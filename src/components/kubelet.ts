@@ -1,24 +1,83 @@
-import type { Config } from '../config/config.ts'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { request, type TlsIdentity } from '../base/https.ts'
+import type { Paths } from '../config/paths.ts'
+import { renderKubeletConfig } from '../node/render/kubelet-config.ts'
+import { kubeconfigPath } from '../pki/kubeconfig.ts'
+import { readIdentity } from '../pki/pki.ts'
 import { flags } from './arguments.ts'
+import type { ComponentContext } from './component.ts'
+import { apiserverUrl, probeHttp } from './probe.ts'
+import type { ProcessRecipe } from './process-component.ts'
 
-export interface KubeletOptions {
-  readonly config: Config
-  /** The rendered KubeletConfiguration. */
-  readonly configFile: string
-  readonly kubeconfig: string
+const port = 10250
+const healthPort = 10248
+
+export function kubelet(context: ComponentContext): ProcessRecipe {
+  const { config, pki, credentials } = context
+  return {
+    name: 'kubelet',
+    needs: ['api', 'cri'],
+    provides: ['node'],
+    policy: 'degraded',
+    args: kubeletArguments(context),
+    env: config.kubeletMountHostsFile ? {} : { K8S_KUBELET_MOUNT_HOSTS_FILE: 'false' },
+    logFormat: 'klog',
+    readyTimeoutMs: 120_000,
+    stopTimeoutMs: 10_000,
+    ports: [port, healthPort],
+    prepare: async () => {
+      await Promise.all([credentials, writeFiles(context)])
+    },
+    probe: async (signal) => {
+      await probeHttp({ url: `http://127.0.0.1:${healthPort}/healthz`, signal })
+      await probeNode({
+        server: apiserverUrl(config),
+        nodeName: config.nodeName,
+        tls: await readIdentity(pki, 'kubelet-client'),
+        signal,
+      })
+    },
+  }
 }
 
-export const kubeletPort = 10250
-export const kubeletHealthPort = 10248
+function configFile({ etcDir }: Paths): string {
+  return join(etcDir, 'kubelet.yaml')
+}
+
+async function writeFiles({ config, paths, pki, host, choices }: ComponentContext): Promise<void> {
+  const staticPodDir = join(paths.dataDir, 'manifests')
+  const resolvConf =
+    host.resolvConf.kind === 'host' ? host.resolvConf.path : join(paths.etcDir, 'resolv.conf')
+  const text = renderKubeletConfig({
+    cgroupVersion: host.cgroups.version,
+    cgroupDriver: choices.cgroupDriver,
+    canLowerOomScore: host.capabilities.sysResource,
+    userNamespace: host.isUserNamespace,
+    proxyMode: choices.proxyMode,
+    containerdSocket: paths.containerdSocket,
+    clientCaFile: pki.authorities.client.certFile,
+    tlsCertFile: pki.leaves.kubelet.certFile,
+    tlsKeyFile: pki.leaves.kubelet.keyFile,
+    clusterDns: config.clusterDns,
+    clusterDomain: config.clusterDomain,
+    rootDir: config.kubeletRootDir,
+    staticPodDir,
+    resolvConf,
+    nodeTaint: config.nodeTaint,
+  })
+  await mkdir(staticPodDir, { recursive: true, mode: 0o700 })
+  await writeFile(configFile(paths), text, { mode: 0o600 })
+  if (host.resolvConf.kind === 'rendered') await writeFile(resolvConf, host.resolvConf.text, { mode: 0o600 })
+}
 
 /** The flags of kubelet (cmd/kubelet/app/options): what its configuration file has no field for. */
-export function kubeletArguments({ config, configFile, kubeconfig }: KubeletOptions): string[] {
+export function kubeletArguments({ config, paths }: Pick<ComponentContext, 'config' | 'paths'>): string[] {
   return flags(
     {
-      config: configFile,
+      config: configFile(paths),
       'hostname-override': config.nodeName,
-      kubeconfig,
+      kubeconfig: kubeconfigPath(paths.kubeconfigDir, 'kubelet'),
       'node-ip': config.nodeIp,
       'node-labels': config.nodeLabel.length > 0 ? config.nodeLabel.join(',') : undefined,
       'root-dir': config.kubeletRootDir,

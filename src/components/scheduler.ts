@@ -1,17 +1,33 @@
-import type { Config } from '../config/config.ts'
-import type { PkiFiles } from '../pki/pki.ts'
+import { kubeconfigPath } from '../pki/kubeconfig.ts'
 import { flags } from './arguments.ts'
+import type { ComponentContext } from './component.ts'
+import { probeWithAuthority } from './probe.ts'
+import type { ProcessRecipe } from './process-component.ts'
 
-export interface SchedulerOptions {
-  readonly config: Config
-  readonly pki: PkiFiles
-  readonly kubeconfig: string
+const port = 10259
+
+export function scheduler(context: ComponentContext): ProcessRecipe {
+  const { pki, credentials } = context
+  return {
+    name: 'kube-scheduler',
+    needs: ['api'],
+    provides: [],
+    policy: 'degraded',
+    args: schedulerArguments(context),
+    logFormat: 'klog',
+    readyTimeoutMs: 60_000,
+    stopTimeoutMs: 10_000,
+    ports: [port],
+    prepare: async () => void (await credentials),
+    probe: (signal) => probeWithAuthority({ pki, url: `https://127.0.0.1:${port}/readyz`, signal }),
+  }
 }
 
-export const schedulerPort = 10259
+type SchedulerOptions = Pick<ComponentContext, 'config' | 'paths' | 'pki'>
 
 /** The flags of kube-scheduler (cmd/kube-scheduler/app/options). */
-export function schedulerArguments({ config, pki, kubeconfig }: SchedulerOptions): string[] {
+export function schedulerArguments({ config, paths, pki }: SchedulerOptions): string[] {
+  const kubeconfig = kubeconfigPath(paths.kubeconfigDir, 'kube-scheduler')
   return flags(
     {
       'authentication-kubeconfig': kubeconfig,
@@ -20,7 +36,7 @@ export function schedulerArguments({ config, pki, kubeconfig }: SchedulerOptions
       kubeconfig,
       'leader-elect': false,
       profiling: false,
-      'secure-port': schedulerPort,
+      'secure-port': port,
       'tls-cert-file': pki.leaves.scheduler.certFile,
       'tls-private-key-file': pki.leaves.scheduler.keyFile,
       v: config.v > 0 ? config.v : undefined,

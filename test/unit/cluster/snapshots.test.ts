@@ -2,15 +2,23 @@ import { mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'n
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { silentLogger } from '../../../src/base/logger.ts'
-import { firstTime, takeSnapshot } from '../../../src/cluster/snapshots.ts'
+import { firstTime, takeSnapshot } from '../../../src/cluster/tasks/snapshots.ts'
 import type { Config } from '../../../src/config/config.ts'
 import { type Cron, nextTime, parseCron } from '../../../src/config/table/cron.ts'
+import { paths as pathsOf } from '../../../src/config/paths.ts'
 import { openPayload } from '../../../src/payload/payload.ts'
+import { embeddedStorage } from '../../../src/storage/embedded.ts'
 import { openSnapshotFile, writeSnapshotFile } from '../../../src/snapshot/file.ts'
 import { fileNameOf } from '../../../src/snapshot/store.ts'
 import { commandEnvironment, dataDirectory, save, serve } from '../snapshot/support.ts'
 
 const main = new URL('../../../src/main.ts', import.meta.url).pathname
+
+function take(config: Config): Promise<void> {
+  const payload = openPayload(commandEnvironment().K8S_PAYLOAD_DIR)
+  const storage = embeddedStorage({ config, paths: pathsOf(config), payload, log: silentLogger, main })
+  return takeSnapshot({ config, storage, log: silentLogger, signal: new AbortController().signal })
+}
 
 test('the schedule takes a snapshot while the datastore serves, and keeps as many as it shall', async () => {
   const paths = dataDirectory()
@@ -23,19 +31,13 @@ test('the schedule takes a snapshot while the datastore serves, and keeps as man
   }
   const snapshotSecretFile = join(paths.dataDir, 'secret')
   writeFileSync(snapshotSecretFile, 'a secret of many characters')
-  await takeSnapshot({
-    config: {
-      nodeName: 'one',
-      dataDir: paths.dataDir,
-      snapshotDir,
-      snapshotSecretFile,
-      snapshotRetention: 2,
-    } as Config,
-    payload: openPayload(commandEnvironment().K8S_PAYLOAD_DIR),
-    log: silentLogger,
-    signal: new AbortController().signal,
-    main,
-  })
+  await take({
+    nodeName: 'one',
+    dataDir: paths.dataDir,
+    snapshotDir,
+    snapshotSecretFile,
+    snapshotRetention: 2,
+  } as Config)
   const names = readdirSync(snapshotDir).filter((name) => name.startsWith('scheduled'))
   expect(names.toSorted()).toEqual([
     'scheduled-one-20200103T000000Z.tar.zst',
@@ -52,13 +54,7 @@ test('a snapshot that cannot be taken says why, and removes none', async () => {
   const paths = dataDirectory()
   const snapshotDir = join(paths.dataDir, 'snapshots')
   mkdirSync(snapshotDir)
-  const taken = takeSnapshot({
-    config: { dataDir: paths.dataDir, snapshotDir, snapshotRetention: 1 } as Config,
-    payload: openPayload(commandEnvironment().K8S_PAYLOAD_DIR),
-    log: silentLogger,
-    signal: new AbortController().signal,
-    main,
-  })
+  const taken = take({ dataDir: paths.dataDir, snapshotDir, snapshotRetention: 1 } as Config)
   await expect(taken).rejects.toThrow(/cannot open datastore: there is none/)
 })
 

@@ -27,7 +27,10 @@ describe('flags', () => {
 describe('kube-apiserver', () => {
   test('authorizes by Node and RBAC, encrypts Secrets and asks the datastore at its socket', async () => {
     const config = await configOf()
-    const args = apiserverArguments({ config, paths: paths(config), pki })
+    const args = apiserverArguments({
+      ...{ config, pki, paths: paths(config) },
+      storageFlags: { 'etcd-servers': 'unix:///data/run/datastore.sock' },
+    })
     expect(args).toContain('--authorization-mode=Node,RBAC')
     expect(args).toContain('--enable-admission-plugins=NodeRestriction')
     expect(args).toContain('--encryption-provider-config=/data/pki/encryption-config.yaml')
@@ -45,7 +48,7 @@ describe('kube-apiserver', () => {
 describe('kube-controller-manager', () => {
   test('gives nodes ranges of the size that the first one has from the start', async () => {
     const config = await configOf({ name: 'cluster-cidr', text: '10.7.0.0/20' })
-    const args = controllerManagerArguments({ config, pki, kubeconfig: '/k' })
+    const args = controllerManagerArguments({ config, paths: paths(config), pki })
     expect(args).toContain('--cluster-cidr=10.7.0.0/20')
     expect(args).toContain('--node-cidr-mask-size=24')
   })
@@ -58,31 +61,41 @@ describe('kubelet', () => {
       { name: 'node-label', text: 'c=d' },
       { name: 'v', text: '5' },
     )
-    const args = kubeletArguments({ config, configFile: '/c', kubeconfig: '/k' })
+    const args = kubeletArguments({ config, paths: paths(config) })
     expect(args).toContain('--node-labels=a=b,c=d')
     expect(args).toContain('--v=5')
   })
 })
 
 describe('kube-proxy', () => {
-  const given = { kubeconfig: '/k', mode: 'nftables', canSetConntrack: true, canLowerOomScore: true } as const
+  const context = async (given: { can: boolean }, ...settings: { name: string; text: string }[]) => {
+    const config = await configOf(...settings)
+    const { can } = given
+    return {
+      ...{ config, paths: paths(config) },
+      choices: { proxyMode: 'nftables', cgroupDriver: 'cgroupfs' } as const,
+      host: {
+        canSetConntrack: can,
+        capabilities: { netAdmin: true, sysAdmin: true, sysResource: can },
+      },
+    }
+  }
 
   test('listens on loopback alone', async () => {
-    const args = kubeProxyArguments({ ...given, config: await configOf() })
+    const args = kubeProxyArguments(await context({ can: true }))
     expect(args).toContain('--healthz-bind-address=127.0.0.1:10256')
     expect(args).toContain('--metrics-bind-address=127.0.0.1:10249')
     expect(args.filter((argument) => argument.startsWith('--conntrack'))).toEqual([])
   })
 
   test('leaves limits as they are that it cannot write', async () => {
-    const config = await configOf()
-    const args = kubeProxyArguments({ ...given, config, canSetConntrack: false, canLowerOomScore: false })
+    const args = kubeProxyArguments(await context({ can: false }))
     expect(args).toContain('--conntrack-max-per-core=0')
     expect(args).toContain('--oom-score-adj=0')
   })
 
   test('takes what a user passes through', async () => {
-    const config = await configOf({ name: 'kube-proxy-arg', text: 'nodeport-addresses=primary' })
-    expect(kubeProxyArguments({ ...given, config }).at(-1)).toBe('--nodeport-addresses=primary')
+    const given = await context({ can: true }, { name: 'kube-proxy-arg', text: 'nodeport-addresses=primary' })
+    expect(kubeProxyArguments(given).at(-1)).toBe('--nodeport-addresses=primary')
   })
 })

@@ -1,11 +1,12 @@
 import { writeFileSync } from 'node:fs'
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import { describeError, errorCode } from '../base/errors.ts'
-import type { Logger } from '../base/logger.ts'
-import type { Paths } from '../config/paths.ts'
-import type { Payload } from '../payload/payload.ts'
-import { runCommand } from '../supervisor/spawn.ts'
+import { describeError, errorCode } from '../../base/errors.ts'
+import type { Logger } from '../../base/logger.ts'
+import type { Paths } from '../../config/paths.ts'
+import type { Payload } from '../../payload/payload.ts'
+import { runCommand } from '../../supervisor/spawn.ts'
+import type { Task } from './task.ts'
 
 /** An archive of several gigabytes on a slow disk takes minutes. */
 const importTimeoutMs = 15 * 60_000
@@ -13,10 +14,24 @@ const importTimeoutMs = 15 * 60_000
 /** The ground of every pod. */
 const pauseArchive = 'pause.tar.zst'
 
-export interface ImportOptions {
+interface ImportOptions {
   readonly payload: Payload
   readonly paths: Paths
   readonly log: Logger
+}
+
+/** What pods may need comes as soon as containerd runs; the rest would take processor time from the start. */
+export const images: Task = {
+  name: 'images',
+  purpose: 'import images',
+  leaderOnly: false,
+  async run({ whenReady, ...context }, signal) {
+    await whenReady('cri')
+    const imported = new ImageImport(context)
+    await imported.early(signal)
+    await whenReady('node')
+    await imported.late(signal)
+  },
 }
 
 /** What was imported, by archive; kept beside containerd's own data, so that it is lost with it. */
@@ -27,7 +42,7 @@ type ImportRecord = Record<string, { sizeBytes: number; modifiedMs: number }>
  * and pins them, so that the kubelet's garbage collection leaves them alone. One that did not change since its
  * import is passed over; a damaged one is reported and spares the others.
  */
-export class ImageImport {
+class ImageImport {
   readonly #options: ImportOptions
   readonly #recordFile: string
   readonly #record: Promise<ImportRecord>

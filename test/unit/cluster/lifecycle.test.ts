@@ -1,21 +1,23 @@
 import { describe, expect, test } from 'vitest'
-import { startComponents, stopComponents } from '../../../src/cluster/order.ts'
+import { startComponents, stopComponents } from '../../../src/cluster/lifecycle.ts'
 import type { Component, ComponentName } from '../../../src/components/component.ts'
 
+/** What each needs and provides. */
+const borders = {
+  datastore: { needs: [], provides: ['storage'] },
+  containerd: { needs: [], provides: ['cri'] },
+  'kube-apiserver': { needs: ['storage'], provides: ['api'] },
+  kubelet: { needs: ['api', 'cri'], provides: ['node'] },
+  'kube-proxy': { needs: ['api', 'node'], provides: [] },
+} as const satisfies Partial<Record<ComponentName, Pick<Component, 'needs' | 'provides'>>>
+
 /** A component that notes what is asked of it, and is ready when the test says so. */
-function recorded({
-  name,
-  needs,
-  events,
-}: {
-  name: ComponentName
-  needs: ComponentName[]
-  events: string[]
-}) {
+function recorded({ name, events }: { name: keyof typeof borders; events: string[] }) {
   const isReady = Promise.withResolvers<void>()
   const component: Component = {
     name,
-    needs,
+    ...borders[name],
+    policy: 'fatal',
     readyTimeoutMs: 60_000,
     stopTimeoutMs: 60_000,
     init: async () => {},
@@ -35,10 +37,10 @@ const settled = () => new Promise<void>((resolve) => setImmediate(resolve))
 describe('the start', () => {
   test('takes each component as soon as what it needs is ready, and waits for nothing else', async () => {
     const events: string[] = []
-    const datastore = recorded({ name: 'datastore', needs: [], events })
-    const containerd = recorded({ name: 'containerd', needs: [], events })
-    const apiserver = recorded({ name: 'kube-apiserver', needs: ['datastore'], events })
-    const kubelet = recorded({ name: 'kubelet', needs: ['kube-apiserver', 'containerd'], events })
+    const datastore = recorded({ name: 'datastore', events })
+    const containerd = recorded({ name: 'containerd', events })
+    const apiserver = recorded({ name: 'kube-apiserver', events })
+    const kubelet = recorded({ name: 'kubelet', events })
     const all = [datastore, containerd, apiserver, kubelet]
     const started = startComponents({
       components: all.map(({ component }) => component),
@@ -62,9 +64,9 @@ describe('the start', () => {
 
   test('gives the others up when one fails, and tells its error', async () => {
     const events: string[] = []
-    const datastore = recorded({ name: 'datastore', needs: [], events })
-    const containerd = recorded({ name: 'containerd', needs: [], events })
-    const apiserver = recorded({ name: 'kube-apiserver', needs: ['datastore'], events })
+    const datastore = recorded({ name: 'datastore', events })
+    const containerd = recorded({ name: 'containerd', events })
+    const apiserver = recorded({ name: 'kube-apiserver', events })
     const started = startComponents({
       components: [datastore, containerd, apiserver].map(({ component }) => component),
       signal: new AbortController().signal,
@@ -77,26 +79,26 @@ describe('the start', () => {
   })
 
   test('refuses a plan whose order contradicts its needs', async () => {
-    const apiserver = recorded({ name: 'kube-apiserver', needs: ['datastore'], events: [] })
+    const apiserver = recorded({ name: 'kube-apiserver', events: [] })
     const started = startComponents({
       components: [apiserver.component],
       signal: new AbortController().signal,
       onReady: () => {},
     })
-    await expect(started).rejects.toThrow('needs datastore, which does not stand before it')
+    await expect(started).rejects.toThrow('needs storage, which nothing before it provides')
   })
 })
 
 describe('the stop', () => {
   test('is strictly in reverse, with what follows a component right after it', async () => {
     const events: string[] = []
-    const names: ComponentName[] = ['datastore', 'kube-apiserver', 'kubelet', 'kube-proxy']
-    const components = names.map((name) => recorded({ name, needs: [], events }).component)
+    const names: (keyof typeof borders)[] = ['datastore', 'kube-apiserver', 'kubelet', 'kube-proxy']
+    const components = names.map((name) => recorded({ name, events }).component)
     await stopComponents({
       components,
       hurry: new AbortController().signal,
       onStop: () => {},
-      after: { kubelet: async () => void events.push('end pods') },
+      afterLosing: { node: async () => void events.push('end pods') },
     })
     expect(events).toEqual([
       'stop kube-proxy',
@@ -109,9 +111,9 @@ describe('the stop', () => {
 
   test('goes on when one component fails to stop', async () => {
     const events: string[] = []
-    const datastore = recorded({ name: 'datastore', needs: [], events }).component
+    const datastore = recorded({ name: 'datastore', events }).component
     const broken: Component = {
-      ...recorded({ name: 'kubelet', needs: [], events }).component,
+      ...recorded({ name: 'kubelet', events }).component,
       stop: () => Promise.reject(new Error('cannot kill')),
     }
     const stopped = stopComponents({

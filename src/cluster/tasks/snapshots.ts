@@ -1,37 +1,41 @@
 import { stat } from 'node:fs/promises'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { describeError } from '../base/errors.ts'
-import type { Logger } from '../base/logger.ts'
-import type { Config } from '../config/config.ts'
-import { type Cron, nextTime, parseCron } from '../config/table/cron.ts'
-import { paths } from '../config/paths.ts'
-import type { Payload } from '../payload/payload.ts'
-import { listSnapshots, pruneSnapshots, scheduledName } from '../snapshot/store.ts'
-import { runCommand } from '../supervisor/spawn.ts'
-import { hostPath } from './host-path.ts'
+import { describeError } from '../../base/errors.ts'
+import type { Logger } from '../../base/logger.ts'
+import type { Config } from '../../config/config.ts'
+import { type Cron, nextTime, parseCron } from '../../config/table/cron.ts'
+import { paths } from '../../config/paths.ts'
+import { listSnapshots, pruneSnapshots, scheduledName } from '../../snapshot/store.ts'
+import type { Storage } from '../../storage/storage.ts'
+import type { Task } from './task.ts'
 
 /** A clock that is set is noticed after that long. */
 const longestSleepMs = 60_000
 /** A node that has just become Ready starts its pods first. */
 const makeUpDelayMs = 60_000
-/** For a database of some 100 GB. */
-const saveTimeoutMs = 3_600_000
 
 interface ScheduleOptions {
   readonly config: Config
-  readonly payload: Payload
+  readonly storage: Pick<Storage, 'saveSnapshot'>
   readonly log: Logger
   readonly signal: AbortSignal
-  /** This program, for the process that takes a snapshot. */
-  readonly main?: string
+}
+
+export const snapshots: Task = {
+  name: 'snapshots',
+  purpose: 'take snapshots',
+  leaderOnly: true,
+  async run({ whenReady, ...context }, signal) {
+    await whenReady('node')
+    await takeSnapshots({ ...context, signal })
+  },
 }
 
 /**
  * Takes snapshots at the times that the configuration names, until the signal fires. Where times were missed
  * as no daemon ran, one snapshot makes up for them.
  */
-export async function takeSnapshots(options: ScheduleOptions): Promise<void> {
+async function takeSnapshots(options: ScheduleOptions): Promise<void> {
   const { config, log, signal } = options
   const cron = parseCron(config.snapshotScheduleCron)
   if (cron === undefined) return
@@ -74,24 +78,12 @@ async function sleepUntil(due: Date, signal: AbortSignal): Promise<void> {
   }
 }
 
-/** In a process of its own: what a snapshot takes of memory and processor is gone after it. */
-export async function takeSnapshot(options: ScheduleOptions): Promise<void> {
-  const { config, payload, log, signal, main = process.argv[1] as string } = options
-  const { dataDir, snapshotDir, snapshotSecretFile, snapshotRetention } = config
+/** Takes one now, and removes what is too much of the schedule's own. */
+export async function takeSnapshot({ config, storage, log, signal }: ScheduleOptions): Promise<void> {
+  const { snapshotDir, snapshotRetention } = config
   const name = scheduledName(config.nodeName)
   const begun = performance.now()
-  await runCommand({
-    command: process.execPath,
-    args: [
-      ...[main, 'snapshot', 'save', name],
-      ...[`--data-dir=${dataDir}`, `--snapshot-dir=${snapshotDir}`],
-      ...(snapshotSecretFile === undefined ? [] : [`--snapshot-secret-file=${snapshotSecretFile}`]),
-    ],
-    // As the launcher sets it: Node needs a library that minimal systems lack.
-    env: { PATH: hostPath, K8S_PAYLOAD_DIR: payload.dir, LD_LIBRARY_PATH: join(payload.dir, 'lib') },
-    timeoutMs: saveTimeoutMs,
-    signal,
-  })
+  await storage.saveSnapshot(name, signal)
   const removed = await pruneSnapshots(snapshotDir, { retention: snapshotRetention, name })
   const tookMs = Math.round(performance.now() - begun)
   log.info({ dir: snapshotDir, tookMs, removed: removed.length }, 'snapshot taken')

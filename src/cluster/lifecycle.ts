@@ -1,5 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises'
-import type { Component, ComponentName } from '../components/component.ts'
+import type { Capability, Component } from '../components/component.ts'
 
 /** Between SIGKILL and the kernel's last word a process may still be there for a moment. */
 const stopMarginMs = 5_000
@@ -17,21 +16,23 @@ export interface StartOptions {
  */
 export async function startComponents({ components, signal, onReady }: StartOptions): Promise<void> {
   const giveUp = new AbortController()
-  const whenReady = new Map<ComponentName, Promise<void>>()
+  const begunOnes: Promise<void>[] = []
+  const whenReady = new Map<Capability, Promise<void>>()
   for (const component of components) {
-    const needed = component.needs.map((name) => {
-      const ready = whenReady.get(name)
+    const needed = component.needs.map((capability) => {
+      const ready = whenReady.get(capability)
       if (ready === undefined)
-        throw new Error(`bug: ${component.name} needs ${name}, which does not stand before it`)
+        throw new Error(`bug: ${component.name} needs ${capability}, which nothing before it provides`)
       return ready
     })
     const begun = startOne(component, needed, AbortSignal.any([signal, giveUp.signal])).then(() =>
       onReady(component),
     )
     begun.catch((cause) => giveUp.abort(cause))
-    whenReady.set(component.name, begun)
+    begunOnes.push(begun)
+    for (const capability of component.provides) whenReady.set(capability, begun)
   }
-  await Promise.allSettled(whenReady.values())
+  await Promise.allSettled(begunOnes)
   // The abort reason is the first failure; those that followed from it say nothing new.
   giveUp.signal.throwIfAborted()
   signal.throwIfAborted()
@@ -56,36 +57,27 @@ export interface StopOptions {
   readonly hurry: AbortSignal
   /** Called with the name before a component is stopped, and again with how long it took, ms. */
   readonly onStop: (component: Component, tookMs: number) => void
-  /** Runs when everything up to and including the named component has stopped. */
-  readonly after?: Partial<Record<ComponentName, () => Promise<void>>>
+  /** Runs when everything up to and including what provides the capability has stopped. */
+  readonly afterLosing?: Partial<Record<Capability, () => Promise<void>>>
 }
 
 /** Stops strictly one after the other, in the reverse of the start. An error of one does not spare the rest. */
-export async function stopComponents({ components, hurry, onStop, after = {} }: StopOptions): Promise<void> {
+export async function stopComponents({
+  components,
+  hurry,
+  onStop,
+  afterLosing = {},
+}: StopOptions): Promise<void> {
   const errors: unknown[] = []
   for (const component of components.toReversed()) {
     const begun = performance.now()
     const limit = AbortSignal.timeout(component.stopTimeoutMs + stopMarginMs)
     await component.stop(AbortSignal.any([hurry, limit])).catch((error: unknown) => errors.push(error))
     onStop(component, performance.now() - begun)
-    await after[component.name]?.().catch((error: unknown) => errors.push(error))
+    for (const capability of component.provides) {
+      await afterLosing[capability]?.().catch((error: unknown) => errors.push(error))
+    }
   }
   if (errors.length > 0)
     throw errors.length === 1 ? errors[0] : new AggregateError(errors, 'cannot stop every component')
-}
-
-/** Calls `probe` until it resolves; with the last failure as cause when the signal ends it. */
-export async function poll(
-  probe: () => Promise<void>,
-  { intervalMs, signal }: { intervalMs: number; signal: AbortSignal },
-) {
-  for (;;) {
-    const failure = await probe().then(
-      () => undefined,
-      (error: unknown) => ({ error }),
-    )
-    if (failure === undefined) return
-    if (signal.aborted) throw failure.error
-    await sleep(intervalMs)
-  }
 }

@@ -1,0 +1,19 @@
+import type { Capability, ComponentContext } from '../../components/component.ts'
+import type { Storage } from '../../storage/storage.ts'
+
+/** What the daemon does beside keeping components running. It ends with the daemon; a failure of it ends nothing else. */
+export interface Task {
+  readonly name: 'images' | 'addons' | 'snapshots' | 'certificates'
+  /** What it does, as the end of "cannot ...". */
+  readonly purpose: string
+  /** Where several servers share the cluster, one of them does it. */
+  readonly leaderOnly: boolean
+  /** Begins with the start of the daemon; resolves when there is nothing to do any more, or the signal fires. */
+  readonly run: (context: TaskContext, signal: AbortSignal) => Promise<void>
+}
+
+export interface TaskContext extends ComponentContext {
+  readonly storage: Storage
+  /** Resolves when what provides it has become ready for the first time. */
+  readonly whenReady: (capability: Capability) => Promise<void>
+}

@@ -1,0 +1,86 @@
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Paths } from '../config/paths.ts'
+import { cniConfigName, nodePodCidr, renderCniConfig } from '../node/render/cni-config.ts'
+import { renderContainerdConfig } from '../node/render/containerd-config.ts'
+import { hostPath } from '../node/facts/host-path.ts'
+import { applySysctls, networkSysctls } from '../node/render/sysctls.ts'
+import { runCommand } from '../supervisor/spawn.ts'
+import type { ComponentContext } from './component.ts'
+import { probeSocket } from './probe.ts'
+import type { ProcessRecipe } from './process-component.ts'
+
+/** Where distributions and DaemonSets put CNI plugins that the payload lacks. */
+const hostCniBinDir = '/opt/cni/bin'
+const modprobeTimeoutMs = 10_000
+const proxyVariables = ['HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY']
+
+/** containerd, with the network of pods: it calls the CNI plugins, and theirs is what it reads. */
+export function containerd(context: ComponentContext): ProcessRecipe {
+  const { paths, environment } = context
+  return {
+    name: 'containerd',
+    needs: [],
+    provides: ['cri'],
+    policy: 'degraded',
+    args: [`--config=${configFile(paths)}`],
+    // Pulling images is the one thing that a proxy of the machine's environment is for.
+    env: proxyEnvironment(environment),
+    logFormat: 'logfmt',
+    readyTimeoutMs: 60_000,
+    stopTimeoutMs: 10_000,
+    prepare: () => prepare(context),
+    probe: () => probeSocket(paths.containerdSocket),
+  }
+}
+
+function configFile({ etcDir }: Paths): string {
+  return join(etcDir, 'containerd.toml')
+}
+
+async function prepare({ config, paths, payload, host, choices }: ComponentContext): Promise<void> {
+  const cniConfDir = join(paths.etcDir, 'cni')
+  const dropInDir = join(paths.etcDir, 'containerd.d')
+  if (host.kernel.feature('bridgeNetfilter') !== 'present') await loadModules()
+  applySysctls(networkSysctls(config.clusterCidr))
+  await Promise.all([cniConfDir, dropInDir].map((dir) => mkdir(dir, { recursive: true, mode: 0o700 })))
+  const containerdConfig = renderContainerdConfig({
+    root: paths.containerdRoot,
+    state: paths.containerdState,
+    socket: paths.containerdSocket,
+    dropInDir,
+    snapshotter: config.snapshotter,
+    pauseImage: payload.version.images.pause,
+    shim: payload.bin('containerd-shim-runc-v2'),
+    runc: payload.bin('runc'),
+    cniBinDirs: [payload.cniBinDir, hostCniBinDir],
+    cniConfDir,
+    cgroupDriver: choices.cgroupDriver,
+    canLowerOomScore: host.capabilities.sysResource,
+  })
+  const cniConfig = renderCniConfig({
+    podCidr: nodePodCidr(config.clusterCidr),
+    backend: choices.proxyMode,
+    ipamDir: join(paths.runDir, 'cni'),
+    mtu: host.defaultRoute?.mtu,
+  })
+  await Promise.all([
+    writeFile(configFile(paths), containerdConfig, { mode: 0o600 }),
+    writeFile(join(cniConfDir, cniConfigName), cniConfig, { mode: 0o600 }),
+  ])
+}
+
+/** No one asks the kernel for br_netfilter by itself. Where it cannot be loaded, `k8s check` says what that means. */
+async function loadModules(): Promise<void> {
+  const modprobe = {
+    command: 'modprobe',
+    args: ['--all', 'br_netfilter', 'overlay'],
+    env: { PATH: hostPath },
+  }
+  await runCommand({ ...modprobe, timeoutMs: modprobeTimeoutMs }).catch(() => {})
+}
+
+function proxyEnvironment(environment: ComponentContext['environment']): Record<string, string> {
+  const names = proxyVariables.flatMap((name) => [name, name.toLowerCase()])
+  return Object.fromEntries(names.flatMap((name) => (environment[name] ? [[name, environment[name]]] : [])))
+}

@@ -1,0 +1,127 @@
+import { join } from 'node:path'
+import { AppError } from '../base/errors.ts'
+import type { Component, ComponentContext } from '../components/component.ts'
+import { type Datastore, startDatastore } from '../datastore/datastore.ts'
+import { hostPath } from '../node/facts/host-path.ts'
+import type { ProcessStatus } from '../supervisor/supervised-process.ts'
+import { runCommand } from '../supervisor/spawn.ts'
+import type { Storage } from './storage.ts'
+
+/**
+ * kube-apiserver's caches of what rarely changes learn from a notification how far they are. They must hear of it more often than the
+ * API server compacts (every five minutes), or a watch that begins again finds its revision gone. A watch that waits for
+ * the latest revision asks for itself.
+ */
+const progressNotifyIntervalMs = 60_000
+
+/** For a database of some 100 GB. */
+const saveTimeoutMs = 3_600_000
+
+export interface EmbeddedStorageOptions
+  extends Pick<ComponentContext, 'config' | 'paths' | 'payload' | 'log'> {
+  /** This program, for the process that saves a snapshot. */
+  readonly main?: string
+}
+
+/** SQLite in the daemon: a worker thread of it serves etcd's API at a Unix socket. */
+export function embeddedStorage(options: EmbeddedStorageOptions): Storage {
+  const lost = Promise.withResolvers<AppError>()
+  return {
+    kind: 'sqlite',
+    components: [datastore({ ...options, onFailure: lost.resolve })],
+    apiserverFlags: { 'etcd-servers': `unix://${options.paths.datastoreSocket}` },
+    failed: lost.promise,
+    saveSnapshot: (name, signal) => saveSnapshot({ ...options, name, signal }),
+  }
+}
+
+function datastore({
+  paths,
+  payload,
+  onFailure,
+  ...options
+}: EmbeddedStorageOptions & {
+  /** The datastore is part of this process: when its worker dies there is nothing to restart it in. */
+  onFailure: (error: AppError) => void
+}): Component {
+  const log = options.log.child({ component: 'datastore' })
+  let running: Datastore | undefined
+  let starting: Promise<Datastore> | undefined
+  let state: ProcessStatus['state'] = 'idle'
+  let since = new Date()
+  const enter = (phase: ProcessStatus['state']) => {
+    state = phase
+    since = new Date()
+  }
+
+  return {
+    name: 'datastore',
+    needs: [],
+    provides: ['storage'],
+    policy: 'fatal',
+    readyTimeoutMs: 60_000,
+    stopTimeoutMs: 15_000,
+    init: async () => {},
+    async start() {
+      enter('starting')
+      starting = startDatastore({
+        path: paths.database,
+        listen: { unixPath: paths.datastoreSocket },
+        progressNotifyIntervalMs,
+        workerUrl: payload.datastoreWorker,
+        nativeBinding: payload.sqliteAddon,
+        // For clients that take a snapshot as of etcd.
+        etcdFileProgram: payload.bin('etcd-file'),
+        log,
+      })
+      running = await starting
+      enter('running')
+      void running.failed.then((cause) => {
+        if (state === 'stopping' || state === 'stopped') return
+        enter('stopped')
+        onFailure(new AppError('cannot go on without the datastore', { code: 'DATASTORE_FAILED' }, { cause }))
+      })
+    },
+    // It answers as soon as it runs: its start ends with a write and a read.
+    ready: async () => enter('ready'),
+    async stop() {
+      if (state === 'idle' || state === 'stopped') return
+      enter('stopping')
+      await starting?.then(
+        (datastore) => datastore.stop(),
+        () => {},
+      )
+      enter('stopped')
+    },
+    status: () => ({
+      name: 'datastore',
+      state,
+      restarts: 0,
+      since: since.toISOString(),
+      ...(running && { pid: process.pid }),
+    }),
+  }
+}
+
+/** In a process of its own: what a snapshot takes of memory and processor is gone after it. */
+async function saveSnapshot({
+  config,
+  payload,
+  name,
+  signal,
+  main = process.argv[1] as string,
+}: EmbeddedStorageOptions & { name: string; signal: AbortSignal }): Promise<void> {
+  const { dataDir, snapshotDir, snapshotSecretFile } = config
+  await runCommand({
+    command: process.execPath,
+    args: [
+      ...[main, 'snapshot', 'save', name],
+      ...[`--data-dir=${dataDir}`, `--snapshot-dir=${snapshotDir}`],
+      ...(snapshotSecretFile === undefined ? [] : [`--snapshot-secret-file=${snapshotSecretFile}`]),
+    ],
+    // As the launcher sets it: Node needs a library that minimal systems lack.
+    env: { PATH: hostPath, K8S_PAYLOAD_DIR: payload.dir, LD_LIBRARY_PATH: join(payload.dir, 'lib') },
+    timeoutMs: saveTimeoutMs,
+    signal,
+  })
+}

@@ -1,0 +1,18 @@
+import type { AppError } from '../base/errors.ts'
+import type { Component } from '../components/component.ts'
+
+/**
+ * Where the API server keeps the cluster's objects: all that the rest of the daemon knows of it. A new kind (a member of
+ * an etcd cluster, an etcd elsewhere) is a file beside embedded.ts and a row in cluster/plan.ts.
+ */
+export interface Storage {
+  readonly kind: 'sqlite'
+  /** What provides `storage`, in the order of their start. */
+  readonly components: readonly Component[]
+  /** How kube-apiserver finds it, by the names of its flags. */
+  readonly apiserverFlags: Readonly<Record<string, string>>
+  /** Settles, with the reason, when it is lost for good and the daemon has to end. */
+  readonly failed: Promise<AppError>
+  /** Saves a snapshot of the cluster under this name into the directory of snapshots. */
+  saveSnapshot(name: string, signal: AbortSignal): Promise<void>
+}
