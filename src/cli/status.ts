@@ -118,9 +118,12 @@ export function renderStatus(
       ? []
       : [`\n${name} failed ${renderSince(lastFailure.at, nowMs)} ago: ${lastFailure.message}\n`],
   )
+  const reasons = current.components.flatMap(({ name, state, reason }) =>
+    reason === undefined ? [] : [`\n${name} is ${state}: ${reason}\n`],
+  )
   const node = `\nNode ${current.nodeName} is ${current.nodeReady ? 'Ready' : 'not Ready'}.\n`
   const table = renderTable(['NAME', 'STATE', 'PID', 'RESTARTS', 'SINCE', 'MEMORY', 'CPU'], rows)
-  return [table, ...failures, node].join('')
+  return [table, ...reasons, ...failures, node].join('')
 }
 
 function usageOf(pid: number | undefined, usage: ReadonlyMap<number, Usage>): Usage {

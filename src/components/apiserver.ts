@@ -23,6 +23,9 @@ export function apiserver(context: ComponentContext): ProcessRecipe {
       await credentials
       await writeFile(authenticationConfigFile(paths), authenticationConfig(), { mode: 0o600 })
     },
+    // A storage that is away is no reason to start it again.
+    alive: (signal) => probeWithAuthority({ pki, url: `${apiserverUrl(config)}/livez?exclude=etcd`, signal }),
+    hangLimitMs: 120_000,
     probe: (signal) => probeWithAuthority({ pki, url: `${apiserverUrl(config)}/readyz`, signal }),
   }
 }

@@ -7,7 +7,7 @@ import { hostPath } from '../node/facts/host-path.ts'
 import { applySysctls, networkSysctls } from '../node/render/sysctls.ts'
 import { runCommand } from '../supervisor/spawn.ts'
 import type { ComponentContext } from './component.ts'
-import { probeSocket } from './probe.ts'
+import { probeGrpcSocket } from './probe.ts'
 import type { ProcessRecipe } from './process-component.ts'
 
 /** Where distributions and DaemonSets put CNI plugins that the payload lacks. */
@@ -30,7 +30,7 @@ export function containerd(context: ComponentContext): ProcessRecipe {
     readyTimeoutMs: 60_000,
     stopTimeoutMs: 10_000,
     prepare: () => prepare(context),
-    probe: () => probeSocket(paths.containerdSocket),
+    probe: (signal) => probeGrpcSocket({ path: paths.containerdSocket, signal }),
   }
 }
 

@@ -22,9 +22,14 @@ export function kubeProxy(context: ComponentContext): ProcessRecipe | undefined 
     stopTimeoutMs: 10_000,
     ports: [healthPort],
     prepare: async () => void (await credentials),
-    probe: async (signal) =>
-      void (await probeHttp({ url: `http://127.0.0.1:${healthPort}/healthz`, signal })),
+    // /healthz asks for more: that no Node is about to go.
+    alive: (signal) => probe('livez', signal),
+    probe: (signal) => probe('healthz', signal),
   }
+}
+
+async function probe(path: 'livez' | 'healthz', signal: AbortSignal): Promise<void> {
+  await probeHttp({ url: `http://127.0.0.1:${healthPort}/${path}`, signal })
 }
 
 /** 0 leaves a limit as the kernel has it; kube-proxy ends when it cannot write one (conntrack/sysctls.go). */

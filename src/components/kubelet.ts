@@ -29,8 +29,10 @@ export function kubelet(context: ComponentContext): ProcessRecipe {
     prepare: async () => {
       await Promise.all([credentials, writeFiles(context)])
     },
+    // A Node that is not Ready may have any reason: an API server that is away, a full disk.
+    alive: probeHealth,
     probe: async (signal) => {
-      await probeHttp({ url: `http://127.0.0.1:${healthPort}/healthz`, signal })
+      await probeHealth(signal)
       await probeNode({
         server: apiserverUrl(config),
         nodeName: config.nodeName,
@@ -39,6 +41,10 @@ export function kubelet(context: ComponentContext): ProcessRecipe {
       })
     },
   }
+}
+
+async function probeHealth(signal: AbortSignal): Promise<void> {
+  await probeHttp({ url: `http://127.0.0.1:${healthPort}/healthz`, signal })
 }
 
 function configFile({ etcDir }: Paths): string {

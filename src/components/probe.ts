@@ -4,10 +4,7 @@ import { request, type TlsIdentity } from '../base/https.ts'
 import type { Config } from '../config/config.ts'
 import type { PkiFiles } from '../pki/pki.ts'
 
-/** A probe that hangs is a probe that failed. */
-const probeTimeoutMs = 2_000
-
-/** Resolves when `url` answers with a 2xx. */
+/** Resolves when `url` answers with a 2xx. The signal is its limit. */
 export async function probeHttp({
   url,
   tls,
@@ -17,22 +14,47 @@ export async function probeHttp({
   tls?: TlsIdentity
   signal: AbortSignal
 }): Promise<string> {
-  const limited = AbortSignal.any([signal, AbortSignal.timeout(probeTimeoutMs)])
-  const { status, body } = await request({ url, ...(tls && { tls }), signal: limited })
+  const { status, body } = await request({ url, ...(tls && { tls }), signal })
   if (status < 200 || status > 299) throw new Error(`${url} answers ${status}: ${body.slice(0, 300)}`)
   return body
 }
 
-/** Resolves when somebody accepts connections at the Unix socket. */
-export function probeSocket(path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const socket = connect(path, () => {
-      socket.destroy()
-      resolve()
-    })
-    socket.setTimeout(probeTimeoutMs, () => socket.destroy(new Error(`${path} does not answer`)))
-    socket.on('error', reject)
-  })
+/** What an HTTP/2 client says first, and its settings, of which it has none (RFC 9113, 3.4 and 6.5). */
+const clientPreface = Buffer.concat([
+  Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'),
+  Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]),
+])
+const frameHeaderBytes = 9
+const settingsType = 4
+
+/**
+ * Resolves when a gRPC server at the Unix socket answers with its settings. That somebody accepts the connection
+ * would say nothing: the kernel does so for a process that hangs.
+ */
+export async function probeGrpcSocket({
+  path,
+  signal,
+}: {
+  path: string
+  signal: AbortSignal
+}): Promise<void> {
+  const socket = connect(path)
+  const giveUp = () => void socket.destroy(new Error(`${path} does not answer`))
+  signal.addEventListener('abort', giveUp)
+  try {
+    socket.write(clientPreface)
+    let answer = Buffer.alloc(0)
+    for await (const chunk of socket as AsyncIterable<Buffer>) {
+      answer = Buffer.concat([answer, chunk])
+      if (answer.length < frameHeaderBytes) continue
+      if (answer[3] !== settingsType) throw new Error(`${path} does not speak gRPC`)
+      return
+    }
+    throw new Error(`${path} closes the connection`)
+  } finally {
+    signal.removeEventListener('abort', giveUp)
+    socket.destroy()
+  }
 }
 
 /** Health is open to all; the probe checks who answers, and shows nothing of its own. */

@@ -1,13 +1,21 @@
-import { setTimeout as sleep } from 'node:timers/promises'
-import { AppError, describeError } from '../base/errors.ts'
+import { AppError } from '../base/errors.ts'
 import { hostPath } from '../node/facts/host-path.ts'
+import type { Backoff } from '../supervisor/backoff.ts'
 import { SupervisedProcess } from '../supervisor/supervised-process.ts'
 import type { Component, ComponentContext } from './component.ts'
+import {
+  defaultTiming,
+  type Probe,
+  probeLoop,
+  type ProbeLoopOptions,
+  type ProbeTiming,
+} from './probe-loop.ts'
 
-/** Between two probes of a component that is not ready. */
-const probeIntervalMs = 50
-/** A component that ended this often without ever having been ready is given up: its user wants the reason now. */
+/** A fatal component that ended this often without having been ready is given up: its user wants the reason now. */
 const failuresBeforeGivingUp = 5
+
+/** How long a component that has answered before may be silent until it is killed and started again. */
+const defaultHangLimitMs = 60_000
 
 /**
  * How much a component's heap may grow, in percent, until it is collected again; Go's default is 100. Half of it
@@ -27,61 +35,92 @@ export interface ProcessRecipe
   /** Writes the files that the process reads. */
   readonly prepare?: () => Promise<void>
   /** Resolves when the component does its work, rejects with the reason why not. */
-  readonly probe: (signal: AbortSignal) => Promise<void>
+  readonly probe: Probe
+  /**
+   * For a component that may answer well without doing its work, which no restart would change: resolves when it
+   * answers. It is killed when this fails for as long as its limit; without it, when `probe` does.
+   */
+  readonly alive?: Probe
+  /** One minute, unless a restart costs others more than that. */
+  readonly hangLimitMs?: number
+  /** What differs from defaultTiming and defaultBackoff. */
+  readonly timing?: Partial<ProbeTiming>
+  readonly backoff?: Partial<Backoff>
 }
 
-/** A component that is a supervised process. After each restart it is probed until it is ready again. */
+/** A component that is a supervised process. Each of its lives has a probe loop of its own (probe-loop.ts). */
 export function processComponent(
   recipe: ProcessRecipe,
-  { payload, paths, log }: Pick<ComponentContext, 'payload' | 'paths' | 'log'>,
+  context: Pick<ComponentContext, 'payload' | 'paths' | 'log'>,
 ): Component {
-  const { name, needs, provides, policy, readyTimeoutMs, stopTimeoutMs, prepare, probe, env } = recipe
+  const { name, needs, provides, policy, readyTimeoutMs, stopTimeoutMs, prepare } = recipe
   const supervised = new SupervisedProcess(
     {
       ...recipe,
-      command: payload.bin(name),
-      env: { PATH: `${payload.binDir}:${hostPath}`, GOGC: garbagePercent, ...env },
-      recordDir: paths.processRecordsDir,
+      command: context.payload.bin(name),
+      env: { PATH: `${context.payload.binDir}:${hostPath}`, GOGC: garbagePercent, ...recipe.env },
+      recordDir: context.paths.processRecordsDir,
     },
-    { log },
+    { log: context.log, backoff: recipe.backoff ?? {} },
   )
-  const stopped = new AbortController()
-
-  async function untilReady(signal: AbortSignal, isHopeless: () => boolean): Promise<void> {
-    for (;;) {
-      const failure = await probe(signal).then(
-        () => undefined,
-        (error: unknown) => ({ error }),
-      )
-      if (failure === undefined) return supervised.markReady()
-      if (signal.aborted || isHopeless()) {
-        const reason = supervised.status().lastFailure?.message ?? describeError(failure.error)
-        throw notReady({ name, reason })
-      }
-      await sleep(probeIntervalMs)
-    }
-  }
+  watchLives(supervised, {
+    ...{ supervised, probe: recipe.probe, alive: recipe.alive },
+    hangLimitMs: recipe.hangLimitMs ?? defaultHangLimitMs,
+    timing: { ...defaultTiming, ...recipe.timing },
+    log: context.log.child({ component: name }),
+  })
+  const failuresLimit = policy === 'fatal' ? failuresBeforeGivingUp : Number.POSITIVE_INFINITY
 
   return {
     ...{ name, needs, provides, policy, readyTimeoutMs, stopTimeoutMs },
     init: async () => prepare?.(),
     start: () => supervised.start(),
-    async ready(signal) {
-      const failedTooOften = () => supervised.status().restarts >= failuresBeforeGivingUp
-      await untilReady(AbortSignal.any([signal, stopped.signal]), failedTooOften)
-      supervised.onChange(({ state }) => {
-        if (state === 'running') void untilReady(stopped.signal, () => false).catch(() => {})
-      })
-    },
-    async stop(signal) {
-      stopped.abort()
-      await supervised.stop(signal)
-    },
+    ready: (signal) => untilReady(supervised, { signal, failuresLimit }),
+    stop: (signal) => supervised.stop(signal),
     status: () => supervised.status(),
   }
 }
 
-function notReady({ name, reason }: { name: string; reason: string }): AppError {
+/** From each spawn to its exit or to the stop, one loop. */
+function watchLives(supervised: SupervisedProcess, options: Omit<ProbeLoopOptions, 'life'>): void {
+  let life: { pid: number; end: AbortController } | undefined
+  supervised.onChange(({ pid, state }) => {
+    const livingPid = state === 'stopping' ? undefined : pid
+    if (livingPid === life?.pid) return
+    life?.end.abort()
+    life = undefined
+    if (livingPid === undefined) return
+    life = { pid: livingPid, end: new AbortController() }
+    void probeLoop({ ...options, life: life.end.signal })
+  })
+}
+
+/** Rejects with the reason why not when the signal fires, when it has failed too often, and when it is stopped. */
+function untilReady(
+  supervised: SupervisedProcess,
+  { signal, failuresLimit }: { signal: AbortSignal; failuresLimit: number },
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const settle = (settled: () => void) => {
+      subscription[Symbol.dispose]()
+      signal.removeEventListener('abort', look)
+      settled()
+    }
+    const look = () => {
+      const { name, state, restarts, reason, lastFailure } = supervised.status()
+      if (state === 'ready') return settle(resolve)
+      const isOver = state === 'stopping' || state === 'stopped'
+      if (!isOver && !signal.aborted && restarts < failuresLimit) return
+      const why = lastFailure?.message ?? reason ?? `it is ${state}`
+      settle(() => reject(notReady(name, why)))
+    }
+    const subscription = supervised.onChange(look)
+    signal.addEventListener('abort', look)
+    look()
+  })
+}
+
+function notReady(name: string, reason: string): AppError {
   return new AppError(`cannot start ${name}: ${reason}`, {
     code: 'COMPONENT_NOT_READY',
     remedy: `read the log lines of ${name} above; \`k8s check\` tests the machine`,

@@ -34,6 +34,8 @@ export interface ComponentStatus {
   readonly restarts: number
   /** Since when it is in this state; ISO 8601. */
   readonly since: string
+  /** Why it is not ready though it runs, as far as it is known. */
+  readonly reason?: string
   readonly needs?: readonly string[]
   readonly lastFailure?: ComponentFailure
 }

@@ -23,22 +23,27 @@ export interface ProcessFailure {
   readonly portHolders: readonly PortHolder[]
 }
 
-/** ports: those that the process listens on, for programs that do not name the one that is taken. */
+/**
+ * ports: those that the process listens on, for programs that do not name the one that is taken; killedFor: why the
+ * supervisor itself ended it.
+ */
 export async function describeExitFailure({
   name,
   exit,
   lines,
   logFormat,
   ports = [],
+  killedFor,
 }: {
   name: string
   exit: ProcessExit
   lines: readonly string[]
   logFormat: LineFormat
   ports?: readonly number[]
+  killedFor?: string | undefined
 }): Promise<ProcessFailure> {
   const portHolders = lines.some(saysInUse) ? await findHolders(lines, ports) : []
-  const reason = tellingLine(lines, logFormat)
+  const reason = killedFor ?? tellingLine(lines, logFormat)
   const message = [
     `${name} ${describeExit(exit)} after ${describeTime(exit.uptimeMs)}`,
     ...portHolders.map(describePortHolder),

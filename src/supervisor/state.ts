@@ -3,17 +3,24 @@ import { assert } from '../base/errors.ts'
 /*
  * The states of a supervised process.
  *
- *            start             spawned             ready
- *    idle ──────────▶ starting ───────▶ running ─────────▶ ready
- *                      ▲    │              │                 │
- *                retry │    │ notSpawned   │ exited          │ exited
- *                      │    ▼ (a restart)  ▼                 │
- *                     backoff ◀────────────┴─────────────────┘
+ *            start             spawned            ready               silent
+ *    idle ──────────▶ starting ───────▶ running ────────▶ ready ───────────────▶ unresponsive
+ *                      ▲    │              │  ◀──────────  │  ◀─────────────────   │
+ *                      │    │              │    notReady   │        ready          │
+ *                retry │    │ notSpawned   │               │                       │
+ *                      │    ▼ (a restart)  ▼ exited        ▼ exited                ▼ exited (it is killed)
+ *                     backoff ◀────────────┴───────────────┴───────────────────────┘
  *
- *    stop    in starting, running and ready:  ▶ stopping ──exited, notSpawned──▶ stopped
- *            in backoff:                      ▶ stopped
- *    start   in stopped:                      ▶ starting
- *    notSpawned of the first start:           ▶ stopped   (its caller hears why)
+ *    silent    in running:                                      ▶ unresponsive
+ *    notReady  in unresponsive:                                 ▶ running
+ *    stop      in starting, running, ready and unresponsive:    ▶ stopping ──exited, notSpawned──▶ stopped
+ *              in backoff:                                      ▶ stopped
+ *    start     in stopped:                                      ▶ starting
+ *    notSpawned of the first start:                             ▶ stopped   (its caller hears why)
+ *
+ * running: there is a process; it is on its way, or answers that it cannot do its work just now.
+ * unresponsive: it does not answer at all; whoever watches it kills it when that lasts, and the exit
+ * leads through the backoff.
  *
  * What a user asks at the wrong moment (start while it runs, ready while it stops) changes nothing.
  * What cannot happen (a process that exits before it was spawned) is a bug.
@@ -33,6 +40,7 @@ export type ProcessState =
   | ({ readonly phase: 'starting' } & Counts)
   | ({ readonly phase: 'running'; readonly pid: number } & Counts)
   | ({ readonly phase: 'ready'; readonly pid: number } & Counts)
+  | ({ readonly phase: 'unresponsive'; readonly pid: number } & Counts)
   | ({ readonly phase: 'backoff' } & Counts)
   | ({ readonly phase: 'stopping'; readonly pid?: number } & Counts)
   | ({ readonly phase: 'stopped' } & Counts)
@@ -45,8 +53,12 @@ export type ProcessEvent =
   | { readonly type: 'spawned'; readonly pid: number }
   /** The spawn failed, or was given up because of a stop. */
   | { readonly type: 'notSpawned' }
-  /** The user found that it answers. */
+  /** The user found that it does its work. */
   | { readonly type: 'ready' }
+  /** The user found that it answers, and that it does not do its work. */
+  | { readonly type: 'notReady' }
+  /** The user found that it does not answer. */
+  | { readonly type: 'silent' }
   /** healthy: it had run long enough for the next backoff to begin anew. */
   | { readonly type: 'exited'; readonly healthy: boolean }
   /** The delay of the backoff is over. */
@@ -68,7 +80,11 @@ export function next(state: ProcessState, event: ProcessEvent): ProcessState {
     case 'notSpawned':
       return afterNotSpawned(state)
     case 'ready':
-      return state.phase === 'running' ? { ...state, phase: 'ready' } : state
+      return answering(state, 'ready')
+    case 'notReady':
+      return answering(state, 'running')
+    case 'silent':
+      return answering(state, 'unresponsive')
     case 'exited':
       return afterExited(state, event.healthy)
     case 'retry':
@@ -77,6 +93,17 @@ export function next(state: ProcessState, event: ProcessEvent): ProcessState {
     case 'stop':
       return afterStop(state)
   }
+}
+
+type Answering = Extract<ProcessState, { phase: 'running' | 'ready' | 'unresponsive' }>
+
+function isAnswering(state: ProcessState): state is Answering {
+  return state.phase === 'running' || state.phase === 'ready' || state.phase === 'unresponsive'
+}
+
+/** What is found out about a process that runs; too late for any other. */
+function answering(state: ProcessState, phase: Answering['phase']): ProcessState {
+  return isAnswering(state) && state.phase !== phase ? { ...state, phase } : state
 }
 
 function afterSpawned(state: ProcessState, pid: number): ProcessState {
@@ -95,7 +122,7 @@ function afterNotSpawned(state: ProcessState): ProcessState {
 
 function afterExited(state: ProcessState, healthy: boolean): ProcessState {
   if (state.phase === 'stopping') return stopped(state)
-  assert(state.phase === 'running' || state.phase === 'ready', `exited in ${state.phase}`)
+  assert(isAnswering(state), `exited in ${state.phase}`)
   return failed(state, healthy ? 1 : state.failuresInRow + 1)
 }
 
@@ -104,6 +131,7 @@ function afterStop(state: ProcessState): ProcessState {
     case 'starting':
     case 'running':
     case 'ready':
+    case 'unresponsive':
       return { ...state, phase: 'stopping' }
     case 'backoff':
       return stopped(state)

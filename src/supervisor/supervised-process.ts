@@ -36,6 +36,8 @@ export interface ProcessStatus {
   readonly restarts: number
   /** When it came into this state; ISO 8601. */
   readonly since: string
+  /** Why a process that runs is not ready, as far as its probe has told. */
+  readonly reason?: string
   readonly lastFailure?: ProcessFailure
 }
 
@@ -50,6 +52,9 @@ export class SupervisedProcess {
   #state: ProcessState = idle
   #since = new Date()
   #lastFailure: ProcessFailure | undefined
+  #reason: string | undefined
+  /** Why a process was killed that should run. */
+  #killedFor: string | undefined
   #child: RunningProcess | undefined
   #retryTimer: NodeJS.Timeout | undefined
   #killTimer: NodeJS.Timeout | undefined
@@ -101,9 +106,27 @@ export class SupervisedProcess {
     signal.removeEventListener('abort', hurry)
   }
 
-  /** Its component found that it answers. Without effect on a process that does not run. */
+  /** Its component found that it does its work. None of these has an effect on a process that does not run. */
   markReady(): void {
-    this.#apply({ type: 'ready' })
+    this.#mark('ready', undefined)
+  }
+
+  /** It answers, and says or shows that it does not do its work. */
+  markNotReady(reason: string): void {
+    this.#mark('notReady', reason)
+  }
+
+  /** It does not answer. */
+  markUnresponsive(reason: string): void {
+    this.#mark('silent', reason)
+  }
+
+  /** Kills a process that hangs; it is started again as after any other exit. `reason` is told as its failure. */
+  killUnresponsive(reason: string): void {
+    if (this.#child === undefined || this.#state.phase !== 'unresponsive') return
+    this.#log.error({ pid: this.#child.pid, reason }, 'does not answer; killing it')
+    this.#killedFor = reason
+    this.#sendKill(this.#child)
   }
 
   status(): ProcessStatus {
@@ -114,6 +137,7 @@ export class SupervisedProcess {
       ...('pid' in state && state.pid !== undefined && { pid: state.pid }),
       restarts: 'restarts' in state ? state.restarts : 0,
       since: this.#since.toISOString(),
+      ...(this.#reason !== undefined && { reason: this.#reason }),
       ...(this.#lastFailure !== undefined && { lastFailure: this.#lastFailure }),
     }
   }
@@ -143,6 +167,12 @@ export class SupervisedProcess {
       signal.addEventListener('abort', look)
       look()
     })
+  }
+
+  #mark(type: 'ready' | 'notReady' | 'silent', reason: string | undefined): void {
+    if (this.#child === undefined || this.#state.phase === 'stopping') return
+    this.#reason = reason
+    this.#apply({ type })
   }
 
   /** Whether the event changed the state. */
@@ -185,6 +215,7 @@ export class SupervisedProcess {
       case 'starting':
       case 'running':
       case 'ready':
+      case 'unresponsive':
         break
     }
   }
@@ -227,17 +258,22 @@ export class SupervisedProcess {
 
   async #exited(exit: ProcessExit, output: ProcessLog): Promise<void> {
     output.end()
+    clearTimeout(this.#killTimer)
     this.#child = undefined
+    this.#reason = undefined
+    const killedFor = this.#killedFor
+    this.#killedFor = undefined
     this.#record(undefined)
     if (this.#state.phase !== 'stopping') {
       const lines = output.lastLines.list()
-      this.#lastFailure = await describeExitFailure({ ...this.#spec, exit, lines })
+      this.#lastFailure = await describeExitFailure({ ...this.#spec, exit, lines, killedFor })
     }
     if (this.#state.phase === 'stopping') {
       const { code, signal, uptimeMs } = exit
       this.#log.info({ exitCode: code, signal, uptimeMs: Math.round(uptimeMs) }, 'stopped')
     }
-    this.#apply({ type: 'exited', healthy: exit.uptimeMs >= this.#backoff.healthyAfterMs })
+    const healthy = killedFor === undefined && exit.uptimeMs >= this.#backoff.healthyAfterMs
+    this.#apply({ type: 'exited', healthy })
   }
 
   #scheduleRetry(failuresInRow: number): void {
@@ -272,12 +308,14 @@ export class SupervisedProcess {
 
   #kill(): void {
     this.#hurry.abort()
+    if (this.#child !== undefined) this.#sendKill(this.#child)
+  }
+
+  #sendKill(child: RunningProcess): void {
     clearTimeout(this.#killTimer)
-    if (this.#child === undefined) return
-    const { pid } = this.#child
-    this.#child.kill('SIGKILL')
+    child.kill('SIGKILL')
     this.#killTimer = setTimeout(() => {
-      this.#log.error({ pid }, 'still there after SIGKILL: it hangs in a system call')
+      this.#log.error({ pid: child.pid }, 'still there after SIGKILL: it hangs in a system call')
     }, killedWarningMs)
   }
 }

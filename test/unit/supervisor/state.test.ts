@@ -12,9 +12,11 @@ interface World {
 
 const stillWorld: World = { spawning: false, pid: undefined, timer: false, wanted: false, pids: 0 }
 
+const alwaysPossible = (['start', 'stop', 'ready', 'notReady', 'silent'] as const).map((type) => ({ type }))
+
 /** Every event that can happen now: users ask at any time, the kernel and the timer when they have cause. */
 function possibleEvents({ spawning, pid, timer, pids }: World): ProcessEvent[] {
-  const events: ProcessEvent[] = [{ type: 'start' }, { type: 'stop' }, { type: 'ready' }]
+  const events: ProcessEvent[] = [...alwaysPossible]
   if (spawning) events.push({ type: 'spawned', pid: pids + 1 }, { type: 'notSpawned' })
   if (pid !== undefined) events.push({ type: 'exited', healthy: true }, { type: 'exited', healthy: false })
   if (timer) events.push({ type: 'retry' })
@@ -43,7 +45,9 @@ function nextWorld(world: World, event: ProcessEvent, before: ProcessState, afte
 function check(state: ProcessState, world: World): void {
   expect('pid' in state ? state.pid : undefined).toBe(world.pid)
   expect(state.phase === 'starting').toBe(world.spawning && world.wanted)
-  expect(state.phase === 'running' || state.phase === 'ready').toBe(world.pid !== undefined && world.wanted)
+  expect(['running', 'ready', 'unresponsive'].includes(state.phase)).toBe(
+    world.pid !== undefined && world.wanted,
+  )
   expect(state.phase === 'stopping').toBe(!world.wanted && (world.spawning || world.pid !== undefined))
   expect(state.phase === 'backoff').toBe(world.wanted && !world.spawning && world.pid === undefined)
 }
@@ -60,7 +64,7 @@ test('in every order of events a process is known while it lives, and only one l
       explore(after, worldAfter, depth - 1)
     }
   }
-  explore(idle, stillWorld, 7)
+  explore(idle, stillWorld, 6)
   expect(orders).toBeGreaterThan(20_000)
 })
 
@@ -70,6 +74,7 @@ const states: Readonly<Record<string, ProcessState>> = {
   starting: { phase: 'starting', ...counts },
   running: { phase: 'running', pid: 7, ...counts },
   ready: { phase: 'ready', pid: 7, ...counts },
+  unresponsive: { phase: 'unresponsive', pid: 7, ...counts },
   backoff: { phase: 'backoff', ...counts },
   stopping: { phase: 'stopping', pid: 7, ...counts },
   stopped: { phase: 'stopped', ...counts },
@@ -77,10 +82,10 @@ const states: Readonly<Record<string, ProcessState>> = {
 
 describe('what cannot happen is a bug', () => {
   test.each([
-    ['spawned', ['idle', 'running', 'ready', 'backoff', 'stopping', 'stopped']],
-    ['notSpawned', ['idle', 'running', 'ready', 'backoff', 'stopped']],
+    ['spawned', ['idle', 'running', 'ready', 'unresponsive', 'backoff', 'stopping', 'stopped']],
+    ['notSpawned', ['idle', 'running', 'ready', 'unresponsive', 'backoff', 'stopped']],
     ['exited', ['idle', 'starting', 'backoff', 'stopped']],
-    ['retry', ['idle', 'starting', 'running', 'ready', 'stopping', 'stopped']],
+    ['retry', ['idle', 'starting', 'running', 'ready', 'unresponsive', 'stopping', 'stopped']],
   ] as const)('%s in %s', (type, phases) => {
     const event = { type, pid: 8, healthy: false } as ProcessEvent
     for (const phase of phases) expect(() => next(states[phase]!, event)).toThrow(`bug: ${type} in ${phase}`)
@@ -89,8 +94,10 @@ describe('what cannot happen is a bug', () => {
 
 describe('what is asked at the wrong moment changes nothing', () => {
   test.each([
-    ['start', ['starting', 'running', 'ready', 'backoff', 'stopping']],
+    ['start', ['starting', 'running', 'ready', 'unresponsive', 'backoff', 'stopping']],
     ['ready', ['idle', 'starting', 'ready', 'backoff', 'stopping', 'stopped']],
+    ['notReady', ['idle', 'starting', 'running', 'backoff', 'stopping', 'stopped']],
+    ['silent', ['idle', 'starting', 'unresponsive', 'backoff', 'stopping', 'stopped']],
     ['stop', ['idle', 'stopping', 'stopped']],
   ] as const)('%s in %s', (type, phases) => {
     for (const phase of phases) expect(next(states[phase]!, { type })).toBe(states[phase])
