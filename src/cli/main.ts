@@ -7,13 +7,14 @@ import { dbCommands } from './db.ts'
 import { reset } from './reset.ts'
 import { server } from './server.ts'
 import { snapshotCommands } from './snapshot.ts'
+import { start } from './start.ts'
 import { status } from './status.ts'
 import { stop } from './stop.ts'
 import { version } from './version.ts'
 
 export const commands: Commands = {
-  all: [server, status, stop, check, reset, datastore, ...dbCommands, ...snapshotCommands, version],
-  default: server,
+  all: [server, datastore, status, stop, check, reset, ...dbCommands, ...snapshotCommands, version],
+  default: start,
   external: ['kubectl', 'crictl', 'ctr'],
 }
 

@@ -3,12 +3,15 @@ import { constants } from 'node:os'
 import { AppError } from '../base/errors.ts'
 import type { Config } from '../config/config.ts'
 import { loadConfig } from '../config/load.ts'
-import { schema } from '../config/schema.ts'
+import { servers } from '../config/roles.ts'
+import { settingsOf } from '../config/schema.ts'
 import { type Command, configOption, type Invocation, requirePayload } from './command.ts'
+import { loggerOptions } from './logger-options.ts'
 
 export const server: Command = {
   name: 'server',
-  description: 'Run the cluster in the foreground (the default command).',
+  description:
+    'Run the cluster in the foreground (what k8s alone does, unless the settings have another role).',
   details: `Starts the datastore, containerd and the components of Kubernetes, keeps them running, and stops them
 in reverse on SIGTERM or SIGINT; a second signal hurries the stop. Pods keep running meanwhile.
 
@@ -25,12 +28,16 @@ configuration file. A flag wins over the environment, and that over the file.`,
       description: 'Pass a flag on to the kubelet, with more words in all logs',
     },
   ],
-  options: { ...configOption, ...schema },
+  options: { ...configOption, ...settingsOf(...servers) },
   handler,
 }
 
-async function handler({ flags, environment, print }: Invocation): Promise<number> {
-  const config = await loadConfig({ flags, environment })
+async function handler(invocation: Invocation): Promise<number> {
+  return runServer(await loadConfig(invocation), invocation)
+}
+
+/** Runs the cluster until a signal ends it; returns the exit code. */
+export async function runServer(config: Config, { environment, print }: Invocation): Promise<number> {
   requireRoot()
   requirePayload(environment)
   const signals = stopSignals()
@@ -40,7 +47,7 @@ async function handler({ flags, environment, print }: Invocation): Promise<numbe
     import('../payload/payload.ts'),
     import('../cluster/run.ts'),
   ])
-  const log = createLogger({ format: logFormat(config), level: logLevel(config) })
+  const log = createLogger(loggerOptions(config))
   // Nothing can be trusted after a bug has shown. The next start ends what this one leaves behind.
   process.on('uncaughtException', (error) => {
     log.fatal({ err: error }, 'bug in the daemon')
@@ -87,15 +94,4 @@ function stopSignals(): { stop: AbortSignal; hurry: AbortSignal } {
 function isIgnored(signal: number): boolean {
   const mask = /^SigIgn:\s+([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0'
   return ((BigInt(`0x${mask}`) >> BigInt(signal - 1)) & 1n) === 1n
-}
-
-function logFormat({ logFormat: wanted }: Config): 'json' | 'text' {
-  if (wanted !== 'auto') return wanted
-  return process.stderr.isTTY ? 'text' : 'json'
-}
-
-/** klog's habits: from 2 on it says more about what it does, from 5 on it traces. */
-function logLevel({ v }: Config): 'info' | 'debug' | 'trace' {
-  if (v >= 5) return 'trace'
-  return v >= 2 ? 'debug' : 'info'
 }

@@ -3,20 +3,36 @@ import type { ComponentsSettings } from './settings/components.ts'
 import type { LoggingSettings } from './settings/logging.ts'
 import type { NetworkSettings } from './settings/network.ts'
 import type { NodeSettings } from './settings/node.ts'
+import type { RoleSettings } from './settings/role.ts'
 import type { ServerSettings } from './settings/server.ts'
-import type { SnapshotSettings } from './settings/snapshots.ts'
-import type { StorageSettings } from './settings/storage.ts'
+import type { SnapshotsSettings } from './settings/snapshots.ts'
+import type { DatastoreSettings, StorageSettings } from './settings/storage.ts'
 
 /**
- * Everything that a user decides, checked and complete: `loadConfig` yields it frozen, and nothing
- * else builds one. A field is its flag's name in camel case.
+ * Everything that a user decides of a server, checked and complete: `loadConfig` yields it frozen, and
+ * nothing else builds one. A field is its flag's name in camel case.
  */
 export interface Config
-  extends ClusterSettings,
+  extends RoleSettings,
+    ClusterSettings,
     StorageSettings,
     ServerSettings,
     NodeSettings,
     NetworkSettings,
     ComponentsSettings,
-    SnapshotSettings,
-    LoggingSettings {}
+    SnapshotsSettings,
+    LoggingSettings {
+  readonly role: 'server'
+}
+
+/** The same of a datastore. */
+export interface DatastoreConfig
+  extends Pick<RoleSettings, 'role'>,
+    StorageSettings,
+    DatastoreSettings,
+    Omit<SnapshotsSettings, 'snapshotScheduleCron'>,
+    LoggingSettings {
+  readonly role: 'datastore'
+}
+
+export type AnyConfig = Config | DatastoreConfig

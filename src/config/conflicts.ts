@@ -8,7 +8,7 @@ import {
   parseRange,
   type Range,
 } from '../base/address.ts'
-import type { Config } from './config.ts'
+import type { AnyConfig, Config, DatastoreConfig } from './config.ts'
 import type { SettingName } from './schema.ts'
 
 /** Ports that the other components take on their usual addresses. */
@@ -31,23 +31,29 @@ export interface Conflict {
 type Describe = (name: SettingName) => string
 
 /** The first combination that could not work; each setting by itself is valid. */
-export function findConflict(config: Config, describe: Describe): Conflict | undefined {
-  for (const rule of [
-    families,
-    ranges,
-    nodeAddressOutsideRanges,
-    clusterDns,
-    listenPort,
-    directories,
-    labels,
-    taints,
-    kubeProxy,
-  ]) {
-    const conflict = rule(config, describe)
-    if (conflict !== undefined) return conflict
-  }
-  return undefined
+export function findConflict(config: AnyConfig, describe: Describe): Conflict | undefined {
+  const found =
+    config.role === 'datastore'
+      ? datastoreRules.map((rule) => rule(config, describe))
+      : serverRules.map((rule) => rule(config, describe))
+  return found.find((conflict) => conflict !== undefined)
 }
+
+type Rule<Given> = (config: Given, describe: Describe) => Conflict | undefined
+
+const serverRules: readonly Rule<Config>[] = [
+  families,
+  ranges,
+  nodeAddressOutsideRanges,
+  clusterDns,
+  listenPort,
+  directories,
+  labels,
+  taints,
+  kubeProxy,
+]
+
+const datastoreRules: readonly Rule<DatastoreConfig>[] = [tlsFiles, tlsOnSockets]
 
 function families(config: Config, describe: Describe): Conflict | undefined {
   const family = rangeOf(config.serviceCidr).first.family
@@ -133,6 +139,27 @@ function kubeProxy(config: Config, describe: Describe): Conflict | undefined {
   if (config.kubeProxyMode !== 'auto') return { name: 'kube-proxy-mode', reason }
   if (config.kubeProxyArg.length > 0) return { name: 'kube-proxy-arg', reason }
   return undefined
+}
+
+function tlsFiles({ certFile, keyFile, trustedCaFile }: DatastoreConfig): Conflict | undefined {
+  if (certFile !== undefined && keyFile === undefined)
+    return { name: 'cert-file', reason: 'it needs key-file beside it' }
+  if (keyFile !== undefined && certFile === undefined)
+    return { name: 'key-file', reason: 'it needs cert-file beside it' }
+  return trustedCaFile !== undefined && certFile === undefined
+    ? { name: 'trusted-ca-file', reason: 'it needs cert-file and key-file beside it' }
+    : undefined
+}
+
+function tlsOnSockets(
+  { listenAddress, certFile }: DatastoreConfig,
+  describe: Describe,
+): Conflict | undefined {
+  if (certFile === undefined || !('unixPath' in listenAddress)) return undefined
+  return {
+    name: 'cert-file',
+    reason: `${describe('listen-address')} is a Unix socket, which has no TLS; leave the files away, or listen on HOST:PORT`,
+  }
 }
 
 /** The tenth address of the service range, which its limits guarantee. */

@@ -1,3 +1,4 @@
+import { presentRoles } from './roles.ts'
 import { environmentName } from './table/option.ts'
 import { schema } from './schema.ts'
 import { isList } from './table/setting.ts'
@@ -27,6 +28,11 @@ file. An empty variable counts as unset.
 A list is given by repeating the flag or with commas, with commas in the environment, and as a YAML list
 in the file. The flags passed through to components are an exception, since their values have commas of
 their own: repeat the flag, and separate them by spaces in the environment.
+
+A machine has one role, which \`role\` names: \`k8s\` without a command, and so \`systemctl start k8s\`, runs it.
+\`k8s server\` and \`k8s datastore\` are of that role, and refuse a \`role\` that says otherwise. Each setting below
+says which roles it is for; a role refuses the settings that it does not have. /etc/k8s/config.yaml is that of one role:
+a command of another one passes over it, unless \`--config\` names it.
 
 A setting that does not exist, a value that is not allowed and a combination that cannot work end the
 program with exit code 2 and one line that says what is allowed; nothing has been touched then.
@@ -75,6 +81,7 @@ function renderOption(name: keyof typeof schema): string {
 ${description}
 
 - flag \`--${name}=${kind.placeholder}\`${isList(option) ? ', may be repeated' : ''}; environment \`${environmentName(name)}\`
+- for: ${presentRoles(option.roles).join(', ')}
 - allowed: ${kind.allowed}
 - default: ${defaultText ?? value}
 `

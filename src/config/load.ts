@@ -1,12 +1,15 @@
 import { join } from 'node:path'
 import { formatAddress } from '../base/address.ts'
 import { findConflict, rangeOf, tenthAddress } from './conflicts.ts'
-import type { Config } from './config.ts'
+import type { AnyConfig, Config } from './config.ts'
 import { defaultConfigFile, settingsOfFile } from './table/file.ts'
 import { type Host, thisHost } from './host.ts'
 import { file } from './table/kinds.ts'
 import { camelCase, type OptionTable } from './table/option.ts'
+import { type PresentRole, presentRoles, type RoleName, roleOf, roles } from './roles.ts'
 import { type SettingName, schema } from './schema.ts'
+import type { RoleSettings } from './settings/role.ts'
+import type { RowFacts } from './settings/rows.ts'
 import { describeSetting, parseSetting, type Setting, showText, usageError } from './table/setting.ts'
 import {
   type Environment,
@@ -21,25 +24,66 @@ export interface Sources {
   readonly flags: Flags
   readonly environment: Environment
   readonly host?: Host
+  /** That of the command; without it, the setting `role` decides. */
+  readonly role?: PresentRole | undefined
 }
 
-const options: OptionTable = schema
+const options: Readonly<Record<string, OptionTable[string] & RowFacts>> = schema
 
 /**
- * The whole configuration: flags before environment before file before defaults. What cannot be used
- * throws an AppError with the code USAGE and one line that names it; nothing is written anywhere.
+ * The whole configuration of a server: flags before environment before file before defaults. What cannot
+ * be used throws an AppError with the code USAGE and one line that names it; nothing is written anywhere.
  */
-export async function loadConfig({ flags, environment, host = thisHost }: Sources): Promise<Config> {
-  const settings = await gather({ flags, environment })
+export async function loadConfig(sources: Omit<Sources, 'role'>): Promise<Config> {
+  const config = await loadAnyConfig({ ...sources, role: 'server' })
+  if (config.role !== 'server') throw new Error('bug: the role is not what was asked for')
+  return config
+}
+
+/** As `loadConfig`, of whatever role this machine has. */
+export async function loadAnyConfig({
+  flags,
+  environment,
+  host = thisHost,
+  role: wanted,
+}: Sources): Promise<AnyConfig> {
+  const settings = await gather({ flags, environment, role: wanted })
   refuseUnknownEnvironment(environment, options)
   refuseUnknownKeys([...settings.file, ...settings.flags], options)
   const chosen = choose(settings)
+  const role = roleOf(chosenRole(chosen, wanted))
+  refuseOtherRoles([...settings.flags, ...settings.environment, ...settings.file], role)
   const given = Object.fromEntries(
     [...chosen].map(([name, setting]) => [camelCase(name), parseSetting(optionOf(name), setting)]),
   )
-  const config = await complete(given, host)
+  const config = await complete({ ...plainDefaults(role), ...given, role: roles[role].setting }, host)
   refuseConflict(config, chosen)
   return Object.freeze(config)
+}
+
+function chosenRole(
+  chosen: ReadonlyMap<string, Setting>,
+  wanted: PresentRole | undefined,
+): Pick<RoleSettings, 'role' | 'serverMode'> {
+  const [role, mode] = [chosen.get('role'), chosen.get('server-mode')]
+  const asked = role && (parseSetting(optionOf('role'), role) as PresentRole)
+  if (role !== undefined && wanted !== undefined && asked !== wanted) {
+    throw usageError(
+      `cannot use ${describeSetting(role, asked)}: the command ${wanted} is of another role; k8s without a command runs that of the settings`,
+    )
+  }
+  const serverMode = mode && (parseSetting(optionOf('server-mode'), mode) as 'single' | 'ha')
+  return { role: wanted ?? asked ?? 'server', serverMode: serverMode ?? 'single' }
+}
+
+/** A value is not shown: some are secrets, and none of them is what is wrong. */
+function refuseOtherRoles(settings: readonly Setting[], role: RoleName): void {
+  const other = settings.find(({ name }) => !optionOf(name).roles.includes(role))
+  if (other === undefined) return
+  const owners = presentRoles(optionOf(other.name).roles).join(' or ')
+  throw usageError(
+    `cannot use ${describeSetting(other)}: ${roles[role].title} has no such setting; leave it away, or choose the role ${owners}, which has it`,
+  )
 }
 
 /**
@@ -73,12 +117,17 @@ interface Gathered {
   readonly file: readonly Setting[]
 }
 
-async function gather({ flags, environment }: Sources): Promise<Gathered> {
+async function gather({ flags, environment, role }: Sources): Promise<Gathered> {
   const given = settingsOfFlags(flags.filter(({ name }) => name !== 'config'))
+  const source = configFile({ flags, environment })
+  const settings = await settingsOfFile(source)
+  // The file of the machine is that of the role which systemd starts; a command of another role is not meant.
+  const fileRole = settings.find(({ name }) => name === 'role')?.texts.at(-1) ?? schema.role.default
+  const isOfOther = !source.named && role !== undefined && fileRole !== role
   return {
     flags: given,
     environment: settingsOfEnvironment(environment, options),
-    file: await settingsOfFile(configFile({ flags, environment })),
+    file: isOfOther ? [] : settings,
   }
 }
 
@@ -99,22 +148,28 @@ function choose({ flags, environment, file: fromFile }: Gathered): Map<string, S
   return new Map([...fromFile, ...environment, ...flags].map((setting) => [setting.name, setting]))
 }
 
-async function complete(given: Partial<Config>, host: Host): Promise<Config> {
-  const fixed = Object.fromEntries(
-    Object.entries(options)
-      .filter(([, option]) => option.default !== undefined)
-      .map(([name, option]) => [camelCase(name), option.default]),
-  ) as unknown as Config
-  const base = { ...fixed, ...given }
+/** The defaults that are plain values, of the settings that a role has. */
+function plainDefaults(role: RoleName): Record<string, unknown> {
+  const rows = Object.entries(options).filter(
+    ([, option]) => option.default !== undefined && option.roles.includes(role),
+  )
+  return Object.fromEntries(rows.map(([name, option]) => [camelCase(name), option.default]))
+}
+
+/** Adds what depends on the machine, or on other settings. */
+async function complete(given: Record<string, unknown>, host: Host): Promise<AnyConfig> {
+  const base = given as unknown as AnyConfig
+  const snapshotDir = base.snapshotDir ?? snapshotDirIn(base.dataDir)
+  if (base.role === 'datastore') return { ...base, snapshotDir }
   const { family } = rangeOf(base.serviceCidr).first
-  const nodeIp = given.nodeIp ?? (await host.nodeIp(family))
+  const nodeIp = base.nodeIp ?? (await host.nodeIp(family))
   return {
     ...base,
-    bindAddress: given.bindAddress ?? (family === 4 ? '0.0.0.0' : '::'),
-    advertiseAddress: given.advertiseAddress ?? nodeIp,
-    clusterDns: given.clusterDns ?? formatAddress(tenthAddress(base.serviceCidr)),
-    nodeName: given.nodeName ?? hostNodeName(host),
-    snapshotDir: given.snapshotDir ?? snapshotDirIn(base.dataDir),
+    bindAddress: base.bindAddress ?? (family === 4 ? '0.0.0.0' : '::'),
+    advertiseAddress: base.advertiseAddress ?? nodeIp,
+    clusterDns: base.clusterDns ?? formatAddress(tenthAddress(base.serviceCidr)),
+    nodeName: base.nodeName ?? hostNodeName(host),
+    snapshotDir,
     nodeIp,
   }
 }
@@ -133,18 +188,24 @@ function hostNodeName(host: Host): string {
   )
 }
 
-function refuseConflict(config: Config, chosen: ReadonlyMap<string, Setting>): void {
+function refuseConflict(config: AnyConfig, chosen: ReadonlyMap<string, Setting>): void {
   const describe = (name: SettingName): string => {
-    const items = [config[camelCase(name) as keyof Config] ?? []].flat()
+    const setting = chosen.get(name)
+    const { defaultText } = optionOf(name)
     const { show } = optionOf(name).kind
-    const text = items.map((item) => show?.(String(item)) ?? String(item)).join(',')
-    return describeSetting(chosen.get(name) ?? { name, origin: { kind: 'default' } }, text)
+    const items = [(config as unknown as Record<string, unknown>)[camelCase(name)] ?? []].flat()
+    const text = items.map((item) =>
+      typeof item === 'object'
+        ? (setting?.texts.at(-1) ?? defaultText)
+        : (show?.(String(item)) ?? String(item)),
+    )
+    return describeSetting(setting ?? { name, origin: { kind: 'default' } }, text.join(','))
   }
   const conflict = findConflict(config, describe)
   if (conflict !== undefined) throw usageError(`cannot use ${describe(conflict.name)}: ${conflict.reason}`)
 }
 
-function optionOf(name: string): OptionTable[string] {
+function optionOf(name: string): OptionTable[string] & RowFacts {
   const option = options[name]
   if (option === undefined) throw new Error(`bug: there is no option ${name}`)
   return option

@@ -1,17 +1,21 @@
+import type { RoleName } from './roles.ts'
 import { clusterSettings } from './settings/cluster.ts'
 import { componentsSettings } from './settings/components.ts'
 import { loggingSettings } from './settings/logging.ts'
 import { networkSettings } from './settings/network.ts'
 import { nodeSettings } from './settings/node.ts'
+import { roleSettings } from './settings/role.ts'
 import { serverSettings } from './settings/server.ts'
 import { snapshotsSettings } from './settings/snapshots.ts'
 import { storageSettings } from './settings/storage.ts'
+import type { OptionTable } from './table/option.ts'
 
 /**
  * Every setting there is, in the order of help and documentation. Flags, environment names, file keys,
  * help and documentation come from here; a new one is a field and a row in the file of its subject.
  */
 export const schema = {
+  ...roleSettings,
   ...clusterSettings,
   ...storageSettings,
   ...serverSettings,
@@ -24,3 +28,10 @@ export const schema = {
 
 export type Schema = typeof schema
 export type SettingName = keyof Schema
+
+/** The settings that any of these roles has. */
+export function settingsOf(...names: readonly RoleName[]): OptionTable {
+  return Object.fromEntries(
+    Object.entries(schema).filter(([, { roles }]) => names.some((name) => roles.includes(name))),
+  )
+}

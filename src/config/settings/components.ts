@@ -1,6 +1,7 @@
+import { clusterNodes, nodes, type RoleName, servers } from '../roles.ts'
 import type { ListOption } from '../table/option.ts'
-import type { Rows } from './rows.ts'
 import { passThrough } from './pass-through.ts'
+import type { RowFacts, Rows } from './rows.ts'
 
 const group = 'Components'
 
@@ -14,19 +15,20 @@ export interface ComponentsSettings {
 }
 
 export const componentsSettings: Rows<ComponentsSettings> = {
-  'kube-apiserver-arg': passThroughOption('kube-apiserver'),
-  'kube-controller-manager-arg': passThroughOption('kube-controller-manager'),
-  'kube-scheduler-arg': passThroughOption('kube-scheduler'),
-  'kubelet-arg': passThroughOption('kubelet'),
-  'kube-proxy-arg': passThroughOption('kube-proxy'),
+  'kube-apiserver-arg': passThroughOption('kube-apiserver', servers),
+  'kube-controller-manager-arg': passThroughOption('kube-controller-manager', servers),
+  'kube-scheduler-arg': passThroughOption('kube-scheduler', servers),
+  'kubelet-arg': passThroughOption('kubelet', nodes),
+  'kube-proxy-arg': passThroughOption('kube-proxy', clusterNodes),
 }
 
-function passThroughOption(component: string): ListOption<string> {
+function passThroughOption(component: string, roles: readonly RoleName[]): ListOption<string> & RowFacts {
   return {
     group,
     description: `A flag for ${component}, which wins over the daemon's own.`,
     kind: passThrough(component),
     separator: 'space',
     default: [],
+    roles,
   }
 }

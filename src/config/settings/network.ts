@@ -1,3 +1,4 @@
+import { clusterNodes } from '../roles.ts'
 import { choice } from '../table/kinds.ts'
 import type { Rows } from './rows.ts'
 
@@ -13,5 +14,6 @@ export const networkSettings: Rows<NetworkSettings> = {
     description: 'What kube-proxy programs; auto takes nftables where the kernel has it.',
     kind: choice('auto', 'nftables', 'iptables'),
     default: 'auto',
+    roles: clusterNodes,
   },
 }

@@ -1,3 +1,4 @@
+import { nodes } from '../roles.ts'
 import { socketPathLimitBytes } from '../paths.ts'
 import { boolean, choice, label, nodeAddress, nodeName, socketDirectory, taint } from '../table/kinds.ts'
 import type { Rows } from './rows.ts'
@@ -27,12 +28,15 @@ export const nodeSettings: Rows<NodeSettings> = {
     description: 'The name of the Node.',
     kind: nodeName,
     defaultText: 'the host name in lower case',
+    roles: nodes,
+    factOf: 'node',
   },
   'node-ip': {
     group,
     description: 'The address of the Node.',
     kind: nodeAddress,
     defaultText: 'the source address of the default route, else the first global address, else 127.0.0.1',
+    roles: nodes,
   },
   'node-label': {
     group,
@@ -40,6 +44,8 @@ export const nodeSettings: Rows<NodeSettings> = {
     kind: label,
     separator: 'comma',
     default: [],
+    roles: nodes,
+    change: 'The kubelet sets labels when it registers the Node; later, use k8s kubectl label node.',
   },
   'node-taint': {
     group,
@@ -47,6 +53,8 @@ export const nodeSettings: Rows<NodeSettings> = {
     kind: taint,
     separator: 'comma',
     default: [],
+    roles: nodes,
+    change: 'The kubelet sets taints when it registers the Node; later, use k8s kubectl taint node.',
   },
   'kubelet-root-dir': {
     group,
@@ -54,18 +62,23 @@ export const nodeSettings: Rows<NodeSettings> = {
     // k8s.io/kubelet's device and pod resources sockets are the longest that the kubelet itself opens.
     kind: socketDirectory({ longestSocket: 'pod-resources/kubelet.sock', limit: socketPathLimitBytes }),
     default: '/var/lib/kubelet',
+    roles: nodes,
+    change: 'Pods that run keep their volumes in the former one: end them first, with k8s stop --pods.',
   },
   'kubelet-mount-hosts-file': {
     group,
     description: "Mount a generated /etc/hosts into containers; otherwise they keep their image's.",
     kind: boolean,
     default: true,
+    roles: nodes,
   },
   'cgroup-driver': {
     group,
     description: 'Who manages the cgroups of pods; auto looks at the machine.',
     kind: choice('auto', 'systemd', 'cgroupfs'),
     default: 'auto',
+    roles: nodes,
+    change: 'Pods that run keep their cgroups: end them first, with k8s stop --pods.',
   },
   snapshotter: {
     group,
@@ -73,11 +86,14 @@ export const nodeSettings: Rows<NodeSettings> = {
       'How containerd stacks the layers of images; native copies them, where overlayfs is missing.',
     kind: choice('overlayfs', 'native'),
     default: 'overlayfs',
+    roles: nodes,
+    change: 'Containers that run keep theirs: end the pods first, with k8s stop --pods.',
   },
   'stop-pods': {
     group,
     description: 'End the pods, too, when the daemon stops; otherwise they keep running.',
     kind: boolean,
     default: false,
+    roles: nodes,
   },
 }

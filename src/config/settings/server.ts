@@ -1,3 +1,4 @@
+import { servers } from '../roles.ts'
 import { address, choice, dnsNameOrAddress, file, integer, nodeAddress } from '../table/kinds.ts'
 import type { Rows } from './rows.ts'
 
@@ -24,18 +25,21 @@ export const serverSettings: Rows<ServerSettings> = {
     description: 'The address on which the API server listens.',
     kind: address,
     defaultText: '0.0.0.0, or :: with an IPv6 service-cidr',
+    roles: servers,
   },
   'https-listen-port': {
     group,
     description: 'The port on which the API server listens.',
     kind: integer({ from: 1, to: 65_535 }),
     default: 6443,
+    roles: servers,
   },
   'advertise-address': {
     group,
     description: 'The address at which pods and other nodes reach the API server.',
     kind: nodeAddress,
     defaultText: 'the value of node-ip',
+    roles: servers,
   },
   'tls-san': {
     group,
@@ -43,12 +47,14 @@ export const serverSettings: Rows<ServerSettings> = {
     kind: dnsNameOrAddress,
     separator: 'comma',
     default: [],
+    roles: servers,
   },
   'write-kubeconfig': {
     group,
     description: 'A file that gets a copy of the admin kubeconfig, readable by its owner alone.',
     kind: file,
     defaultText: 'none',
+    roles: servers,
   },
   disable: {
     group,
@@ -56,5 +62,6 @@ export const serverSettings: Rows<ServerSettings> = {
     kind: choice(...disableable),
     separator: 'comma',
     default: [],
+    roles: servers,
   },
 }

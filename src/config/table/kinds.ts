@@ -111,6 +111,35 @@ export const nodeAddress: ValueKind<string> = {
   },
 }
 
+export interface HostPort {
+  readonly host: string
+  readonly port: number
+}
+
+export type ListenAddress = HostPort | { readonly unixPath: string }
+
+export const listenAddress: ValueKind<ListenAddress> = {
+  placeholder: 'ADDRESS',
+  allowed: 'HOST:PORT, [IPV6]:PORT or unix:///PATH',
+  parse(text) {
+    const unix = /^unix:\/\/(\/.+)$/.exec(text)
+    if (unix?.[1] !== undefined) return { unixPath: unix[1] }
+    const [, ipv6, name, digits] = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]/]+)):([0-9]{1,5})$/.exec(text) ?? []
+    const port = Number(digits)
+    const host = ipv6 ?? name
+    return host === undefined || !(port <= 65_535) ? new Refused() : { host, port }
+  },
+}
+
+export const httpAddress: ValueKind<HostPort> = {
+  placeholder: 'ADDRESS',
+  allowed: 'HOST:PORT, [IPV6]:PORT, or http:// before one of them',
+  parse(text) {
+    const parsed = listenAddress.parse(text.replace(/^http:\/\//, ''))
+    return 'host' in parsed ? parsed : new Refused()
+  },
+}
+
 export interface PrefixLimits {
   readonly 4: { readonly from: number; readonly to: number }
   readonly 6: { readonly from: number; readonly to: number }

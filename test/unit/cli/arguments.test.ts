@@ -94,7 +94,7 @@ describe('refused', () => {
     [
       ['version', '--data-dir=/x'],
       expect.stringMatching(
-        /^cannot use --data-dir with k8s version: it belongs to k8s server, k8s status, k8s stop, \d+ more$/,
+        /^cannot use --data-dir with k8s version: it belongs to k8s server, k8s datastore, k8s status, \d+ more$/,
       ),
     ],
     [['dbb'], 'cannot run dbb: there is no such command; did you mean db?'],

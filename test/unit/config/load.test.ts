@@ -9,6 +9,7 @@ import { flagsOf, load, refusal, testHost } from './given.ts'
 test('nothing given: every setting has its default', async () => {
   const config = await load({})
   expect(config).toEqual({
+    role: 'server',
     serverMode: 'single',
     dataDir: '/var/lib/k8s',
     snapshotDir: '/var/lib/k8s/snapshots',

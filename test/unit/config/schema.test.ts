@@ -21,7 +21,7 @@ describe('the schema', () => {
   test('allows its own defaults', () => {
     for (const [name, option] of Object.entries(schema)) {
       if (option.default === undefined || Array.isArray(option.default)) continue
-      expect(option.kind.parse(String(option.default)), name).toEqual(option.default)
+      expect(option.kind.parse(option.defaultText ?? String(option.default)), name).toEqual(option.default)
     }
   })
 

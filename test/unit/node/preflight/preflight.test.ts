@@ -15,6 +15,7 @@ const ownAddress = Object.values(networkInterfaces())
   .find((address) => !address.startsWith('127.') && address !== '::1')
 
 const config: Config = {
+  role: 'server',
   serverMode: 'single',
   dataDir: '/var/lib/k8s-of-no-machine',
   nodeName: 'node-a',

@@ -1,0 +1,17 @@
+import { loadAnyConfig } from '../config/load.ts'
+import { schema } from '../config/schema.ts'
+import { type Command, configOption, type Invocation } from './command.ts'
+import { runDatastore } from './datastore.ts'
+import { runServer, server } from './server.ts'
+
+/** `k8s` without a command runs the role of the settings: a server, unless `role` says otherwise. */
+export const start: Command = {
+  ...server,
+  options: { ...configOption, ...schema },
+  handler,
+}
+
+async function handler(invocation: Invocation): Promise<number> {
+  const config = await loadAnyConfig(invocation)
+  return config.role === 'server' ? runServer(config, invocation) : runDatastore(config, invocation)
+}

@@ -1,0 +1,59 @@
+import { everyRole, type PresentRole, presentRoles, type RoleSetting, roles, servers } from '../roles.ts'
+import { Refused, type ValueKind } from '../table/option.ts'
+import type { Rows } from './rows.ts'
+
+const group = 'Role'
+
+const present = presentRoles(everyRole) as PresentRole[]
+
+const role: ValueKind<PresentRole> = {
+  placeholder: 'ROLE',
+  allowed: present.join(' or '),
+  choices: present,
+  parse(text) {
+    const known = present.find((name) => name === text)
+    if (known !== undefined) return known
+    const isToCome = Object.values(roles).some(({ setting }) => setting === (text as RoleSetting))
+    return isToCome
+      ? new Refused(`the role ${text} is not there yet; allowed is ${present.join(' or ')}`)
+      : new Refused()
+  },
+}
+
+/** One server until several can share a datastore. */
+const serverMode: ValueKind<'single' | 'ha'> = {
+  placeholder: 'MODE',
+  allowed: 'single',
+  choices: ['single'],
+  parse(text) {
+    if (text === 'single') return text
+    return text === 'ha'
+      ? new Refused('clusters of several servers are not there yet; allowed is single')
+      : new Refused()
+  },
+}
+
+export interface RoleSettings {
+  readonly role: PresentRole
+  /** 'ha' is reserved for clusters of several servers, and refused until they exist. */
+  readonly serverMode: 'single' | 'ha'
+}
+
+export const roleSettings: Rows<RoleSettings> = {
+  role: {
+    group,
+    description: 'What this machine is of a cluster; `k8s` without a command runs it.',
+    kind: role,
+    default: 'server',
+    roles: everyRole,
+    factOf: 'node',
+  },
+  'server-mode': {
+    group,
+    description: 'How many servers share the cluster, and so the kind of its storage.',
+    kind: serverMode,
+    default: 'single',
+    roles: servers,
+    factOf: 'cluster',
+  },
+}
