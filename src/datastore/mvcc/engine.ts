@@ -122,7 +122,21 @@ export class Engine {
     const costBytes = txnCostBytes(request)
     if (costBytes > 0) this.#checkSpace(costBytes)
     else this.#checkBacklog()
-    return this.#transactions.txn(request)
+    const result = this.#transactions.txn(request)
+    this.#keepUntilCommit(oldestRead(request))
+    return result
+  }
+
+  /**
+   * Keeps what a revision shows on disk until all that was written so far is, when its reply is made: a compaction that
+   * comes meanwhile could be part of the same commit. The newest state needs no such thing, and neither does what a write
+   * replaces: nothing after it can be compacted before it is published, and replies are made in that very turn.
+   */
+  #keepUntilCommit(revision: number): void {
+    if (revision >= this.store.revision) return
+    // It is never interrupted: a commit ends, or the datastore does.
+    const close = this.#openRanges.open(revision, () => undefined)
+    this.afterCommit(close)
   }
 
   grantLease(request: { id: bigint; ttlSeconds: number }): Lease {
@@ -251,4 +265,15 @@ export class Engine {
     if (this.#isPaused) throw new MvccError('no-space')
     if (this.#log.uncommittedBytes > uncommittedLimitBytes) throw new MvccError('too-many-requests')
   }
+}
+
+/** The oldest revision that a transaction may read at; infinite when it reads the newest states alone. */
+function oldestRead({ success, failure }: Pick<TxnRequest, 'success' | 'failure'>): number {
+  let oldest = Number.POSITIVE_INFINITY
+  for (const operation of [...success, ...failure]) {
+    if (operation.kind === 'txn') oldest = Math.min(oldest, oldestRead(operation))
+    else if (operation.kind === 'range' && operation.revision > 0)
+      oldest = Math.min(oldest, operation.revision)
+  }
+  return oldest
 }
