@@ -71,8 +71,7 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<Restored
     const fresh = { path: join(databaseDir, 'state.db'), nativeBinding }
     refuseUnsound(options.file, fresh)
     const revision = revisionAfter(paths, { nativeBinding, snapshotRevision: snapshot.header.revision })
-    const ageMs = Math.max(0, Date.now() - Date.parse(snapshot.header.createdAt))
-    adoptCopy(fresh, { revision, ageMs })
+    adoptCopy(fresh, { revision })
     await syncTree(preparing)
     await rename(preparing, pendingDir(paths))
     await syncDirectory(paths.dataDir)

@@ -10,7 +10,7 @@ import { etcdFileProgram, temporaryDirectory } from './etcd-peer.ts'
 const run = promisify(execFile)
 
 const head = encodeHead({ compactedRevision: 3, consistentIndex: 9, term: 2, isAuthEnabled: false })
-const lease = { id: -7n, ttlSeconds: 60, remainingSeconds: 20 }
+const lease = { id: -7n, ttlSeconds: 60 }
 
 function version(revision: number, sub = 0, key = 'a') {
   return {

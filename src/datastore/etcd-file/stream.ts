@@ -1,4 +1,5 @@
-import type { DumpedLease, DumpedVersion } from '../log/dump.ts'
+import type { LoggedLease } from '../log/batch.ts'
+import type { DumpedVersion } from '../log/dump.ts'
 
 /*
  * The stream that the program etcd-file writes and reads: components/etcd-file/stream.go describes it.
@@ -39,9 +40,10 @@ export function encodeVersion(given: DumpedVersion): Buffer {
   return record
 }
 
-export function encodeLease({ id, ttlSeconds, remainingSeconds }: DumpedLease): Buffer {
+/** What is left of a lease is not told: whoever starts with it grants all of it anew, as etcd does (lease/lessor.go, Promote). */
+export function encodeLease({ id, ttlSeconds }: LoggedLease): Buffer {
   const record = start(kinds.lease, leaseBytes)
-  writeNumbers(record, prefixBytes, [id, ttlSeconds, remainingSeconds])
+  writeNumbers(record, prefixBytes, [id, ttlSeconds, 0])
   return record
 }
 
@@ -54,7 +56,7 @@ export function encodeEnd({ versions, leases }: { versions: number; leases: numb
 export type StreamRecord =
   | ({ readonly kind: 'head' } & StreamHead)
   | ({ readonly kind: 'version' } & DumpedVersion)
-  | ({ readonly kind: 'lease' } & DumpedLease)
+  | ({ readonly kind: 'lease' } & LoggedLease)
   | { readonly kind: 'end' }
 
 /** The records of a stream; throws when it ends before its end record. Keys and values are views of chunks. */
@@ -102,16 +104,8 @@ function decode(record: Buffer): StreamRecord {
         value: body.subarray(keyEnd),
       }
     }
-    case kinds.lease: {
-      const ttlSeconds = number(8)
-      return {
-        kind: 'lease',
-        id: body.readBigInt64LE(0),
-        ttlSeconds,
-        // Where etcd has not noted what is left, the lease starts anew (lease/lessor.go, Promote).
-        remainingSeconds: number(16) || ttlSeconds,
-      }
-    }
+    case kinds.lease:
+      return { kind: 'lease', id: body.readBigInt64LE(0), ttlSeconds: number(8) }
     case kinds.end:
       return { kind: 'end' }
     default:

@@ -17,8 +17,6 @@ export interface LoggedVersion {
 export interface LoggedLease {
   readonly id: bigint
   readonly ttlSeconds: number
-  /** Wall clock. */
-  readonly deadlineMs: number
 }
 
 /** What the log keeps by name. */
@@ -77,11 +75,10 @@ export class BatchWriter {
     this.#at += value.length
   }
 
-  lease({ id, ttlSeconds, deadlineMs }: LoggedLease): void {
-    this.#start(operations.lease, 1 + 24)
+  lease({ id, ttlSeconds }: LoggedLease): void {
+    this.#start(operations.lease, 1 + 16)
     this.#id(id)
     this.#number(ttlSeconds)
-    this.#number(deadlineMs)
   }
 
   endLease(id: bigint): void {
@@ -169,7 +166,7 @@ export function readBatch(batch: Uint8Array, sink: BatchSink): void {
         break
       }
       case operations.lease:
-        sink.lease({ id: id(), ttlSeconds: number(), deadlineMs: number() })
+        sink.lease({ id: id(), ttlSeconds: number() })
         break
       case operations.endLease:
         sink.endLease(id())

@@ -36,19 +36,12 @@ export function copyDatabase(file: DatabaseFile, target: string): void {
 /**
  * Makes a copy of former days into a database to go on with. Its revision becomes `revision`, and all
  * before it counts as compacted: whoever watched or listed the database that the copy takes the place of
- * is told so, and lists anew. (etcdutl snapshot restore --bump-revision --mark-compacted.) Leases go on
- * with the time that they had left when the copy was made, `ageMs` ago.
+ * is told so, and lists anew. (etcdutl snapshot restore --bump-revision --mark-compacted.)
  */
-export function adoptCopy(
-  file: DatabaseFile,
-  { revision, ageMs }: { revision: number; ageMs: number },
-): void {
+export function adoptCopy(file: DatabaseFile, { revision }: { revision: number }): void {
   const database = connect({ ...file, cacheBytes })
   try {
-    database.transaction(() => {
-      database.prepare("REPLACE INTO meta VALUES ('compact_revision', ?)").run(String(revision))
-      database.prepare('UPDATE lease SET deadline_ms = deadline_ms + ?').run(Math.round(ageMs))
-    })()
+    database.prepare("REPLACE INTO meta VALUES ('compact_revision', ?)").run(String(revision))
     // One file again, without a WAL beside it.
     database.pragma('journal_mode = DELETE')
   } finally {

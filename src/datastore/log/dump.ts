@@ -1,5 +1,6 @@
 import type { Database } from 'better-sqlite3'
 
+import type { LoggedLease } from './batch.ts'
 import type { DatabaseFile } from './inspect.ts'
 import { connect, openReadOnly } from './schema.ts'
 
@@ -19,13 +20,6 @@ export interface DumpedVersion {
   readonly value: Uint8Array
 }
 
-export interface DumpedLease {
-  readonly id: bigint
-  readonly ttlSeconds: number
-  /** What is left of it, at least 1. */
-  readonly remainingSeconds: number
-}
-
 /**
  * All that a datastore holds, as it was at one moment: everything is read in one transaction, on a
  * connection of its own. Writers go on meanwhile; the WAL grows by what they write until `close`.
@@ -35,7 +29,6 @@ export class Dump implements Disposable {
   readonly compactedRevision: number
   readonly revision: number
   readonly #database: Database
-  readonly #nowMs: number
 
   /** With `isOurs` this process serves the database: then its file must not be opened but by SQLite (fcntl(2)). */
   constructor(file: DatabaseFile, { isOurs = false }: { isOurs?: boolean } = {}) {
@@ -49,7 +42,6 @@ export class Dump implements Disposable {
       number("SELECT value FROM meta WHERE name = 'compact_revision'") ?? neverCompacted
     const newest = number('SELECT revision FROM version ORDER BY seq DESC LIMIT 1') ?? 1
     this.revision = Math.max(1, this.compactedRevision, newest)
-    this.#nowMs = Date.now()
   }
 
   /** In the order of the log. */
@@ -71,15 +63,12 @@ export class Dump implements Disposable {
     }
   }
 
-  leases(): DumpedLease[] {
+  leases(): LoggedLease[] {
     const rows = this.#database
-      .prepare('SELECT CAST(id AS TEXT), ttl_seconds, deadline_ms FROM lease ORDER BY id')
+      .prepare('SELECT CAST(id AS TEXT), ttl_seconds FROM lease ORDER BY id')
       .raw()
-      .all() as [string, number, number][]
-    return rows.map(([id, ttlSeconds, deadlineMs]) => {
-      const leftSeconds = Math.ceil((deadlineMs - this.#nowMs) / 1000)
-      return { id: BigInt(id), ttlSeconds, remainingSeconds: Math.max(1, Math.min(ttlSeconds, leftSeconds)) }
-    })
+      .all() as [string, number][]
+    return rows.map(([id, ttlSeconds]) => ({ id: BigInt(id), ttlSeconds }))
   }
 
   [Symbol.dispose](): void {

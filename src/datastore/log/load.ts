@@ -2,7 +2,8 @@ import { closeSync, fsyncSync, openSync, rmSync } from 'node:fs'
 
 import type { Database, Statement } from 'better-sqlite3'
 
-import type { DumpedLease, DumpedVersion } from './dump.ts'
+import type { LoggedLease } from './batch.ts'
+import type { DumpedVersion } from './dump.ts'
 import type { DatabaseFile } from './inspect.ts'
 import { createPrivateFile } from './private-file.ts'
 import { openDatabase } from './schema.ts'
@@ -35,7 +36,7 @@ export class Loader {
     this.#database.pragma('synchronous = OFF')
     this.#insertVersion = this.#database.prepare(inserts.version)
     this.#insertValue = this.#database.prepare(inserts.value)
-    this.#insertLease = this.#database.prepare('INSERT INTO lease VALUES (?, ?, ?)')
+    this.#insertLease = this.#database.prepare(inserts.lease)
     this.#database.exec('BEGIN')
   }
 
@@ -51,8 +52,8 @@ export class Loader {
     if (seq % transactionRows === 0) this.#database.exec('COMMIT; BEGIN')
   }
 
-  lease({ id, ttlSeconds, remainingSeconds }: DumpedLease): void {
-    this.#insertLease.run(id, ttlSeconds, Date.now() + remainingSeconds * 1000)
+  lease({ id, ttlSeconds }: LoggedLease): void {
+    this.#insertLease.run(id, ttlSeconds)
   }
 
   /** Brings all of it to the disk, in one file. */

@@ -131,11 +131,11 @@ export class Log {
   }
 
   readLeases(): LoggedLease[] {
-    const rows = this.#database
-      .prepare('SELECT CAST(id AS TEXT), ttl_seconds, deadline_ms FROM lease')
-      .raw()
-      .all() as [string, number, number][]
-    return rows.map(([id, ttlSeconds, deadlineMs]) => ({ id: BigInt(id), ttlSeconds, deadlineMs }))
+    const rows = this.#database.prepare('SELECT CAST(id AS TEXT), ttl_seconds FROM lease').raw().all() as [
+      string,
+      number,
+    ][]
+    return rows.map(([id, ttlSeconds]) => ({ id: BigInt(id), ttlSeconds }))
   }
 
   /** The value of a version that is on disk and not compacted; a copy of its own. */

@@ -1,9 +1,11 @@
 import type { LoggedVersion } from './batch.ts'
 
-/** What a version and its value are written with: their columns are in the order of the schema. */
+/** What a version, its value and a lease are written with: their columns are in the order of the schema. */
 export const inserts = {
   version: 'INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?)',
   value: 'INSERT INTO value VALUES (?, ?)',
+  // The deadline is for older versions of this program, which cut a lease to its time to live.
+  lease: 'REPLACE INTO lease VALUES (?, ?, 9000000000000000)',
 } as const
 
 /** A lease does not fit into a number, and nearly all versions have none. */

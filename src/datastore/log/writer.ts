@@ -116,7 +116,7 @@ export class LogWriter {
   #prepareSink(): BatchSink {
     const insertVersion = this.#database.prepare(inserts.version)
     const insertValue = this.#database.prepare(inserts.value)
-    const replaceLease = this.#database.prepare('REPLACE INTO lease VALUES (?, ?, ?)')
+    const insertLease = this.#database.prepare(inserts.lease)
     const deleteLease = this.#database.prepare('DELETE FROM lease WHERE id = ?')
     const replaceMeta = this.#database.prepare('REPLACE INTO meta VALUES (?, ?)')
     const deleteVersion = this.#database.prepare('DELETE FROM version WHERE seq = ?')
@@ -127,7 +127,7 @@ export class LogWriter {
         insertVersion.run(seq, revision, sub, key, createRevision, version, lease, value.length)
         if (version !== 0) insertValue.run(seq, value)
       },
-      lease: ({ id, ttlSeconds, deadlineMs }: LoggedLease) => replaceLease.run(id, ttlSeconds, deadlineMs),
+      lease: ({ id, ttlSeconds }: LoggedLease) => insertLease.run(id, ttlSeconds),
       endLease: (id: bigint) => deleteLease.run(id),
       meta: (name: MetaName, value: string) => replaceMeta.run(name, value),
       forget: (seq: number) => {

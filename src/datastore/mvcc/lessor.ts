@@ -1,6 +1,6 @@
 import type { Log } from '../log/log.ts'
 import { MvccError } from './errors.ts'
-import type { Store } from './store.ts'
+import type { KeyIndex } from './key-index.ts'
 import type { Version } from './version.ts'
 
 /** etcd with its default election timeout of a second: server/etcdserver/server.go, minTTL. */
@@ -17,47 +17,54 @@ export const noLease = 0n
 export interface Lease {
   readonly id: bigint
   readonly ttlSeconds: number
-  /** On the monotonic clock of `performance.now()`. */
+  /** On a monotonic clock. */
   deadlineMs: number
   readonly keys: Set<string>
 }
 
 /**
- * Leases and the keys that are attached to them. They are kept in the log with their deadlines on the
- * wall clock, so that they go on after a restart with the time that they had left.
+ * Leases and the keys that are attached to them. The log has their time to live alone: a start grants all of it
+ * anew, since those who renew could not while nothing ran, and no clock tells how long that was. (etcd: server/lease/lessor.go,
+ * Promote.) So nothing here reads the wall clock, which may jump, and a renewal needs no write.
  */
 export class Lessor {
-  readonly #log: Log
-  readonly #store: Store
+  readonly #log: Pick<Log, 'readLeases' | 'appendLease' | 'appendLeaseEnd'>
+  readonly #store: { readonly index: Pick<KeyIndex, 'walk'> }
   readonly #leases = new Map<bigint, Lease>()
   /** Called when leases are due; it ends them as transactions. */
   readonly #onExpired: (leases: readonly Lease[]) => void
+  readonly #now: () => number
   #timer: NodeJS.Timeout | undefined
   /** When the timer fires, on the monotonic clock. */
   #wakeMs = 0
 
+  /** `now` gives milliseconds that never go back. */
   constructor({
     log,
     store,
     onExpired,
+    now = () => performance.now(),
   }: {
-    log: Log
-    store: Store
+    log: Pick<Log, 'readLeases' | 'appendLease' | 'appendLeaseEnd'>
+    store: { readonly index: Pick<KeyIndex, 'walk'> }
     onExpired: (leases: readonly Lease[]) => void
+    now?: () => number
   }) {
     this.#log = log
     this.#store = store
     this.#onExpired = onExpired
+    this.#now = now
     this.reload()
   }
 
+  /** Takes up what is on disk. A lease that was known goes on with what it had left. */
   reload(): void {
+    const known = new Map(this.#leases)
     this.#leases.clear()
-    const nowMs = Date.now()
-    for (const { id, ttlSeconds, deadlineMs } of this.#log.readLeases()) {
-      // A wall clock that was set back must not lengthen a lease beyond what was granted.
-      const remainingMs = Math.min(deadlineMs - nowMs, ttlSeconds * 1000)
-      this.#leases.set(id, { id, ttlSeconds, deadlineMs: performance.now() + remainingMs, keys: new Set() })
+    const nowMs = this.#now()
+    for (const { id, ttlSeconds } of this.#log.readLeases()) {
+      const deadlineMs = known.get(id)?.deadlineMs ?? nowMs + ttlSeconds * 1000
+      this.#leases.set(id, { id, ttlSeconds, deadlineMs, keys: new Set() })
     }
     if (this.#leases.size > 0) {
       this.#store.index.walk({ key: '', end: '\0' }, (version) => {
@@ -104,19 +111,19 @@ export class Lessor {
       keys: new Set(),
     }
     this.#leases.set(lease.id, lease)
+    this.#log.appendLease({ id: lease.id, ttlSeconds: granted })
     this.renew(lease)
     return lease
   }
 
   renew(lease: Lease): void {
-    const ttlMs = lease.ttlSeconds * 1000
-    lease.deadlineMs = performance.now() + ttlMs
-    this.#log.appendLease({
-      id: lease.id,
-      ttlSeconds: lease.ttlSeconds,
-      deadlineMs: Math.ceil(Date.now() + ttlMs),
-    })
+    lease.deadlineMs = this.#now() + lease.ttlSeconds * 1000
     this.#schedule(lease.deadlineMs)
+  }
+
+  /** The time that a lease has left; negative when it is over. */
+  remainingMs(lease: Lease): number {
+    return lease.deadlineMs - this.#now()
   }
 
   /** Forgets a lease. Its keys are deleted by the caller, in the same transaction. */
@@ -135,7 +142,7 @@ export class Lessor {
   }
 
   isExpired(lease: Lease): boolean {
-    return lease.deadlineMs <= performance.now()
+    return this.remainingMs(lease) <= 0
   }
 
   /** Positive and free, as etcd chooses them (etcdserver/v3_server.go, LeaseGrant). */
@@ -151,7 +158,7 @@ export class Lessor {
   #schedule(deadlineMs: number): void {
     if (this.#timer !== undefined && this.#wakeMs <= deadlineMs) return
     this.stop()
-    const nowMs = performance.now()
+    const nowMs = this.#now()
     this.#wakeMs = Math.min(Math.max(deadlineMs, nowMs + expiryIntervalMs), nowMs + longestTimerMs)
     this.#timer = setTimeout(() => this.#expire(), this.#wakeMs - nowMs).unref()
   }

@@ -97,7 +97,7 @@ class Copy {
   finish({ revision, compactedRevision }: KineDatabase): number {
     // As kine's own LeaseGrant does: a lease is its seconds.
     for (const ttl of this.#ttls) {
-      this.#loader.lease({ id: BigInt(ttl), ttlSeconds: ttl, remainingSeconds: ttl })
+      this.#loader.lease({ id: BigInt(ttl), ttlSeconds: ttl })
     }
     const compacted = Math.max(compactedRevision, this.#orphan)
     // Where the newest revisions are none of the keys', they must not be given again.

@@ -56,8 +56,8 @@ export class LiveEtcd implements Disposable {
   async putAll(dump: Dump): Promise<{ keys: number; leases: number }> {
     const live = liveRevisions(dump)
     const leases = dump.leases()
-    for (const { id, remainingSeconds } of leases) {
-      await this.#ask('/v3/lease/grant', { ID: String(id), TTL: String(remainingSeconds) })
+    for (const { id, ttlSeconds } of leases) {
+      await this.#ask('/v3/lease/grant', { ID: String(id), TTL: String(ttlSeconds) })
     }
     let batch: DumpedVersion[] = []
     let bytes = 0

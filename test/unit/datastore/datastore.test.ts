@@ -52,56 +52,6 @@ test('what was acknowledged is there after a restart, at the same revision', asy
   )
 })
 
-test('a lease goes on after a restart with the time that it had left', async () => {
-  const path = join(temporaryDirectory(), 'db/state.db')
-  const first = await runDatastore({ path })
-  const client = new RawClient(first.listening)
-  await client.unary('/etcdserverpb.Lease/LeaseGrant', message({ 1: 1000, 2: -5n }))
-  await client.unary(put, message({ 1: 'leased', 2: 'x', 3: -5n }))
-  await first.stop()
-  const database = new Database(path)
-  // As if 900 of its seconds had passed meanwhile.
-  database.prepare('UPDATE lease SET deadline_ms = deadline_ms - 900000').run()
-  database.close()
-
-  const second = await runDatastore({ path })
-  const reply = await new RawClient(second.listening).unary(
-    '/etcdserverpb.Lease/LeaseTimeToLive',
-    message({ 1: -5n, 2: 1 }),
-  )
-  const fields = fieldsOf(reply)
-  const [remaining = 0n] = fields.get(3) as bigint[]
-  expect(remaining).toBeGreaterThan(0n)
-  expect(remaining).toBeLessThanOrEqual(100n)
-  expect(fields.get(4)).toEqual([1000n])
-  expect(fields.get(5)).toEqual([Buffer.from('leased')])
-})
-
-test('a lease that ran out while nothing ran ends at the start, with its keys', async () => {
-  const path = join(temporaryDirectory(), 'db/state.db')
-  const first = await runDatastore({ path })
-  const client = new RawClient(first.listening)
-  await client.unary('/etcdserverpb.Lease/LeaseGrant', message({ 1: 1000, 2: 5 }))
-  await client.unary(put, message({ 1: 'leased', 2: 'x', 3: 5 }))
-  await first.stop()
-  const database = new Database(path)
-  database.prepare('UPDATE lease SET deadline_ms = 0').run()
-  database.close()
-
-  const second = await runDatastore({ path })
-  const watcher = new RawClient(second.listening).stream('/etcdserverpb.Watch/Watch')
-  watcher.write(message({ 1: message({ 1: 'leased', 3: 3 }) }))
-  const deleted = await new Promise<Fields>((resolve) => {
-    watcher.on('data', (response: Buffer) => {
-      const [event] = (fieldsOf(response).get(11) ?? []) as Buffer[]
-      if (event !== undefined) resolve(fieldsOf(event))
-    })
-    watcher.on('error', () => undefined)
-  })
-  watcher.cancel()
-  expect(deleted.get(1)).toEqual([1n])
-})
-
 test('the database has one process at a time, which the next one is told', async () => {
   const path = join(temporaryDirectory(), 'db/state.db')
   const first = await runDatastore({ path })

@@ -100,7 +100,7 @@ describe('a restore', () => {
       expect(readFileSync(join(second.dir, file), 'utf8')).toBe(readFileSync(join(first.dir, file), 'utf8'))
   })
 
-  test('lets leases go on with what was left of them', async () => {
+  test('grants leases anew, with their keys', async () => {
     const paths = dataDirectory()
     const before = await serve(paths)
     await before.client.unary(methods.grant, message({ 1: 1000, 2: 7 }))
