@@ -8,6 +8,7 @@ import { prepareDirectories } from '../../src/cluster/directories.ts'
 import type { ComponentContext } from '../../src/components/component.ts'
 import { containerd } from '../../src/components/containerd.ts'
 import { kubelet } from '../../src/components/kubelet.ts'
+import { addressesOf } from '../../src/cluster/node-address.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import { paths as pathsOf } from '../../src/config/paths.ts'
 import { chooseForNode } from '../../src/node/facts/choices.ts'
@@ -20,9 +21,12 @@ const config = await loadConfig({ flags: [{ name: 'data-dir', text: directory }]
 const paths = pathsOf(config)
 await prepareDirectories(paths)
 const host = detectHost()
+// machine.sh gives every machine this one.
+const addresses = () => addressesOf(config, '10.89.0.2')
 const context: ComponentContext = {
   ...{
     config,
+    addresses,
     paths,
     host,
     payload: openPayload(payloadDir),
@@ -32,6 +36,6 @@ const context: ComponentContext = {
   choices: chooseForNode(config, host),
   environment: {},
   storageFlags: {},
-  credentials: prepareCredentials({ config, paths, log: silentLogger }),
+  credentials: prepareCredentials({ config, addresses, paths, log: silentLogger }),
 }
 for (const component of [containerd, kubelet]) await component(context).prepare?.()

@@ -3,17 +3,24 @@ import type { Config } from '../config/config.ts'
 import type { Paths } from '../config/paths.ts'
 import { writeKubeconfigs } from '../pki/kubeconfig.ts'
 import { preparePki } from '../pki/pki.ts'
+import type { Addresses } from '../components/component.ts'
 import { apiserverUrl } from '../components/probe.ts'
 
 interface CredentialOptions {
   readonly config: Config
+  readonly addresses: () => Addresses
   readonly paths: Paths
   readonly log: Logger
 }
 
 /** Brings certificates and kubeconfigs in order. The components read what is renewed by themselves. */
-export async function prepareCredentials({ config, paths, log }: CredentialOptions): Promise<void> {
-  const pki = await preparePki({ ...config, dir: paths.pkiDir })
+export async function prepareCredentials({
+  config,
+  addresses,
+  paths,
+  log,
+}: CredentialOptions): Promise<void> {
+  const pki = await preparePki({ ...config, ...addresses(), dir: paths.pkiDir })
   await writeKubeconfigs({
     pki,
     dir: paths.kubeconfigDir,

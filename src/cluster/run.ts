@@ -14,6 +14,7 @@ import { finishRestore } from '../snapshot/restore.ts'
 import { endLeftovers } from '../supervisor/leftovers.ts'
 import { prepareCredentials } from './credentials.ts'
 import { prepareDirectories } from './directories.ts'
+import { addressesOf, settleNodeAddress } from './node-address.ts'
 import { startComponents, stopComponents } from './lifecycle.ts'
 import { type Plan, planRole } from './plan.ts'
 import { stopPods } from './pods.ts'
@@ -68,11 +69,17 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
   })
   if (await finishRestore(paths, payload.sqliteAddon)) log.info('finished a restore that was interrupted')
   const host = detectHost()
-  const credentials = prepareCredentials({ config, paths, log })
+  const node = await settleNodeAddress({
+    ...{ config, paths, log, notify: options.notify },
+    signal: AbortSignal.any([options.stop, asked.signal]),
+  })
+  if (node === undefined) return
+  const addresses = () => addressesOf(config, node.address)
+  const credentials = prepareCredentials({ config, addresses, paths, log })
   // Whoever needs them waits for them; until then a failure is nobody's unhandled one.
   credentials.catch(() => {})
   const context = {
-    ...{ config, paths, payload, pki, host, credentials, log },
+    ...{ config, addresses, paths, payload, pki, host, credentials, log },
     choices: chooseForNode(config, host),
     environment: options.environment,
   }

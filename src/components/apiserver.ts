@@ -30,17 +30,23 @@ export function apiserver(context: ComponentContext): ProcessRecipe {
   }
 }
 
-type ApiserverOptions = Pick<ComponentContext, 'config' | 'paths' | 'pki' | 'storageFlags'>
+type ApiserverOptions = Pick<ComponentContext, 'config' | 'addresses' | 'paths' | 'pki' | 'storageFlags'>
 
 /**
  * The flags of kube-apiserver (cmd/kube-apiserver/app/options). Node and RBAC authorization,
  * NodeRestriction, Secrets encrypted in the datastore; who may come without a name is told by the
  * authentication configuration.
  */
-export function apiserverArguments({ config, paths, pki, storageFlags }: ApiserverOptions): string[] {
+export function apiserverArguments({
+  config,
+  addresses,
+  paths,
+  pki,
+  storageFlags,
+}: ApiserverOptions): string[] {
   return flags(
     {
-      'advertise-address': config.advertiseAddress,
+      'advertise-address': addresses().advertiseAddress,
       'allow-privileged': true,
       'authentication-config': authenticationConfigFile(paths),
       'authorization-mode': 'Node,RBAC',

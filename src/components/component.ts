@@ -51,9 +51,17 @@ export interface Component {
   status(): ProcessStatus
 }
 
+/** Under which addresses the Node and the API server are known. */
+export interface Addresses {
+  readonly nodeIp: string
+  readonly advertiseAddress: string
+}
+
 /** What components are made from; the same for all of a daemon. */
 export interface ComponentContext {
   readonly config: Config
+  /** The Node's and the API server's, as they are now: the machine's may change. */
+  readonly addresses: () => Addresses
   readonly paths: Paths
   readonly payload: Payload
   readonly pki: PkiFiles

@@ -78,13 +78,17 @@ async function writeFiles({ config, paths, pki, host, choices }: ComponentContex
 }
 
 /** The flags of kubelet (cmd/kubelet/app/options): what its configuration file has no field for. */
-export function kubeletArguments({ config, paths }: Pick<ComponentContext, 'config' | 'paths'>): string[] {
+export function kubeletArguments({
+  config,
+  addresses,
+  paths,
+}: Pick<ComponentContext, 'config' | 'addresses' | 'paths'>): string[] {
   return flags(
     {
       config: configFile(paths),
       'hostname-override': config.nodeName,
       kubeconfig: kubeconfigPath(paths.kubeconfigDir, 'kubelet'),
-      'node-ip': config.nodeIp,
+      'node-ip': addresses().nodeIp,
       'node-labels': config.nodeLabel.length > 0 ? config.nodeLabel.join(',') : undefined,
       'root-dir': config.kubeletRootDir,
       v: config.v > 0 ? config.v : undefined,

@@ -59,8 +59,8 @@ function families(config: Config, describe: Describe): Conflict | undefined {
   const family = rangeOf(config.serviceCidr).first.family
   const others: readonly [SettingName, Address][] = [
     ['cluster-cidr', rangeOf(config.clusterCidr).first],
-    ['node-ip', addressOf(config.nodeIp)],
-    ['advertise-address', addressOf(config.advertiseAddress)],
+    ...given('node-ip', config.nodeIp),
+    ...given('advertise-address', config.advertiseAddress),
     ['cluster-dns', addressOf(config.clusterDns)],
   ]
   const other = others.find(([, address]) => address.family !== family)
@@ -69,12 +69,18 @@ function families(config: Config, describe: Describe): Conflict | undefined {
   return { name: other[0], reason }
 }
 
+/** Without one, the machine's address is chosen so that it fits. */
+function given(name: SettingName, text: string | undefined): [SettingName, Address][] {
+  return text === undefined ? [] : [[name, addressOf(text)]]
+}
+
 function ranges(config: Config, describe: Describe): Conflict | undefined {
   if (!overlaps(rangeOf(config.clusterCidr), rangeOf(config.serviceCidr))) return undefined
   return { name: 'cluster-cidr', reason: `it overlaps with ${describe('service-cidr')}` }
 }
 
 function nodeAddressOutsideRanges(config: Config, describe: Describe): Conflict | undefined {
+  if (config.nodeIp === undefined) return undefined
   const address = addressOf(config.nodeIp)
   const name = (['cluster-cidr', 'service-cidr'] as const).find((candidate) =>
     contains(rangeOf(candidate === 'cluster-cidr' ? config.clusterCidr : config.serviceCidr), address),

@@ -56,7 +56,7 @@ export async function loadAnyConfig({
   const given = Object.fromEntries(
     [...chosen].map(([name, setting]) => [camelCase(name), parseSetting(optionOf(name), setting)]),
   )
-  const config = await complete({ ...plainDefaults(role), ...given, role: roles[role].setting }, host)
+  const config = complete({ ...plainDefaults(role), ...given, role: roles[role].setting }, host)
   refuseConflict(config, chosen)
   return Object.freeze(config)
 }
@@ -157,20 +157,17 @@ function plainDefaults(role: RoleName): Record<string, unknown> {
 }
 
 /** Adds what depends on the machine, or on other settings. */
-async function complete(given: Record<string, unknown>, host: Host): Promise<AnyConfig> {
+function complete(given: Record<string, unknown>, host: Host): AnyConfig {
   const base = given as unknown as AnyConfig
   const snapshotDir = base.snapshotDir ?? snapshotDirIn(base.dataDir)
   if (base.role === 'datastore') return { ...base, snapshotDir }
   const { family } = rangeOf(base.serviceCidr).first
-  const nodeIp = base.nodeIp ?? (await host.nodeIp(family))
   return {
     ...base,
     bindAddress: base.bindAddress ?? (family === 4 ? '0.0.0.0' : '::'),
-    advertiseAddress: base.advertiseAddress ?? nodeIp,
     clusterDns: base.clusterDns ?? formatAddress(tenthAddress(base.serviceCidr)),
     nodeName: base.nodeName ?? hostNodeName(host),
     snapshotDir,
-    nodeIp,
   }
 }
 

@@ -17,6 +17,8 @@ export interface Paths {
   readonly kubeconfigDir: string
   readonly adminKubeconfig: string
   readonly imagesDir: string
+  /** The Node's last address. */
+  readonly nodeRecord: string
   /** The unpacked payloads, one directory per artifact. */
   readonly payloadsDir: string
   /** Rendered configuration of the components. */
@@ -41,6 +43,7 @@ export function paths({ dataDir }: Pick<StorageSettings, 'dataDir'>): Paths {
     kubeconfigDir: join(dataDir, 'kubeconfig'),
     adminKubeconfig: join(dataDir, 'admin.kubeconfig'),
     imagesDir: join(dataDir, 'images'),
+    nodeRecord: join(dataDir, 'node.json'),
     payloadsDir: join(dataDir, 'data'),
     etcDir: join(dataDir, 'etc'),
     containerdRoot: join(dataDir, 'containerd'),

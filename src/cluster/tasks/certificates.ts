@@ -11,10 +11,10 @@ export const certificates: Task = {
   name: 'certificates',
   purpose: 'renew certificates',
   leaderOnly: false,
-  async run({ config, paths, log }, signal) {
+  async run({ config, addresses, paths, log }, signal) {
     for (;;) {
       await sleep(renewalIntervalMs, undefined, { signal, ref: false })
-      await prepareCredentials({ config, paths, log }).catch((error: unknown) =>
+      await prepareCredentials({ config, addresses, paths, log }).catch((error: unknown) =>
         log.error({ reason: describeError(error) }, 'cannot renew certificates; the next try is in a day'),
       )
     }

@@ -7,7 +7,8 @@ const group = 'Node'
 
 export interface NodeSettings {
   readonly nodeName: string
-  readonly nodeIp: string
+  /** Undefined: the machine's (node/facts/node-address.ts). */
+  readonly nodeIp?: string
   /** key=value */
   readonly nodeLabel: readonly string[]
   /** key=value:Effect or key:Effect */
@@ -35,7 +36,8 @@ export const nodeSettings: Rows<NodeSettings> = {
     group,
     description: 'The address of the Node.',
     kind: nodeAddress,
-    defaultText: 'the source address of the default route, else the first global address, else 127.0.0.1',
+    defaultText:
+      'the last one used while an interface has it, else the source address of the default route, else the first global one of an interface that is no bridge of containers',
     roles: nodes,
   },
   'node-label': {

@@ -11,7 +11,8 @@ export type Disableable = (typeof disableable)[number]
 export interface ServerSettings {
   readonly bindAddress: string
   readonly httpsListenPort: number
-  readonly advertiseAddress: string
+  /** Undefined: the Node's. */
+  readonly advertiseAddress?: string
   /** DNS names and addresses beside those the API server's certificate has anyway. */
   readonly tlsSan: readonly string[]
   /** Absolute; a second copy of the admin kubeconfig. */

@@ -1,4 +1,5 @@
 import type { HostFiles } from '../facts/host-files.ts'
+import { chooseNodeAddress, describePassedOver } from '../facts/node-address.ts'
 import type { Examination } from './examination.ts'
 import { missing, ok, type Requirement, warning } from './requirement.ts'
 
@@ -27,20 +28,22 @@ export function networkRequirements(examination: Examination): Requirement[] {
   ]
 }
 
-function nodeAddress({ config, addresses }: Examination): Requirement {
+function nodeAddress({ config, network }: Examination): Requirement {
   const name = 'node address'
-  const { nodeIp, nodeName } = config
-  if (nodeIp.startsWith('127.') || nodeIp === '::1') {
+  const chosen = chooseNodeAddress(config, network)
+  if (chosen === undefined) {
     return missing(
       name,
-      `${nodeIp}: the kubelet takes no loopback address for the node's`,
-      'give an interface an address, for instance: ip link add k8s0 type dummy && ip address add 192.168.254.1/32 dev k8s0 && ip link set k8s0 up',
+      `this machine has none: ${describePassedOver(config, network)}`,
+      'the server waits for one: give an interface an address, for instance: ip link add k8s0 type dummy && ip address add 192.168.254.1/32 dev k8s0 && ip link set k8s0 up',
     )
   }
-  if (!addresses.includes(nodeIp)) {
-    return missing(name, `no interface has ${nodeIp}`, 'set --node-ip to an address of this machine')
+  const { address, isPresent } = chosen
+  if (isPresent) return ok(name, `${config.nodeName} at ${address}`)
+  if (address === network.last) {
+    return warning(name, `${address}, the last one: no interface has it now`, 'bring the network up')
   }
-  return ok(name, `${nodeName} at ${nodeIp}`)
+  return missing(name, `no interface has ${address}`, 'set --node-ip to an address of this machine')
 }
 
 function ports(

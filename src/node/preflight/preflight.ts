@@ -1,9 +1,10 @@
 import { connect } from 'node:net'
-import { networkInterfaces } from 'node:os'
 import type { Config } from '../../config/config.ts'
 import { paths } from '../../config/paths.ts'
 import { detectHost } from '../facts/host.ts'
 import { HostFiles } from '../facts/host-files.ts'
+import { readLastAddress } from '../facts/last-address.ts'
+import { type Network, readNetwork } from '../facts/node-address.ts'
 import type { Examination } from './examination.ts'
 import { kernelRequirements } from './kernel-requirements.ts'
 import { networkRequirements } from './network-requirements.ts'
@@ -18,15 +19,17 @@ export type { Requirement } from './requirement.ts'
  */
 export async function preflight(
   config: Config,
-  { root = '/', now = new Date() }: { root?: string; now?: Date } = {},
+  { root = '/', now = new Date(), network }: { root?: string; now?: Date; network?: Network } = {},
 ): Promise<Requirement[]> {
-  const addresses = Object.values(networkInterfaces()).flatMap((entries) => entries ?? [])
+  const files = new HostFiles(root)
+  const { controlSocket, nodeRecord } = paths(config)
+  const last = readLastAddress(files.path(nodeRecord))
   const examination: Examination = {
     config,
     host: detectHost({ root }),
-    files: new HostFiles(root),
-    addresses: addresses.map(({ address }) => address),
-    isRunning: await isRunning(paths(config).controlSocket),
+    files,
+    network: network ?? (await readNetwork(files, { ...config, last })),
+    isRunning: await isRunning(controlSocket),
     isRoot: process.getuid?.() === 0,
     now,
   }

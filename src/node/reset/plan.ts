@@ -41,6 +41,7 @@ const dataEntries = [
   'images',
   'kubeconfig',
   'manifests',
+  'node.json',
   'pki',
   'replaced',
   'restore',

@@ -10,6 +10,7 @@ import { paths } from '../../../src/config/paths.ts'
 import { pkiFiles } from '../../../src/pki/pki.ts'
 
 const pki = pkiFiles('/data/pki')
+const addresses = () => ({ nodeIp: '192.0.2.7', advertiseAddress: '192.0.2.8' })
 
 function configOf(...given: { name: string; text: string }[]): Promise<Config> {
   return loadConfig({
@@ -28,13 +29,14 @@ describe('kube-apiserver', () => {
   test('authorizes by Node and RBAC, encrypts Secrets and asks the datastore at its socket', async () => {
     const config = await configOf()
     const args = apiserverArguments({
-      ...{ config, pki, paths: paths(config) },
+      ...{ config, pki, addresses, paths: paths(config) },
       storageFlags: { 'etcd-servers': 'unix:///data/run/datastore.sock' },
     })
     expect(args).toContain('--authorization-mode=Node,RBAC')
     expect(args).toContain('--enable-admission-plugins=NodeRestriction')
     expect(args).toContain('--encryption-provider-config=/data/pki/encryption-config.yaml')
     expect(args).toContain('--etcd-servers=unix:///data/run/datastore.sock')
+    expect(args).toContain('--advertise-address=192.0.2.8')
   })
 
   test('lets nobody in without credentials but to health', () => {
@@ -61,9 +63,10 @@ describe('kubelet', () => {
       { name: 'node-label', text: 'c=d' },
       { name: 'v', text: '5' },
     )
-    const args = kubeletArguments({ config, paths: paths(config) })
+    const args = kubeletArguments({ config, addresses, paths: paths(config) })
     expect(args).toContain('--node-labels=a=b,c=d')
     expect(args).toContain('--v=5')
+    expect(args).toContain('--node-ip=192.0.2.7')
   })
 })
 

@@ -6,10 +6,9 @@ import type { Host } from '../../../src/config/host.ts'
 import { loadConfig } from '../../../src/config/load.ts'
 import type { Flags } from '../../../src/config/table/sources.ts'
 
-/** A machine whose name and addresses do not depend on where the test runs. */
+/** A machine whose name does not depend on where the test runs. */
 export const testHost: Host = {
   nodeName: () => 'worker-1',
-  nodeIp: (family) => Promise.resolve(family === 4 ? '192.168.7.2' : 'fd07::2'),
 }
 
 export interface Given {

@@ -2,29 +2,27 @@ import { createServer } from 'node:net'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { once } from 'node:events'
-import { networkInterfaces } from 'node:os'
 import { describe, expect, test } from 'vitest'
 import type { Config } from '../../../../src/config/config.ts'
+import type { Network } from '../../../../src/node/facts/node-address.ts'
 import { preflight, type Requirement } from '../../../../src/node/preflight/preflight.ts'
 import { debian, hostTree, legacy } from '../host-tree.ts'
 
-/** Any address that this machine has; the loopback one is refused by a check of its own. */
-const ownAddress = Object.values(networkInterfaces())
-  .flatMap((entries) => entries ?? [])
-  .map(({ address }) => address)
-  .find((address) => !address.startsWith('127.') && address !== '::1')
+const network: Network = {
+  addresses: [{ interface: 'eth0', address: '192.0.2.1', kind: 'plain' }],
+  routeSource: '192.0.2.1',
+  last: undefined,
+}
 
 const config: Config = {
   role: 'server',
   serverMode: 'single',
   dataDir: '/var/lib/k8s-of-no-machine',
   nodeName: 'node-a',
-  nodeIp: ownAddress ?? '192.0.2.1',
   nodeLabel: [],
   nodeTaint: [],
   tlsSan: [],
   bindAddress: '0.0.0.0',
-  advertiseAddress: '192.0.2.1',
   httpsListenPort: 6443,
   clusterCidr: '10.244.0.0/16',
   serviceCidr: '10.96.0.0/12',
@@ -76,7 +74,7 @@ async function examine(
   changed: Partial<Config> = {},
   now = new Date(),
 ) {
-  const requirements = await preflight({ ...config, ...changed }, { root: hostTree(files), now })
+  const requirements = await preflight({ ...config, ...changed }, { root: hostTree(files), network, now })
   const byName = new Map(requirements.map((requirement) => [requirement.name, requirement]))
   return (name: string): Requirement =>
     byName.get(name) ?? expect.fail(`no requirement ${name}: ${[...byName.keys()].join(', ')}`)
@@ -84,7 +82,7 @@ async function examine(
 
 test('every requirement that is not met has a remedy, and none is named twice', async () => {
   for (const files of [ready, legacy, {}]) {
-    const requirements = await preflight(config, { root: hostTree(files) })
+    const requirements = await preflight(config, { root: hostTree(files), network })
     const names = requirements.map(({ name }) => name)
     expect(new Set(names).size).toBe(names.length)
     for (const { state, remedy, name } of requirements)
@@ -98,6 +96,33 @@ test('NetworkPolicy is said not to be enforced', async () => {
     state: 'warning',
     required: false,
     detail: 'objects are stored but not enforced yet',
+  })
+})
+
+describe("the node's address", () => {
+  const addressOf = async (given: Partial<Network>, changed: Partial<Config> = {}) => {
+    const options = { root: hostTree(ready), network: { ...network, ...given } }
+    const requirements = await preflight({ ...config, ...changed }, options)
+    return requirements.find(({ name }) => name === 'node address')
+  }
+  const cni0 = { interface: 'cni0', address: '10.244.0.1', kind: 'bridge' } as const
+
+  test('is the one that the server would take', async () => {
+    expect(await addressOf({})).toMatchObject({ state: 'ok', detail: 'node-a at 192.0.2.1' })
+  })
+
+  test('is missing on a machine that never had one, with what cannot be used', async () => {
+    expect(await addressOf({ addresses: [cni0], routeSource: undefined })).toMatchObject({
+      state: 'missing',
+      detail: 'this machine has none: 10.244.0.1 on cni0 lies in cluster-cidr 10.244.0.0/16',
+    })
+  })
+
+  test('is the last one while the network is away', async () => {
+    expect(await addressOf({ addresses: [cni0], routeSource: undefined, last: '192.0.2.1' })).toMatchObject({
+      state: 'warning',
+      detail: '192.0.2.1, the last one: no interface has it now',
+    })
   })
 })
 
@@ -240,13 +265,6 @@ describe('what is missing is said:', () => {
       state: 'warning',
       detail:
         'without CAP_SYS_RESOURCE: the components cannot be shielded from the out-of-memory killer, and are configured for that',
-    },
-    {
-      name: 'node address',
-      files: ready,
-      changed: { nodeIp: '127.0.0.1' },
-      state: 'missing',
-      detail: "127.0.0.1: the kubelet takes no loopback address for the node's",
     },
     {
       name: 'node address',

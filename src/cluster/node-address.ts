@@ -1,0 +1,79 @@
+import { writeFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { describeError } from '../base/errors.ts'
+import type { Logger } from '../base/logger.ts'
+import type { Notifier } from '../base/notify.ts'
+import type { Addresses } from '../components/component.ts'
+import type { Config } from '../config/config.ts'
+import type { Paths } from '../config/paths.ts'
+import { HostFiles } from '../node/facts/host-files.ts'
+import { readLastAddress, renderNodeRecord } from '../node/facts/last-address.ts'
+import {
+  chooseNodeAddress,
+  describePassedOver,
+  type Network,
+  type NodeAddress,
+  readNetwork,
+} from '../node/facts/node-address.ts'
+
+/** How often a machine without an address is looked at. */
+const lookIntervalMs = 2_000
+/** How often its operator is told again what is waited for, in looks. */
+const looksBetweenMessages = 15
+
+export function addressesOf(config: Config, nodeIp: string): Addresses {
+  return { nodeIp, advertiseAddress: config.advertiseAddress ?? nodeIp }
+}
+
+export interface AddressOptions {
+  readonly config: Config
+  readonly paths: Paths
+  readonly log: Logger
+  readonly notify: Notifier
+  /** Ends the wait. */
+  readonly signal: AbortSignal
+  /** What is looked at; tests give another machine. */
+  readonly look?: (last: string | undefined) => Promise<Network>
+  readonly intervalMs?: number
+}
+
+/**
+ * The Node's address, remembered for the next start. On a machine that has none, and never had, it waits until there
+ * is one: nothing can start without it, and no user wrote anything wrong. undefined when the signal ends the wait.
+ */
+export async function settleNodeAddress(options: AddressOptions): Promise<NodeAddress | undefined> {
+  const { config, paths, log, notify, signal } = options
+  const look = options.look ?? ((last) => readNetwork(new HostFiles(), { ...config, last }))
+  for (let looks = 0; !signal.aborted; looks++) {
+    const network = await look(readLastAddress(paths.nodeRecord))
+    const chosen = chooseNodeAddress(config, network)
+    if (chosen !== undefined) {
+      if (chosen.isPresent) rememberAddress(chosen.address, { paths, log })
+      else log.warn({ address: chosen.address }, 'no interface has the address of the Node')
+      return chosen
+    }
+    if (looks % looksBetweenMessages === 0) {
+      const reason = describePassedOver(config, network)
+      log.warn({ reason }, 'waiting for an address: this machine has none that the Node could have')
+      notify.status(`waiting for an address of this machine: ${reason}`)
+    }
+    await sleep(options.intervalMs ?? lookIntervalMs, undefined, { signal }).catch(() => {})
+  }
+  return undefined
+}
+
+/** A full disk is no reason not to start: the address is found anew while there is a network. */
+export function rememberAddress(
+  address: string,
+  { paths, log }: Pick<AddressOptions, 'paths' | 'log'>,
+): void {
+  if (readLastAddress(paths.nodeRecord) === address) return
+  try {
+    writeFileSync(paths.nodeRecord, renderNodeRecord(address), { mode: 0o600 })
+  } catch (error) {
+    log.warn(
+      { path: paths.nodeRecord, reason: describeError(error) },
+      'cannot remember the address of the Node',
+    )
+  }
+}

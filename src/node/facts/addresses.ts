@@ -1,0 +1,55 @@
+import { type NetworkInterfaceInfo, networkInterfaces } from 'node:os'
+import type { HostFiles } from './host-files.ts'
+
+/** An address of an interface that is up. */
+export interface InterfaceAddress {
+  readonly interface: string
+  readonly address: string
+  /**
+   * bridge: one that ties containers or virtual machines together (cni0, docker0, virbr0), and is nobody's way
+   * out; tunnel: tun, tap, WireGuard and the like; plain: all others, a bridge with a network card in it, too.
+   */
+  readonly kind: 'plain' | 'tunnel' | 'bridge'
+}
+
+/** ARPHRD_ETHER and ARPHRD_INFINIBAND (if_arp.h): whatever has another type is a tunnel, or lo. */
+const cardTypes = ['1', '32']
+const tunnelDevices = ['vxlan', 'geneve', 'wireguard', 'gre', 'ipip', 'sit']
+/** What leads out of the machine, seen from a bridge: cards have a device of their own. */
+const trunkDevices = ['bond', 'vlan', 'wlan']
+
+/** Without the loopback interface, in the kernel's order. `entries` are another machine's in tests. */
+export function readInterfaceAddresses(
+  files: HostFiles,
+  entries: NodeJS.Dict<NetworkInterfaceInfo[]> = networkInterfaces(),
+): InterfaceAddress[] {
+  return Object.entries(entries).flatMap(([name, addresses = []]) => {
+    const kind = kindOf(files, name)
+    return addresses
+      .filter(({ internal }) => !internal)
+      .map(({ address }) => ({ interface: name, address, kind }))
+  })
+}
+
+function kindOf(files: HostFiles, name: string): InterfaceAddress['kind'] {
+  const path = `/sys/class/net/${name}`
+  // In some containers /sys shows another network namespace: nothing is known then.
+  if (!files.exists(path)) return 'plain'
+  if (files.exists(`${path}/bridge`)) {
+    return files.list(`${path}/brif`).some((port) => leadsOut(files, port)) ? 'plain' : 'bridge'
+  }
+  const type = files.read(`${path}/type`)?.trim()
+  const isTunnel =
+    files.exists(`${path}/tun_flags`) ||
+    tunnelDevices.includes(deviceType(files, name) ?? '') ||
+    (type !== undefined && !cardTypes.includes(type))
+  return isTunnel ? 'tunnel' : 'plain'
+}
+
+function leadsOut(files: HostFiles, port: string): boolean {
+  return files.exists(`/sys/class/net/${port}/device`) || trunkDevices.includes(deviceType(files, port) ?? '')
+}
+
+function deviceType(files: HostFiles, name: string): string | undefined {
+  return /^DEVTYPE=(.*)$/m.exec(files.read(`/sys/class/net/${name}/uevent`) ?? '')?.[1]
+}

@@ -1,0 +1,22 @@
+import { readFileSync } from 'node:fs'
+import { isIP } from 'node:net'
+
+/** `node.json` in the data directory: what this machine was, for a start without a network. */
+interface NodeRecord {
+  readonly address?: unknown
+}
+
+/** The Node's address when it was last known; undefined before the first start, and when the file is damaged. */
+export function readLastAddress(nodeRecord: string): string | undefined {
+  try {
+    const { address } = JSON.parse(readFileSync(nodeRecord, 'utf8')) as NodeRecord
+    return typeof address === 'string' && isIP(address) !== 0 ? address : undefined
+  } catch {
+    // It is found anew, as on the first start.
+    return undefined
+  }
+}
+
+export function renderNodeRecord(address: string): string {
+  return `${JSON.stringify({ address })}\n`
+}

@@ -1,0 +1,113 @@
+/*
+ * Which address is the Node's, unless --node-ip says so: the first of these that there is.
+ *
+ *    the last one used          while an interface has it: an address that stays is never given up for another
+ *    the default route's        what the kernel would send from, whatever the interface is
+ *    a plain interface's        then a tunnel's; bridges of containers never are
+ *    the last one used          although no interface has it: the network is away
+ *
+ * Addresses of the loopback interface, link-local ones and those in the ranges of the cluster are passed over.
+ */
+import { createSocket } from 'node:dgram'
+import { once } from 'node:events'
+import {
+  contains,
+  isLinkLocal,
+  isLoopback,
+  isUnspecified,
+  parseAddress,
+  parseRange,
+} from '../../base/address.ts'
+import type { Config } from '../../config/config.ts'
+import { type InterfaceAddress, readInterfaceAddresses } from './addresses.ts'
+import type { HostFiles } from './host-files.ts'
+
+/** What the choice depends on. */
+export interface Network {
+  readonly addresses: readonly InterfaceAddress[]
+  /** The source address of the default route. */
+  readonly routeSource: string | undefined
+  /** The one that the Node had before. */
+  readonly last: string | undefined
+}
+
+export type AddressSettings = Pick<Config, 'nodeIp' | 'clusterCidr' | 'serviceCidr'>
+
+export interface NodeAddress {
+  readonly address: string
+  /** An interface has it; otherwise the network is away, or --node-ip is wrong. */
+  readonly isPresent: boolean
+}
+
+/** undefined: this machine has none, and never had. */
+export function chooseNodeAddress(settings: AddressSettings, network: Network): NodeAddress | undefined {
+  const { addresses, routeSource, last } = network
+  const isPresent = (address: string) => addresses.some((entry) => entry.address === address)
+  if (settings.nodeIp !== undefined) {
+    return { address: settings.nodeIp, isPresent: isPresent(settings.nodeIp) }
+  }
+  const isUsable = (address: string) => whyNot(settings, address) === undefined
+  const usable = addresses.filter(({ address }) => isUsable(address))
+  const known = last !== undefined && isUsable(last) ? last : undefined
+  if (known !== undefined && isPresent(known)) return { address: known, isPresent: true }
+  if (routeSource !== undefined && isUsable(routeSource)) return { address: routeSource, isPresent: true }
+  const best = usable.find(({ kind }) => kind === 'plain') ?? usable.find(({ kind }) => kind === 'tunnel')
+  if (best !== undefined) return { address: best.address, isPresent: true }
+  return known === undefined ? undefined : { address: known, isPresent: false }
+}
+
+/** One line for somebody who waits: each address of this machine, and why it cannot be the Node's. */
+export function describePassedOver(
+  settings: AddressSettings,
+  { addresses }: Pick<Network, 'addresses'>,
+): string {
+  const reasons = addresses.flatMap(({ interface: name, address, kind }) => {
+    const reason = whyNot(settings, address) ?? (kind === 'bridge' ? 'is a bridge of containers' : undefined)
+    return reason === undefined || reason === otherFamily ? [] : [`${address} on ${name} ${reason}`]
+  })
+  return reasons.length === 0 ? 'no interface that is up has one' : reasons.join('; ')
+}
+
+const otherFamily = 'is of the other family'
+
+/** Why an address cannot be the Node's; undefined: it can. */
+function whyNot({ clusterCidr, serviceCidr }: AddressSettings, text: string): string | undefined {
+  const address = parseAddress(text)
+  if (address === undefined || isLinkLocal(address)) return 'is link-local'
+  if (isLoopback(address) || isUnspecified(address)) return 'is the loopback address'
+  const ranges = Object.entries({ 'cluster-cidr': clusterCidr, 'service-cidr': serviceCidr })
+  for (const [name, range] of ranges) {
+    const parsed = parseRange(range)
+    if (parsed === undefined) continue
+    if (parsed.first.family !== address.family) return otherFamily
+    if (contains(parsed, address)) return `lies in ${name} ${range}`
+  }
+  return undefined
+}
+
+/** Looks at this machine; sends nothing. */
+export async function readNetwork(
+  files: HostFiles,
+  { serviceCidr, last }: { serviceCidr: string; last: string | undefined },
+): Promise<Network> {
+  const routeSource = await defaultRouteSource(serviceCidr.includes(':') ? 6 : 4)
+  return { addresses: readInterfaceAddresses(files), routeSource, last }
+}
+
+/** Addresses for documentation (RFC 5737, RFC 3849), which only a default route leads to. */
+const faraway = { 4: '203.0.113.1', 6: '2001:db8::1' }
+
+/** The kernel chooses the source address when a UDP socket is connected; nothing is sent. */
+async function defaultRouteSource(family: 4 | 6): Promise<string | undefined> {
+  const socket = createSocket(family === 4 ? 'udp4' : 'udp6')
+  try {
+    socket.connect(9, faraway[family])
+    await once(socket, 'connect')
+    return socket.address().address
+  } catch {
+    // No route: a machine without a network runs a cluster of its own.
+    return undefined
+  } finally {
+    socket.close()
+  }
+}

@@ -1,0 +1,95 @@
+import { mkdtempDisposableSync, readFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { expect, onTestFinished, test } from 'vitest'
+import { silentLogger } from '../../../src/base/logger.ts'
+import { addressesOf, settleNodeAddress } from '../../../src/cluster/node-address.ts'
+import { loadConfig } from '../../../src/config/load.ts'
+import { paths as pathsOf } from '../../../src/config/paths.ts'
+import type { Network } from '../../../src/node/facts/node-address.ts'
+
+const away: Network = {
+  addresses: [{ interface: 'cni0', address: '10.244.0.1', kind: 'bridge' }],
+  routeSource: undefined,
+  last: undefined,
+}
+const there: Network = {
+  addresses: [{ interface: 'eth0', address: '192.0.2.7', kind: 'plain' }],
+  routeSource: '192.0.2.7',
+  last: undefined,
+}
+
+async function machine({ nodeIp }: { nodeIp?: string } = {}) {
+  const directory = mkdtempDisposableSync(`${tmpdir()}/k8s-address-`)
+  onTestFinished(() => directory.remove())
+  const flags = Object.entries({ 'data-dir': directory.path, 'node-ip': nodeIp, 'node-name': 'one' })
+  const config = await loadConfig({
+    flags: flags.flatMap(([name, text]) => (text === undefined ? [] : [{ name, text }])),
+    environment: {},
+  })
+  const told: string[] = []
+  const nothing = () => {}
+  const notify = { ready: nothing, stopping: nothing, status: (line: string) => void told.push(line) }
+  const paths = pathsOf(config)
+  return { config, paths, told, options: { config, paths, notify, log: silentLogger } }
+}
+
+test('the address is remembered, and taken by a start without a network', async () => {
+  const { paths, options } = await machine()
+  const { signal } = new AbortController()
+  const looks: (string | undefined)[] = []
+  const settle = (network: Network) =>
+    settleNodeAddress({
+      ...options,
+      signal,
+      look: (last) => {
+        looks.push(last)
+        return Promise.resolve({ ...network, last })
+      },
+    })
+  expect(await settle(there)).toEqual({ address: '192.0.2.7', isPresent: true })
+  expect(JSON.parse(readFileSync(paths.nodeRecord, 'utf8'))).toEqual({ address: '192.0.2.7' })
+  expect(await settle(away)).toEqual({ address: '192.0.2.7', isPresent: false })
+  expect(looks).toEqual([undefined, '192.0.2.7'])
+})
+
+test('a machine that never had one waits until there is one, and says so', async () => {
+  const { told, options } = await machine()
+  const { signal } = new AbortController()
+  const networks = [away, there]
+  const look = () => Promise.resolve(networks.shift() ?? expect.fail('looked once too often'))
+  expect(await settleNodeAddress({ ...options, signal, look, intervalMs: 1 })).toEqual({
+    address: '192.0.2.7',
+    isPresent: true,
+  })
+  expect(told).toEqual([
+    'waiting for an address of this machine: 10.244.0.1 on cni0 lies in cluster-cidr 10.244.0.0/16',
+  ])
+})
+
+test('the wait ends with the daemon', async () => {
+  const { options } = await machine()
+  const stop = new AbortController()
+  const look = () => {
+    stop.abort()
+    return Promise.resolve(away)
+  }
+  expect(await settleNodeAddress({ ...options, signal: stop.signal, look })).toBeUndefined()
+})
+
+test('what a user wrote is not remembered while no interface has it', async () => {
+  const { paths, options } = await machine({ nodeIp: '198.51.100.9' })
+  const { signal } = new AbortController()
+  const settle = () => settleNodeAddress({ ...options, signal, look: () => Promise.resolve(there) })
+  expect(await settle()).toEqual({ address: '198.51.100.9', isPresent: false })
+  expect(() => readFileSync(paths.nodeRecord)).toThrow('ENOENT')
+})
+
+test('the API server has the address of the Node, unless it is told otherwise', async () => {
+  const { config } = await machine()
+  const advertised = { ...config, advertiseAddress: '203.0.113.5' }
+  expect(addressesOf(config, '192.0.2.7')).toEqual({
+    nodeIp: '192.0.2.7',
+    advertiseAddress: '192.0.2.7',
+  })
+  expect(addressesOf(advertised, '192.0.2.7').advertiseAddress).toBe('203.0.113.5')
+})

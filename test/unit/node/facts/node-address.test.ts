@@ -1,0 +1,209 @@
+import { mkdirSync } from 'node:fs'
+import { networkInterfaces, type NetworkInterfaceInfo } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { type InterfaceAddress, readInterfaceAddresses } from '../../../../src/node/facts/addresses.ts'
+import { HostFiles } from '../../../../src/node/facts/host-files.ts'
+import {
+  chooseNodeAddress,
+  describePassedOver,
+  readNetwork,
+} from '../../../../src/node/facts/node-address.ts'
+import { hostTree } from '../host-tree.ts'
+
+const ranges = { clusterCidr: '10.244.0.0/16', serviceCidr: '10.96.0.0/12' }
+
+function on(name: string, address: string, kind: InterfaceAddress['kind'] = 'plain'): InterfaceAddress {
+  return { interface: name, address, kind }
+}
+
+const eth0 = on('eth0', '192.0.2.7')
+const cni0 = on('cni0', '10.244.0.1', 'bridge')
+const docker0 = on('docker0', '172.17.0.1', 'bridge')
+
+describe('the address of the Node is', () => {
+  test.each([
+    {
+      what: "the default route's, whichever interface comes first",
+      network: { addresses: [on('eth1', '192.168.1.1'), eth0], routeSource: '192.0.2.7' },
+      address: '192.0.2.7',
+    },
+    {
+      what: "the default route's on a bridge that is the machine's own",
+      network: { addresses: [on('br0', '192.0.2.8', 'bridge')], routeSource: '192.0.2.8' },
+      address: '192.0.2.8',
+    },
+    {
+      what: 'a plain one before a tunnel, and never that of a bridge of containers',
+      network: { addresses: [docker0, on('wg0', '10.9.0.1', 'tunnel'), on('eth1', '192.168.1.1')] },
+      address: '192.168.1.1',
+    },
+    {
+      what: "a tunnel's where there is nothing else",
+      network: { addresses: [docker0, on('wg0', '10.9.0.1', 'tunnel')] },
+      address: '10.9.0.1',
+    },
+    {
+      what: 'the last one, as long as an interface has it, although the default route has moved',
+      network: {
+        addresses: [eth0, on('wlan0', '198.51.100.5')],
+        routeSource: '198.51.100.5',
+        last: '192.0.2.7',
+      },
+      address: '192.0.2.7',
+    },
+    {
+      what: 'another one when the last one is gone',
+      network: { addresses: [on('eth0', '192.0.2.9')], routeSource: '192.0.2.9', last: '192.0.2.7' },
+      address: '192.0.2.9',
+    },
+    {
+      what: "none of the cluster's ranges, with a default route by them",
+      network: {
+        addresses: [on('eth0', '10.244.7.7'), on('eth1', '192.168.1.1')],
+        routeSource: '10.244.7.7',
+      },
+      address: '192.168.1.1',
+    },
+    {
+      what: 'none of the other family',
+      network: { addresses: [on('eth0', '2001:db8::7'), eth0] },
+      address: '192.0.2.7',
+    },
+    {
+      what: 'none that is link-local or on lo',
+      network: { addresses: [on('eth0', '169.254.9.9'), on('eth1', '127.0.0.9'), on('eth2', '192.168.1.1')] },
+      address: '192.168.1.1',
+    },
+  ])('$what', ({ network, address }) => {
+    const chosen = chooseNodeAddress({ ...ranges }, { routeSource: undefined, last: undefined, ...network })
+    expect(chosen).toEqual({ address, isPresent: true })
+  })
+
+  test('the last one while the network is away, and not that of cni0', () => {
+    const network = { addresses: [cni0, docker0], routeSource: undefined, last: '192.0.2.7' }
+    expect(chooseNodeAddress({ ...ranges }, network)).toEqual({ address: '192.0.2.7', isPresent: false })
+  })
+
+  test('not the last one when the ranges have been changed so that it lies in them', () => {
+    const network = { addresses: [cni0], routeSource: undefined, last: '10.96.3.3' }
+    expect(chooseNodeAddress({ ...ranges }, network)).toBeUndefined()
+  })
+
+  test('unknown on a machine that never had a network', () => {
+    const network = { addresses: [cni0, docker0], routeSource: undefined, last: undefined }
+    expect(chooseNodeAddress({ ...ranges }, network)).toBeUndefined()
+  })
+
+  test('what the user wrote, there or not', () => {
+    const network = { addresses: [eth0], routeSource: '192.0.2.7', last: '192.0.2.7' }
+    const choose = (nodeIp: string) => chooseNodeAddress({ ...ranges, nodeIp }, network)
+    expect(choose('192.0.2.7')).toEqual({ address: '192.0.2.7', isPresent: true })
+    expect(choose('192.0.2.200')).toEqual({ address: '192.0.2.200', isPresent: false })
+  })
+
+  test('of the family of the service range', () => {
+    const network = {
+      addresses: [eth0, on('eth0', 'fe80::1'), on('eth0', '2001:db8:1::7')],
+      routeSource: undefined,
+      last: undefined,
+    }
+    const ipv6 = { clusterCidr: 'fd02::/56', serviceCidr: 'fd01::/112' }
+    expect(chooseNodeAddress(ipv6, network)?.address).toBe('2001:db8:1::7')
+  })
+})
+
+test('whoever waits for an address is told why those that there are cannot be used', () => {
+  const addresses = [cni0, docker0, on('eth0', '169.254.1.1'), on('eth0', '2001:db8::1')]
+  expect(describePassedOver({ ...ranges }, { addresses })).toBe(
+    '10.244.0.1 on cni0 lies in cluster-cidr 10.244.0.0/16; 172.17.0.1 on docker0 is a bridge of containers; 169.254.1.1 on eth0 is link-local',
+  )
+  expect(describePassedOver({ ...ranges }, { addresses: [] })).toBe('no interface that is up has one')
+})
+
+describe('an interface is', () => {
+  const entry = (address: string, internal = false) => [{ address, internal } as NetworkInterfaceInfo]
+  const card = (name: string, type = '1') => ({ [`/sys/class/net/${name}/type`]: `${type}\n` })
+
+  function kinds(files: Record<string, string>, directories: string[] = []): Record<string, string> {
+    const root = hostTree(files)
+    for (const path of directories) mkdirSync(join(root, path), { recursive: true })
+    const names = new Set(Object.keys(files).map((path) => path.split('/')[4] ?? ''))
+    const entries = Object.fromEntries([...names].map((name) => [name, entry('192.0.2.1')]))
+    const found = readInterfaceAddresses(new HostFiles(root), entries)
+    return Object.fromEntries(found.map(({ interface: name, kind }) => [name, kind]))
+  }
+
+  test('a bridge of containers unless a card, a bond or a VLAN is one of its ports', () => {
+    const found = kinds({
+      ...card('cni0'),
+      '/sys/class/net/cni0/bridge/bridge_id': '',
+      '/sys/class/net/cni0/brif/veth1/state': '3',
+      ...card('veth1'),
+      ...card('docker0'),
+      '/sys/class/net/docker0/bridge/bridge_id': '',
+      ...card('br0'),
+      '/sys/class/net/br0/bridge/bridge_id': '',
+      '/sys/class/net/br0/brif/eth0/state': '3',
+      ...card('eth0'),
+      '/sys/class/net/eth0/device/vendor': '0x1af4',
+      ...card('br1'),
+      '/sys/class/net/br1/bridge/bridge_id': '',
+      '/sys/class/net/br1/brif/bond0/state': '3',
+      ...card('bond0'),
+      '/sys/class/net/bond0/uevent': 'DEVTYPE=bond\nINTERFACE=bond0\n',
+    })
+    expect(found).toEqual({
+      cni0: 'bridge',
+      docker0: 'bridge',
+      br0: 'plain',
+      br1: 'plain',
+      veth1: 'plain',
+      eth0: 'plain',
+      bond0: 'plain',
+    })
+  })
+
+  test('a tunnel by its kind', () => {
+    const found = kinds({
+      ...card('tun0', '65534'),
+      ...card('tap0'),
+      '/sys/class/net/tap0/tun_flags': '0x1002\n',
+      ...card('wg0', '65534'),
+      ...card('flannel.1'),
+      '/sys/class/net/flannel.1/uevent': 'DEVTYPE=vxlan\n',
+      ...card('ib0', '32'),
+      ...card('wlan0'),
+      '/sys/class/net/wlan0/uevent': 'DEVTYPE=wlan\n',
+    })
+    expect(found).toEqual({
+      tun0: 'tunnel',
+      tap0: 'tunnel',
+      wg0: 'tunnel',
+      'flannel.1': 'tunnel',
+      ib0: 'plain',
+      wlan0: 'plain',
+    })
+  })
+
+  test('plain where /sys says nothing of it', () => {
+    const found = readInterfaceAddresses(new HostFiles(hostTree({})), { eth0: entry('192.0.2.1') })
+    expect(found).toEqual([on('eth0', '192.0.2.1')])
+  })
+
+  test('left out when it is the loopback one', () => {
+    const entries = { lo: entry('192.0.2.1', true), eth0: entry('192.0.2.2') }
+    expect(
+      readInterfaceAddresses(new HostFiles(hostTree({})), entries).map(({ address }) => address),
+    ).toEqual(['192.0.2.2'])
+  })
+})
+
+test('this machine is read as it is', async () => {
+  const own = Object.values(networkInterfaces()).flatMap((entries) => entries ?? [])
+  const network = await readNetwork(new HostFiles(), { serviceCidr: '10.96.0.0/12', last: undefined })
+  const outside = own.filter(({ internal }) => !internal).map(({ address }) => address)
+  expect(network.addresses.map(({ address }) => address)).toEqual(outside)
+  if (network.routeSource !== undefined)
+    expect(own.map(({ address }) => address)).toContain(network.routeSource)
+})
