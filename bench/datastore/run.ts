@@ -2,7 +2,7 @@
  * `make bench-datastore`: this datastore, etcd and kine under the requests that kube-apiserver sends, one after the
  * other in each round, so that a slow moment of the machine hits all of them. Prints medians and ratios.
  *
- *   --runs=7  --keys=20000  --lists=10  --only=requests,compaction,mixed,idle  --contestants=k8s,etcd,kine
+ *   --runs=7  --keys=20000  --lists=10  --only=requests,compaction,catch-up,mixed,idle  --contestants=k8s,etcd,kine
  */
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -14,7 +14,7 @@ import { repository } from '../../test/integration/harness/machine.ts'
 import { median, positive } from '../figures.ts'
 import { type Contestant, Server, buildClient, contestants } from './servers.ts'
 
-const modes = ['requests', 'compaction', 'mixed', 'idle'] as const
+const modes = ['requests', 'compaction', 'catch-up', 'mixed', 'idle'] as const
 type Mode = (typeof modes)[number]
 
 /** What one round measured of one contestant, by row. */
@@ -64,6 +64,14 @@ const measure: Record<Mode, (contestant: Contestant, measured: Measured) => Prom
     await using server = await Server.start(contestant)
     for (const { maxMs } of await runClient(server, ['-mode=compaction', '-for=1s'])) {
       measured.set('longest get during a compaction, ms', maxMs)
+    }
+  },
+  /** kine, asked for no more than one key's history, reads all of it for each. */
+  async 'catch-up'(contestant, measured) {
+    if (contestant === 'kine') return
+    await using server = await Server.start(contestant)
+    for (const { p99Ms } of await runClient(server, ['-mode=catch-up', '-for=1s'])) {
+      measured.set('get while 5,000 watchers catch up, p99, ms', p99Ms)
     }
   },
   /** etcd and kine are static programs, which nothing can be preloaded into. */

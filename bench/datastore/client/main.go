@@ -21,7 +21,7 @@ import (
 const prefix = "/registry/pods/"
 
 var (
-	mode        = flag.String("mode", "requests", "requests, gets, mixed, idle or compaction")
+	mode        = flag.String("mode", "requests", "requests, gets, mixed, idle, compaction or catch-up")
 	endpoint    = flag.String("endpoint", "http://127.0.0.1:2379", "where the server listens")
 	keys        = flag.Int("keys", 20_000, "objects in the store")
 	valueBytes  = flag.Int("value-bytes", 1500, "size of an object")
@@ -34,7 +34,8 @@ var (
 	watchFor    = flag.Duration("watch-for", 5*time.Second, "how long the watchers are measured")
 	lasting     = flag.Duration("for", 10*time.Second, "how long mixed and idle take")
 	readers     = flag.Int("readers", 4, "readers beside the writers of -mode=mixed")
-	rounds      = flag.Int("rounds", 5, "updates of each key before the compaction")
+	rounds      = flag.Int("rounds", 5, "updates of each key before the compaction, or before the watchers catch up")
+	behind      = flag.Int("behind", 5000, "watchers of one key each that -mode=catch-up starts at the first revision")
 )
 
 // Row is one line of the table.
@@ -67,10 +68,11 @@ func main() {
 		defer client.Close()
 		b.clients = append(b.clients, client)
 	}
-	modes := map[string]func(){"requests": b.run, "gets": b.gets, "mixed": b.mixed, "idle": b.idle, "compaction": b.compaction}
+	modes := map[string]func(){"requests": b.run, "gets": b.gets, "mixed": b.mixed, "idle": b.idle, "compaction": b.compaction,
+		"catch-up": b.catchUp}
 	run, known := modes[*mode]
 	if !known {
-		log.Fatalf("cannot use -mode=%s: allowed are requests, gets, mixed, idle and compaction", *mode)
+		log.Fatalf("cannot use -mode=%s: allowed are requests, gets, mixed, idle, compaction and catch-up", *mode)
 	}
 	run()
 	if err := json.NewEncoder(os.Stdout).Encode(b.rows); err != nil {

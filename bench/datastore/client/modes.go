@@ -89,6 +89,38 @@ func (b *bench) compaction() {
 	b.add("get during a compaction", float64(len(gets.all()))/time.Since(begun).Seconds(), gets.all())
 }
 
+// catchUp measures gets, one at a time, while many watchers read the whole history, each for a key of its own.
+func (b *bench) catchUp() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	b.fill(ctx)
+	for range *rounds {
+		b.measure("update", *keys, *inFlight, func(c *kubernetes.Client, i int) { b.put(ctx, c, i, b.revisions[i]) })
+	}
+	b.rows = nil
+	var waiting atomic.Int64
+	waiting.Store(int64(*behind))
+	begun := time.Now()
+	// The first client is for the gets alone.
+	watchingClients := b.clients[1:]
+	for i := range *behind {
+		go func() {
+			client := watchingClients[i%len(watchingClients)]
+			seen := 0
+			for response := range client.Watch(ctx, key(i), clientv3.WithRev(1), clientv3.WithPrevKV()) {
+				if seen += len(response.Events); seen == *rounds+1 {
+					waiting.Add(-1)
+				}
+			}
+		}()
+	}
+	gets := newSamples(1)
+	for i := 0; waiting.Load() > 0 || time.Since(begun) < *lasting; i++ {
+		gets.time(0, func() { b.get(ctx, b.clients[0], i%*keys) })
+	}
+	b.add("get while watchers catch up", float64(len(gets.all()))/time.Since(begun).Seconds(), gets.all())
+}
+
 // samples collects durations of several workers without a lock.
 type samples [][]time.Duration
 

@@ -3,8 +3,10 @@ import { type KeyRange, contains } from './key-range.ts'
 import type { Store } from './store.ts'
 import type { Version } from './version.ts'
 
-/** Versions looked at in one step of catching up; other requests have their turn between two. */
+/** Versions looked at in one step of a watcher that catches up; others have their turn between two. */
 const catchUpStep = 2000
+/** How long watchers catch up before requests have their turn. */
+const catchUpSliceMs = 4
 
 /** Where a watcher's events go. */
 export interface WatchSink {
@@ -70,6 +72,8 @@ export class WatchHub {
   /** Watchers of ranges, by key and end: nearly all watchers share theirs with others. */
   readonly #ranges = new Map<string, Group>()
   readonly #behind = new Set<Watcher>()
+  /** Of those that are behind, the ones whose sinks have room, in the order of their turns. */
+  readonly #ready = new Set<Watcher>()
   #watchers = 0
   #isCatchUpScheduled = false
 
@@ -99,6 +103,7 @@ export class WatchHub {
     watcher.isRemoved = true
     this.#watchers--
     this.#behind.delete(watcher)
+    this.#ready.delete(watcher)
     const groups = watcher.request.end === '' ? this.#keys : this.#ranges
     const name = groupName(watcher.request)
     const group = groups.get(name)
@@ -113,7 +118,7 @@ export class WatchHub {
 
   /** The watcher's sink has room again. */
   resume(watcher: Watcher): void {
-    if (watcher.isBehind && !watcher.isRemoved) this.#scheduleCatchUp()
+    if (watcher.isBehind && !watcher.isRemoved) this.#getReady(watcher)
   }
 
   publish(versions: readonly Version[], revision: number): void {
@@ -169,6 +174,11 @@ export class WatchHub {
   #fallBehind(watcher: Watcher): void {
     watcher.isBehind = true
     this.#behind.add(watcher)
+    if (!watcher.sink.isFull) this.#getReady(watcher)
+  }
+
+  #getReady(watcher: Watcher): void {
+    this.#ready.add(watcher)
     this.#scheduleCatchUp()
   }
 
@@ -177,11 +187,14 @@ export class WatchHub {
     this.#isCatchUpScheduled = true
     setImmediate(() => {
       this.#isCatchUpScheduled = false
-      let isUnfinished = false
-      for (const watcher of [...this.#behind]) {
-        if (!watcher.isRemoved && !watcher.sink.isFull) isUnfinished = !this.#catchUp(watcher) || isUnfinished
+      const endMs = performance.now() + catchUpSliceMs
+      for (const watcher of this.#ready) {
+        // Who is not done goes to the end of the line.
+        this.#ready.delete(watcher)
+        if (!watcher.sink.isFull && !this.#catchUp(watcher)) this.#ready.add(watcher)
+        if (performance.now() >= endMs) break
       }
-      if (isUnfinished) this.#scheduleCatchUp()
+      if (this.#ready.size > 0) this.#scheduleCatchUp()
     })
   }
 
