@@ -1,6 +1,13 @@
 import { loadConfig } from '../config/load.ts'
 import { schema } from '../config/schema.ts'
-import { type Command, configOption, type Invocation, optionValues, withoutOwn } from './command.ts'
+import {
+  type Command,
+  configOption,
+  type Invocation,
+  optionValues,
+  sourcesOf,
+  withoutOwn,
+} from './command.ts'
 import { outputOption } from './output.ts'
 import { renderTable } from './table.ts'
 
@@ -19,9 +26,10 @@ export const check: Command = {
   handler,
 }
 
-async function handler({ flags, environment, print }: Invocation): Promise<number> {
+async function handler(invocation: Invocation): Promise<number> {
+  const { flags, print } = invocation
   const { output } = optionValues(ownOptions, flags)
-  const config = await loadConfig({ flags: withoutOwn(flags, ownOptions), environment })
+  const config = await loadConfig({ ...sourcesOf(invocation), flags: withoutOwn(flags, ownOptions) })
   const { preflight } = await import('../node/preflight/preflight.ts')
   const requirements = await preflight(config)
   const missing = requirements.filter(({ state, required }) => required && state === 'missing')

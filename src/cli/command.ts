@@ -43,6 +43,8 @@ export interface Invocation {
   readonly environment: Environment
   /** Writes to the standard output. */
   readonly print: (text: string) => void
+  /** Writes to the standard error. */
+  readonly complain: (text: string) => void
 }
 
 /** The options by which a command finds its configuration. */
@@ -96,6 +98,16 @@ export const payloadNeededExitCode = 100
  * launcher's memory, and needs the files in the artifact, ends here.
  */
 export function requirePayload(environment: Environment): void {
-  if (environment['K8S_LAUNCHER'] !== 'unpacked-not') return
+  if (!isBeforeUnpacking(environment)) return
   throw new AppError('cannot run before the artifact is unpacked', { code: 'PAYLOAD_NEEDED' })
+}
+
+/** The launcher runs this program from memory. */
+export function isBeforeUnpacking(environment: Environment): boolean {
+  return environment['K8S_LAUNCHER'] === 'unpacked-not'
+}
+
+/** What a configuration is loaded from, and where its warnings go. */
+export function sourcesOf({ flags, environment, complain }: Invocation) {
+  return { flags, environment, warn: (line: string) => complain(`k8s: warning: ${line}\n`) }
 }

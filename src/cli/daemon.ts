@@ -11,7 +11,7 @@ export async function controlSocketOf(invocation: Invocation): Promise<string> {
   return (await pathsOf(invocation)).controlSocket
 }
 
-export async function pathsOf({ flags, environment }: Omit<Invocation, 'operands' | 'print'>) {
+export async function pathsOf({ flags, environment }: Pick<Invocation, 'flags' | 'environment'>) {
   const settings = flags.filter(({ name }) => Object.hasOwn(daemonOptions, name))
   return paths({ dataDir: await loadDataDir({ flags: settings, environment }) })
 }

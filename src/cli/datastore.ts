@@ -3,7 +3,7 @@ import { loadAnyConfig } from '../config/load.ts'
 import { paths as pathsOf } from '../config/paths.ts'
 import { settingsOf } from '../config/schema.ts'
 import type { DatastoreSettings } from '../datastore/datastore.ts'
-import { type Command, configOption, type Invocation, requirePayload } from './command.ts'
+import { type Command, configOption, type Invocation, requirePayload, sourcesOf } from './command.ts'
 import { loggerOptions } from './logger-options.ts'
 
 export const datastore: Command = {
@@ -25,7 +25,7 @@ export const datastore: Command = {
 }
 
 async function handler(invocation: Invocation): Promise<number> {
-  const config = await loadAnyConfig({ ...invocation, role: 'datastore' })
+  const config = await loadAnyConfig({ ...sourcesOf(invocation), role: 'datastore' })
   if (config.role !== 'datastore') throw new Error('bug: the role is not what was asked for')
   return runDatastore(config, invocation)
 }

@@ -1,7 +1,7 @@
 import { AppError, describeError, errorCode } from '../base/errors.ts'
 import { type Commands, parseArguments, type Request } from './arguments.ts'
 import { check } from './check.ts'
-import { type Invocation, payloadNeededExitCode } from './command.ts'
+import { type Invocation, isBeforeUnpacking, payloadNeededExitCode } from './command.ts'
 import { datastore } from './datastore.ts'
 import { dbCommands } from './db.ts'
 import { reset } from './reset.ts'
@@ -21,10 +21,7 @@ export const commands: Commands = {
 const exitCodes: Readonly<Record<string, number>> = { USAGE: 2, PAYLOAD_NEEDED: payloadNeededExitCode }
 
 /** The streams and variables of the process, which tests replace. */
-export interface Surroundings extends Omit<Invocation, 'flags' | 'operands'> {
-  /** Writes to the standard error. */
-  readonly complain: (text: string) => void
-}
+export type Surroundings = Omit<Invocation, 'flags' | 'operands'>
 
 /** Runs one command of the process' own and ends the process. */
 export async function main(argv: readonly string[]): Promise<never> {
@@ -40,25 +37,33 @@ export async function main(argv: readonly string[]): Promise<never> {
 
 /** Returns the exit code: 0 ok, 1 failure, 2 bad input, and what the launcher acts upon. */
 export async function execute(argv: readonly string[], surroundings: Surroundings): Promise<number> {
+  // A command that has to be unpacked runs again, and says again what it has to say.
+  const held: string[] = []
+  const isHeld = isBeforeUnpacking(surroundings.environment)
+  const complain = isHeld ? (text: string) => held.push(text) : surroundings.complain
+  let exitCode = 0
   try {
-    return await run(argv, surroundings)
+    exitCode = await run(argv, { ...surroundings, complain })
   } catch (error) {
     const code = errorCode(error) ?? ''
-    if (code !== 'PAYLOAD_NEEDED') surroundings.complain(`k8s: ${lineOf(error)}\n`)
-    return exitCodes[code] ?? 1
+    exitCode = exitCodes[code] ?? 1
+    if (code === 'PAYLOAD_NEEDED') return exitCode
+    complain(`k8s: ${lineOf(error)}\n`)
   }
+  held.forEach((text) => surroundings.complain(text))
+  return exitCode
 }
 
-async function run(argv: readonly string[], { environment, print }: Surroundings): Promise<number> {
+async function run(argv: readonly string[], surroundings: Surroundings): Promise<number> {
   const request = parseArguments(argv, commands)
   switch (request.kind) {
     case 'help':
-      print(`${await helpFor(request)}\n`)
+      surroundings.print(`${await helpFor(request)}\n`)
       return 0
     case 'version':
-      return version.handler({ flags: [], operands: [], environment, print })
+      return version.handler({ ...surroundings, flags: [], operands: [] })
     case 'run':
-      return request.command.handler({ flags: request.flags, operands: request.operands, environment, print })
+      return request.command.handler({ ...surroundings, flags: request.flags, operands: request.operands })
   }
 }
 

@@ -10,6 +10,7 @@ import {
   type Invocation,
   optionValues,
   requirePayload,
+  sourcesOf,
   withoutOwn,
 } from './command.ts'
 import { refuseWhileRunning } from './daemon.ts'
@@ -36,9 +37,10 @@ snapshots in it. Takes the settings of the server, and refuses while it runs.`,
   handler,
 }
 
-async function handler({ flags, environment, print }: Invocation): Promise<number> {
+async function handler(invocation: Invocation): Promise<number> {
+  const { flags, environment, print } = invocation
   const { force } = optionValues(ownOptions, flags)
-  const config = await loadConfig({ flags: withoutOwn(flags, ownOptions), environment })
+  const config = await loadConfig({ ...sourcesOf(invocation), flags: withoutOwn(flags, ownOptions) })
   if (!force && !process.stdin.isTTY) {
     throw usageError(`cannot reset ${config.dataDir} without --force: there is no terminal to ask at`)
   }

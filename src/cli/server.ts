@@ -5,7 +5,7 @@ import type { Config } from '../config/config.ts'
 import { loadConfig } from '../config/load.ts'
 import { servers } from '../config/roles.ts'
 import { settingsOf } from '../config/schema.ts'
-import { type Command, configOption, type Invocation, requirePayload } from './command.ts'
+import { type Command, configOption, type Invocation, requirePayload, sourcesOf } from './command.ts'
 import { loggerOptions } from './logger-options.ts'
 
 export const server: Command = {
@@ -33,7 +33,7 @@ configuration file. A flag wins over the environment, and that over the file.`,
 }
 
 async function handler(invocation: Invocation): Promise<number> {
-  return runServer(await loadConfig(invocation), invocation)
+  return runServer(await loadConfig(sourcesOf(invocation)), invocation)
 }
 
 /** Runs the cluster until a signal ends it; returns the exit code. */

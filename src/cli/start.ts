@@ -1,6 +1,6 @@
 import { loadAnyConfig } from '../config/load.ts'
 import { schema } from '../config/schema.ts'
-import { type Command, configOption, type Invocation } from './command.ts'
+import { type Command, configOption, type Invocation, sourcesOf } from './command.ts'
 import { runDatastore } from './datastore.ts'
 import { runServer, server } from './server.ts'
 
@@ -12,6 +12,6 @@ export const start: Command = {
 }
 
 async function handler(invocation: Invocation): Promise<number> {
-  const config = await loadAnyConfig(invocation)
+  const config = await loadAnyConfig(sourcesOf(invocation))
   return config.role === 'server' ? runServer(config, invocation) : runDatastore(config, invocation)
 }

@@ -25,6 +25,8 @@ const takenPorts: Readonly<Record<number, string>> = {
 export interface Conflict {
   readonly name: SettingName
   readonly reason: string
+  /** The setting that it cannot go with, where the machine may have chosen that. */
+  readonly other?: SettingName
 }
 
 /** How another setting is called in a reason: with its value and where it comes from. */
@@ -85,7 +87,8 @@ function nodeAddressOutsideRanges(config: Config, describe: Describe): Conflict 
   const name = (['cluster-cidr', 'service-cidr'] as const).find((candidate) =>
     contains(rangeOf(candidate === 'cluster-cidr' ? config.clusterCidr : config.serviceCidr), address),
   )
-  return name && { name, reason: `${describe('node-ip')} lies in it; the node needs an address outside` }
+  const reason = `${describe('node-ip')} lies in it; the node needs an address outside`
+  return name && { name, reason, other: 'node-ip' }
 }
 
 function clusterDns(config: Config, describe: Describe): Conflict | undefined {

@@ -34,8 +34,10 @@ A machine has one role, which \`role\` names: \`k8s\` without a command, and so 
 says which roles it is for; a role refuses the settings that it does not have. /etc/k8s/config.yaml is that of one role:
 a command of another one passes over it, unless \`--config\` names it.
 
-A setting that does not exist, a value that is not allowed and a combination that cannot work end the
-program with exit code 2 and one line that says what is allowed; nothing has been touched then.
+A flag or a key of the file that does not exist, a value that is not allowed and a combination that cannot
+work end the program with exit code 2 and one line that says what is allowed; nothing has been touched then.
+A variable \`K8S_*\` that is no setting may be that of another tool: it is told on stderr and passed over.
+What this machine decides (its name, its addresses) and cannot be used ends with exit code 1: it may be another at the next try.
 \`k8s check\` shows in advance what this machine is missing.
 `
 

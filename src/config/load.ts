@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { formatAddress } from '../base/address.ts'
+import { AppError } from '../base/errors.ts'
 import { findConflict, rangeOf, tenthAddress } from './conflicts.ts'
 import type { AnyConfig, Config } from './config.ts'
 import { defaultConfigFile, settingsOfFile } from './table/file.ts'
@@ -14,10 +15,10 @@ import { describeSetting, parseSetting, type Setting, showText, usageError } fro
 import {
   type Environment,
   type Flags,
-  refuseUnknownEnvironment,
   refuseUnknownKeys,
   settingsOfEnvironment,
   settingsOfFlags,
+  unknownInEnvironment,
 } from './table/sources.ts'
 
 export interface Sources {
@@ -26,6 +27,8 @@ export interface Sources {
   readonly host?: Host
   /** That of the command; without it, the setting `role` decides. */
   readonly role?: PresentRole | undefined
+  /** Is told of what is passed over, a line each. */
+  readonly warn?: (line: string) => void
 }
 
 const options: Readonly<Record<string, OptionTable[string] & RowFacts>> = schema
@@ -46,9 +49,10 @@ export async function loadAnyConfig({
   environment,
   host = thisHost,
   role: wanted,
+  warn = () => {},
 }: Sources): Promise<AnyConfig> {
   const settings = await gather({ flags, environment, role: wanted })
-  refuseUnknownEnvironment(environment, options)
+  unknownInEnvironment(environment, options).forEach(warn)
   refuseUnknownKeys([...settings.file, ...settings.flags], options)
   const chosen = choose(settings)
   const role = roleOf(chosenRole(chosen, wanted))
@@ -180,10 +184,14 @@ function hostNodeName(host: Host): string {
   const name = host.nodeName()
   const { kind } = schema['node-name']
   if (typeof kind.parse(name) === 'string') return name
-  throw usageError(
-    `cannot use the host name ${showText(name)} as node-name: allowed is ${kind.allowed}; give one with --node-name`,
-  )
+  throw new AppError(`cannot use the host name ${showText(name)} as node-name: allowed is ${kind.allowed}`, {
+    code: 'HOST_NAME',
+    remedy: 'give one with --node-name, or rename the machine',
+  })
 }
+
+/** What the machine decides where nobody did. It may be another at the next start, so it is no usage error. */
+const ofMachine: readonly SettingName[] = ['node-ip', 'advertise-address']
 
 function refuseConflict(config: AnyConfig, chosen: ReadonlyMap<string, Setting>): void {
   const describe = (name: SettingName): string => {
@@ -199,7 +207,13 @@ function refuseConflict(config: AnyConfig, chosen: ReadonlyMap<string, Setting>)
     return describeSetting(setting ?? { name, origin: { kind: 'default' } }, text.join(','))
   }
   const conflict = findConflict(config, describe)
-  if (conflict !== undefined) throw usageError(`cannot use ${describe(conflict.name)}: ${conflict.reason}`)
+  if (conflict === undefined) return
+  const message = `cannot use ${describe(conflict.name)}: ${conflict.reason}`
+  const isOfMachine = [conflict.name, conflict.other].some(
+    (name) => name !== undefined && ofMachine.includes(name) && !chosen.has(name),
+  )
+  if (!isOfMachine) throw usageError(message)
+  throw new AppError(message, { code: 'MACHINE_ADDRESS', remedy: 'give another address with --node-ip' })
 }
 
 function optionOf(name: string): OptionTable[string] & RowFacts {

@@ -1,13 +1,16 @@
 import { constants } from 'node:fs'
 import { open } from 'node:fs/promises'
 import type { Document, LineCounter, Node, Pair } from 'yaml'
-import { errorCode } from '../../base/errors.ts'
+import { AppError, errorCode } from '../../base/errors.ts'
 import { type Setting, showText, usageError } from './setting.ts'
 
 export const defaultConfigFile = '/etc/k8s/config.yaml'
 
 /** More is no configuration file, whatever its name. */
 const sizeLimitBytes = 1024 * 1024
+
+/** What is wrong with a path that somebody wrote. All else (EIO, EMFILE, ESTALE) is the machine's, and may pass. */
+const pathErrors: readonly string[] = ['ENOENT', 'ENOTDIR', 'EACCES', 'ELOOP', 'ENAMETOOLONG', 'ENXIO']
 
 /** The settings of a YAML file, in its order. A file that nobody named may be absent. */
 export async function settingsOfFile({ path, named }: { path: string; named: boolean }): Promise<Setting[]> {
@@ -56,7 +59,9 @@ async function readText({ path, named }: { path: string; named: boolean }): Prom
     const code = errorCode(error)
     if (code === 'USAGE') throw error
     if (code === 'ENOENT' && !named) return undefined
-    throw usageError(`cannot read the configuration file ${path}`, { cause: error })
+    const message = `cannot read the configuration file ${path}`
+    if (pathErrors.includes(code ?? '')) throw usageError(message, { cause: error })
+    throw new AppError(message, { code: 'CONFIG_READ', path }, { cause: error })
   }
 }
 

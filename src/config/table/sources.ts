@@ -8,16 +8,10 @@ export type Flags = readonly { readonly name: string; readonly text: string }[]
 export type Environment = Readonly<Record<string, string | undefined>>
 
 /**
- * Names that start like settings and are none: the launcher's own, the choice of a config file, and
- * the version that the build takes from the same env file as a daemon in development.
+ * Names that start like settings and are none: the launcher's own, and the
+ * version that the build takes from the same env file as a daemon in development.
  */
-const otherEnvironmentNames = [
-  'K8S_CONFIG',
-  'K8S_LAUNCHER',
-  'K8S_NOTIFY_FD',
-  'K8S_PAYLOAD_DIR',
-  'K8S_VERSION',
-]
+const otherEnvironmentNames = ['K8S_LAUNCHER', 'K8S_NOTIFY_FD', 'K8S_PAYLOAD_DIR', 'K8S_VERSION']
 
 export function settingsOfFlags(flags: Flags): Setting[] {
   const names = [...new Set(flags.map(({ name }) => name))]
@@ -36,18 +30,30 @@ export function settingsOfEnvironment(environment: Environment, options: OptionT
   })
 }
 
-/** A misspelt setting must not be ignored. Its value is not shown: it could be anything. */
-export function refuseUnknownEnvironment(environment: Environment, options: OptionTable): void {
-  const known = Object.keys(options).map(environmentName)
+/** A line names no more variables than this. */
+const namedVariables = 5
+
+/**
+ * Warnings of variables that look like settings and are none. Other tools have some (K8S_AUTH_HOST is
+ * Ansible's), so that they end nothing. Values are not shown: they could be anything.
+ */
+export function unknownInEnvironment(environment: Environment, options: OptionTable): string[] {
+  const known = [...Object.keys(options).map(environmentName), 'K8S_CONFIG']
   const unknown = Object.keys(environment)
-    .filter(
-      (name) => name.startsWith('K8S_') && !known.includes(name) && !otherEnvironmentNames.includes(name),
-    )
-    .sort()[0]
-  if (unknown === undefined) return
-  throw usageError(
-    `cannot use ${showText(unknown)} in the environment: there is no such setting; ${advice(suggest(unknown, known))}`,
+    .filter((name) => name.startsWith('K8S_') && environment[name] !== '')
+    .filter((name) => !known.includes(name) && !otherEnvironmentNames.includes(name))
+    .sort()
+    .map((name) => ({ name: showText(name), near: suggest(name, known) }))
+  const misspelt = unknown.filter(({ near }) => near !== undefined)
+  const foreign = unknown.filter(({ near }) => near === undefined).map(({ name }) => name)
+  const lines = misspelt.map(
+    ({ name, near }) => `${name} in the environment is no setting and is passed over; did you mean ${near}?`,
   )
+  if (foreign.length === 0) return lines
+  const more = foreign.length - namedVariables
+  const shown = [...foreign.slice(0, namedVariables), ...(more > 0 ? [`${more} more`] : [])].join(', ')
+  const verb = foreign.length === 1 ? 'is no setting and is' : 'are no settings and are'
+  return [...lines, `${shown} in the environment ${verb} passed over`]
 }
 
 export function refuseUnknownKeys(settings: readonly Setting[], options: OptionTable): void {

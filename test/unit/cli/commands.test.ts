@@ -68,9 +68,19 @@ describe('bad input ends with 2, one line, and nothing touched', () => {
       'k8s: cannot use K8S_CLUSTER_CIDR=10.96.0.0/16 in the environment: it overlaps with the default service-cidr 10.96.0.0/12',
     ],
     [
-      ['check', '--data-dir=DIR/data'],
-      { K8S_UNKNOWN: '1' },
-      'k8s: cannot use K8S_UNKNOWN in the environment: there is no such setting; k8s server --help lists them',
+      ['datastore', '--data-dir=DIR/data', '--node-name=x'],
+      {},
+      'k8s: cannot use --node-name with k8s datastore: it belongs to k8s server, k8s check, k8s reset',
+    ],
+    [
+      ['--data-dir=DIR/data', '--listen-address=127.0.0.1:1'],
+      {},
+      'k8s: cannot use --listen-address: a server has no such setting; leave it away, or choose the role datastore, which has it',
+    ],
+    [
+      ['--data-dir=DIR/data', '--node-name=x'],
+      { K8S_ROLE: 'datastore' },
+      'k8s: cannot use --node-name: a datastore has no such setting; leave it away, or choose the role server, which has it',
     ],
     [
       ['status', '--data-dir=DIR/data', '--timeout=5'],
@@ -118,6 +128,21 @@ describe("from the launcher's memory", () => {
       environment,
     })
     expect(outcome).toEqual({ code: 100, stdout: '', stderr: '', left: [] })
+  })
+
+  test.each([
+    ['server', []],
+    ['datastore', ['--role=datastore']],
+  ])('a %s says nothing twice', async (_, flags) => {
+    const line = 'k8s: warning: K8S_AUTH_HOST in the environment is no setting and is passed over\n'
+    const given = { ...environment, K8S_AUTH_HOST: 'https://192.0.2.1' }
+    const args = ['--data-dir=DIR/data', ...flags]
+    expect(await runInEmptyDirectory({ args, environment: given })).toMatchObject({ code: 100, stderr: '' })
+    // What ends there is not said again.
+    const refused = await runInEmptyDirectory({ args: [...args, '--v=11'], environment: given })
+    expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining('k8s: cannot use --v=11') })
+    const checked = await runInEmptyDirectory({ args: ['check', '--data-dir=DIR/data'], environment: given })
+    expect(checked.stderr).toBe(line)
   })
 
   test('bad input is refused at once', async () => {

@@ -17,6 +17,7 @@ export interface Given {
   /** The text of the configuration file. */
   readonly file?: string
   readonly host?: Host
+  readonly warn?: (line: string) => void
 }
 
 /** Loads a configuration from what is given, and from nothing of this machine. */
@@ -25,6 +26,7 @@ export async function load({
   environment = {},
   file = '',
   host = testHost,
+  warn,
 }: Given): Promise<Config> {
   using directory = mkdtempDisposableSync(join(tmpdir(), 'k8s-config-'))
   const path = join(directory.path, 'config.yaml')
@@ -37,6 +39,7 @@ export async function load({
     flags: flagsOf(flags),
     environment: { K8S_CONFIG: path, ...environment },
     host,
+    ...(warn && { warn }),
   }).catch(hideDirectory)
 }
 

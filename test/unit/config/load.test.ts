@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { thisHost } from '../../../src/config/host.ts'
 import { loadConfig, loadDataDir } from '../../../src/config/load.ts'
-import { flagsOf, load, refusal, testHost } from './given.ts'
+import { flagsOf, load, testHost } from './given.ts'
 
 test('nothing given: every setting has its default', async () => {
   const config = await load({})
@@ -172,11 +172,62 @@ describe('this machine', () => {
 
   test('needs a name that a Node can have', async () => {
     const host = { ...testHost, nodeName: () => 'my_host' }
-    expect(await refusal({ host })).toBe(
-      'cannot use the host name my_host as node-name: allowed is a DNS name of at most 63 characters: ' +
-        'lower-case letters, digits, "-" and "."; give one with --node-name',
-    )
+    // The machine gave it, and nobody wrote it: not the code of bad input, upon which systemd never tries again.
+    await expect(load({ host })).rejects.toMatchObject({
+      code: 'HOST_NAME',
+      message:
+        'cannot use the host name my_host as node-name: allowed is a DNS name of at most 63 characters: ' +
+        'lower-case letters, digits, "-" and "."',
+      remedy: 'give one with --node-name, or rename the machine',
+    })
     expect((await load({ host, flags: ['--node-name=mine'] })).nodeName).toBe('mine')
+  })
+})
+
+test("an address of the machine's choice that lies in the cluster's ranges is no bad input", async () => {
+  const host = { ...testHost, nodeIp: () => Promise.resolve('10.244.0.1') }
+  await expect(load({ host })).rejects.toMatchObject({
+    code: 'MACHINE_ADDRESS',
+    message:
+      'cannot use the default cluster-cidr 10.244.0.0/16: the default node-ip 10.244.0.1 lies in it; the node needs an address outside',
+  })
+  await expect(load({ host, flags: ['--node-ip=10.244.0.1'] })).rejects.toMatchObject({ code: 'USAGE' })
+})
+
+describe('variables that are no settings', () => {
+  const warningsOf = async (environment: Readonly<Record<string, string>>) => {
+    const warnings: string[] = []
+    await load({ environment, warn: (line) => warnings.push(line) })
+    return warnings
+  }
+
+  test('are told and passed over, with what was probably meant', async () => {
+    expect(await warningsOf({ K8S_NODE_NAMES: 'secret' })).toEqual([
+      'K8S_NODE_NAMES in the environment is no setting and is passed over; did you mean K8S_NODE_NAME?',
+    ])
+    expect(await warningsOf({ K8S_CONFG: '/x' })).toEqual([
+      'K8S_CONFG in the environment is no setting and is passed over; did you mean K8S_CONFIG?',
+    ])
+  })
+
+  test('of other tools take one line', async () => {
+    const ansible = ['CLIENT_CERT', 'HOST', 'KUBECONFIG', 'PASSWORD', 'USERNAME', 'VERIFY_SSL']
+    const environment = Object.fromEntries(ansible.map((name) => [`K8S_AUTH_${name}`, 'hunter2']))
+    expect(await warningsOf({ K8S_AUTH_KUBECONFIG: '/x' })).toEqual([
+      'K8S_AUTH_KUBECONFIG in the environment is no setting and is passed over',
+    ])
+    expect(await warningsOf(environment)).toEqual([
+      'K8S_AUTH_CLIENT_CERT, K8S_AUTH_HOST, K8S_AUTH_KUBECONFIG, K8S_AUTH_PASSWORD, K8S_AUTH_USERNAME, 1 more in the environment are no settings and are passed over',
+    ])
+  })
+
+  test('that are empty count as unset, and those of the launcher are its own', async () => {
+    expect(
+      await warningsOf({
+        ...{ K8S_WHATEVER: '', K8S_PAYLOAD_DIR: '/x', K8S_NOTIFY_FD: '3', K8S_LAUNCHER: 'unpacked' },
+        K8S_VERSION: 'v1.37.1',
+      }),
+    ).toEqual([])
   })
 })
 

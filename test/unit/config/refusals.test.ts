@@ -10,16 +10,6 @@ const nodeAddress =
 const cases: Readonly<Record<string, readonly Case[]>> = {
   'unknown names': [
     [
-      'in the environment',
-      { environment: { K8S_NODE_NAMES: 'secret' } },
-      'cannot use K8S_NODE_NAMES in the environment: there is no such setting; did you mean K8S_NODE_NAME?',
-    ],
-    [
-      'unlike any setting',
-      { environment: { K8S_TOKEN: 'secret' } },
-      'cannot use K8S_TOKEN in the environment: there is no such setting; k8s server --help lists them',
-    ],
-    [
       'in the file, with its line',
       { file: '# mine\nv: 1\nnodeName: x\n' },
       'cannot use nodeName in DIR/config.yaml:3: there is no such setting; did you mean node-name?',
