@@ -25,8 +25,6 @@ const takenPorts: Readonly<Record<number, string>> = {
 export interface Conflict {
   readonly name: SettingName
   readonly reason: string
-  /** The setting that it cannot go with, where the machine may have chosen that. */
-  readonly other?: SettingName
 }
 
 /** How another setting is called in a reason: with its value and where it comes from. */
@@ -88,7 +86,7 @@ function nodeAddressOutsideRanges(config: Config, describe: Describe): Conflict 
     contains(rangeOf(candidate === 'cluster-cidr' ? config.clusterCidr : config.serviceCidr), address),
   )
   const reason = `${describe('node-ip')} lies in it; the node needs an address outside`
-  return name && { name, reason, other: 'node-ip' }
+  return name && { name, reason }
 }
 
 function clusterDns(config: Config, describe: Describe): Conflict | undefined {

@@ -190,9 +190,6 @@ function hostNodeName(host: Host): string {
   })
 }
 
-/** What the machine decides where nobody did. It may be another at the next start, so it is no usage error. */
-const ofMachine: readonly SettingName[] = ['node-ip', 'advertise-address']
-
 function refuseConflict(config: AnyConfig, chosen: ReadonlyMap<string, Setting>): void {
   const describe = (name: SettingName): string => {
     const setting = chosen.get(name)
@@ -208,12 +205,7 @@ function refuseConflict(config: AnyConfig, chosen: ReadonlyMap<string, Setting>)
   }
   const conflict = findConflict(config, describe)
   if (conflict === undefined) return
-  const message = `cannot use ${describe(conflict.name)}: ${conflict.reason}`
-  const isOfMachine = [conflict.name, conflict.other].some(
-    (name) => name !== undefined && ofMachine.includes(name) && !chosen.has(name),
-  )
-  if (!isOfMachine) throw usageError(message)
-  throw new AppError(message, { code: 'MACHINE_ADDRESS', remedy: 'give another address with --node-ip' })
+  throw usageError(`cannot use ${describe(conflict.name)}: ${conflict.reason}`)
 }
 
 function optionOf(name: string): OptionTable[string] & RowFacts {

@@ -184,16 +184,6 @@ describe('this machine', () => {
   })
 })
 
-test("an address of the machine's choice that lies in the cluster's ranges is no bad input", async () => {
-  const host = { ...testHost, nodeIp: () => Promise.resolve('10.244.0.1') }
-  await expect(load({ host })).rejects.toMatchObject({
-    code: 'MACHINE_ADDRESS',
-    message:
-      'cannot use the default cluster-cidr 10.244.0.0/16: the default node-ip 10.244.0.1 lies in it; the node needs an address outside',
-  })
-  await expect(load({ host, flags: ['--node-ip=10.244.0.1'] })).rejects.toMatchObject({ code: 'USAGE' })
-})
-
 describe('variables that are no settings', () => {
   const warningsOf = async (environment: Readonly<Record<string, string>>) => {
     const warnings: string[] = []
