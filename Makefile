@@ -161,7 +161,8 @@ build/payload/.complete: $(binaries) build/images/pause.tar.zst build/images/cor
 		build/version.json scripts/stage-payload.sh
 	@scripts/stage-payload.sh
 
-$(artifact): build/payload/.complete build/bin/launcher build/.level scripts/pack.ts scripts/compress.ts scripts/tar.ts
+$(artifact): build/payload/.complete build/bin/launcher build/.level scripts/pack.ts scripts/artifact.ts scripts/compress.ts \
+		scripts/tar.ts
 	$(call step,artifact)
 	@mkdir -p $(@D)
 	@$(node) scripts/pack.ts build/bin/launcher build/payload $@ $(level)

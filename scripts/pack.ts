@@ -5,7 +5,6 @@
  *
  * Sections are compressed side by side here, and unpacked side by side by the launcher.
  */
-import { createHash } from 'node:crypto'
 import {
   chmodSync,
   closeSync,
@@ -18,13 +17,9 @@ import {
   writeSync,
 } from 'node:fs'
 import { join } from 'node:path'
+import { footer, type Section } from './artifact.ts'
 import { compress, forgetOld, isLevel, type Level } from './compress.ts'
 import { tar, type TarEntry } from './tar.ts'
-
-/** As in launcher.h: struct section, struct footer. */
-const sectionsLimit = 8
-const sectionBytes = 3 * 8 + 32
-const magic = 'k8s payload v1\n\0'
 
 /**
  * The first two are what runs before anything is unpacked (launcher.c). Apart from that: what changes often is compressed
@@ -37,11 +32,6 @@ const sectionRoots: readonly (readonly string[])[] = [
   ['bin/containerd', 'bin/crictl'],
   ['bin', 'images'],
 ]
-
-interface Section {
-  readonly unpackedBytes: number
-  readonly content: Buffer
-}
 
 function entriesBelow(payload: string, path: string): TarEntry[] {
   const names = readdirSync(join(payload, path), { withFileTypes: true }).toSorted((a, b) =>
@@ -85,26 +75,6 @@ async function section(entries: readonly TarEntry[], level: Level): Promise<Sect
   const parts = tar(entries)
   const unpackedBytes = parts.reduce((sum, part) => sum + part.length, 0)
   return { unpackedBytes, content: await compress(parts, level) }
-}
-
-function footer(sections: readonly Section[], firstOffset: number): Buffer {
-  const bytes = Buffer.alloc(8 + sectionsLimit * sectionBytes + 32 + 16)
-  const identity = createHash('sha256')
-  bytes.writeUInt32LE(sections.length, 0)
-  let offset = firstOffset
-  sections.forEach(({ content, unpackedBytes }, index) => {
-    const at = 8 + index * sectionBytes
-    const digest = createHash('sha256').update(content).digest()
-    bytes.writeBigUInt64LE(BigInt(offset), at)
-    bytes.writeBigUInt64LE(BigInt(content.length), at + 8)
-    bytes.writeBigUInt64LE(BigInt(unpackedBytes), at + 16)
-    digest.copy(bytes, at + 24)
-    identity.update(digest)
-    offset += content.length
-  })
-  identity.digest().copy(bytes, 8 + sectionsLimit * sectionBytes)
-  bytes.write(magic, bytes.length - 16, 'latin1')
-  return bytes
 }
 
 const [launcherPath, payload, output, level] = process.argv.slice(2)

@@ -14,6 +14,17 @@ enum { BLOCK_BYTES = 512, INPUT_STEP_BYTES = 1 << 18 };
 
 static const char footer_magic[16] = "k8s payload v1\n";
 
+/* The payload's id is the digest of those of its sections. */
+static bool is_identity(const struct footer *footer) {
+  struct sha256 hash;
+  uint8_t digest[DIGEST_BYTES];
+  sha256_init(&hash);
+  for (unsigned i = 0; i < footer->section_count; i++)
+    sha256_update(&hash, footer->sections[i].digest, DIGEST_BYTES);
+  sha256_final(&hash, digest);
+  return memcmp(digest, footer->payload_id, DIGEST_BYTES) == 0;
+}
+
 struct artifact open_artifact(void) {
   struct artifact artifact;
   struct stat status;
@@ -28,10 +39,12 @@ struct artifact open_artifact(void) {
     fail("find the payload at the end of this file: it is cut short or not an artifact; copy it again");
 
   const struct footer *footer = &artifact.footer;
+  artifact.owner = status.st_uid;
+  artifact.group = status.st_gid;
   bool sane = footer->section_count >= 2 && footer->section_count <= SECTIONS_LIMIT;
   for (unsigned i = 0; sane && i < footer->section_count; i++)
     sane = footer->sections[i].offset <= size && footer->sections[i].size <= size - footer->sections[i].offset;
-  if (!sane)
+  if (!sane || !is_identity(footer))
     fail("read the payload: this file is damaged; copy it again");
 
   artifact.bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
@@ -58,13 +71,22 @@ static void finish_entry(struct tar_reader *reader) {
   reader->fd = -1;
 }
 
+/* Below where it is unpacked to, and no mark of the launcher's there: names that begin with a dot are not archived. */
+static bool is_inside(const char *path) {
+  for (const char *part = path; part != NULL; part = strchr(part, '/')) {
+    part += *part == '/' && part > path;
+    if (*part == '\0' || *part == '/' || *part == '.')
+      return false;
+  }
+  return true;
+}
+
 static const char *begin_entry(struct tar_reader *reader) {
   char *header = (char *)reader->header;
   if (header[0] == '\0') {
     reader->ended = true;
     return NULL;
   }
-  /* The archive's digest is checked, so this guards against our own writer only. */
   if (memcmp(header + 257, "ustar", 5) != 0)
     return "it holds no tar archive";
   header[99] = header[256] = '\0';
@@ -75,6 +97,9 @@ static const char *begin_entry(struct tar_reader *reader) {
       .size = strtoull(header + 124, NULL, 8),
       .target = header + 157,
   };
+  /* Nothing is put where it does not belong, although the digest shows only later whether all this is from our writer. */
+  if (!is_inside(entry.path) || (entry.type == ENTRY_SYMLINK && strchr(entry.target, '/') != NULL))
+    return "it holds a path that leads out of it";
   reader->content_left = entry.size;
   reader->padding_left = -entry.size % BLOCK_BYTES;
   errno = 0;
@@ -136,7 +161,7 @@ const char *decode_section(const struct artifact *artifact, unsigned index, cons
   const char *problem = output == NULL || stream == NULL ? "there is not enough memory" : NULL;
 
   sha256_init(&hash);
-  for (uint64_t done = 0; done < section->size && problem == NULL;) {
+  for (uint64_t done = 0, unpacked = 0; done < section->size && problem == NULL;) {
     ZSTD_inBuffer input = {artifact->bytes + section->offset + done, smaller(section->size - done, INPUT_STEP_BYTES), 0};
     sha256_update(&hash, input.src, input.size);
     done += input.size;
@@ -145,7 +170,9 @@ const char *decode_section(const struct artifact *artifact, unsigned index, cons
       ZSTD_outBuffer out = {output, room, 0};
       state = ZSTD_decompressStream(stream, &out, &input);
       full = out.pos == room;
-      problem = ZSTD_isError(state) ? "it is damaged" : read_tar(&reader, output, out.pos);
+      unpacked += out.pos;
+      bool damaged = ZSTD_isError(state) || unpacked > section->unpacked_size;
+      problem = damaged ? "it is damaged" : read_tar(&reader, output, out.pos);
     }
   }
   int cause = errno;

@@ -7,21 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
-
-/* What node is started with: nobody at a terminal can act on its warning of an API that may change. */
-static const char *const node_options[] = {"--disable-warning=ExperimentalWarning"};
-enum { NODE_OPTION_COUNT = sizeof node_options / sizeof *node_options };
-
-/* The daemon and node are in the first sections. */
-enum { MEMORY_SECTIONS = 2 };
-
-/* How the daemon, run from memory, says that it needs the payload. */
-enum { EXIT_PAYLOAD_NEEDED = 100, EXIT_SIGNAL_BASE = 128 };
 
 void fail(const char *format, ...) {
   va_list arguments;
@@ -94,93 +82,18 @@ static void pass_notify_socket(void) {
   unsetenv("NOTIFY_SOCKET");
 }
 
-/* node OPTIONS [EXTRA] SCRIPT ARGUMENTS */
-static char **node_arguments(int argc, char **argv, const char *extra, const char *script) {
-  char **arguments = calloc((size_t)argc + NODE_OPTION_COUNT + 4, sizeof *arguments);
-  if (arguments == NULL)
-    fail("start: there is not enough memory");
-  int count = 0;
-  arguments[count++] = "node";
-  for (int i = 0; i < NODE_OPTION_COUNT; i++)
-    arguments[count++] = (char *)node_options[i];
-  if (extra != NULL)
-    arguments[count++] = (char *)extra;
-  arguments[count++] = (char *)script;
-  memcpy(arguments + count, argv + 1, (size_t)(argc - 1) * sizeof *argv);
-  return arguments;
-}
-
 _Noreturn static void become_daemon(const char *payload, int argc, char **argv) {
   char node[PATH_MAX], script[PATH_MAX], libraries[PATH_MAX];
   format_path(node, sizeof node, "%s/bin/node", payload);
   format_path(script, sizeof script, "%s/lib/main.js", payload);
   format_path(libraries, sizeof libraries, "%s/lib", payload);
+  clean_environment();
   setenv("K8S_PAYLOAD_DIR", payload, 1);
   /* Node needs libatomic, which minimal systems lack. The daemon passes no environment of its own on. */
   setenv("LD_LIBRARY_PATH", libraries, 1);
-  unsetenv("K8S_LAUNCHER");
   pass_notify_socket();
   execv(node, node_arguments(argc, argv, NULL, script));
   fail("start %s: %s", node, strerror(errno));
-}
-
-struct memory_files {
-  int node, script, library;
-};
-
-static int open_in_memory(void *context, const struct entry *entry) {
-  struct memory_files *files = context;
-  const struct {
-    const char *path;
-    int *fd;
-  } wanted[] = {{"bin/node", &files->node}, {"lib/main.js", &files->script}, {"lib/libatomic.so.1", &files->library}};
-  errno = 0;
-  for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
-    if (strcmp(entry->path, wanted[i].path) == 0)
-      return *wanted[i].fd = memfd_create(entry->path, 0);
-  return -1;
-}
-
-static void keep_in_memory(void *context, int fd) { (void)context, (void)fd; }
-
-static void run_in_memory(const struct memory_files *files, int argc, char **argv) {
-  char script[32], library[32];
-  snprintf(script, sizeof script, "/proc/self/fd/%d", files->script);
-  snprintf(library, sizeof library, "/proc/self/fd/%d", files->library);
-  setenv("LD_PRELOAD", library, 1);
-  setenv("K8S_LAUNCHER", "unpacked-not", 1);
-  unsetenv("K8S_PAYLOAD_DIR");
-  /* The path of a memory file leads nowhere when it is resolved. */
-  fexecve(files->node, node_arguments(argc, argv, "--preserve-symlinks-main", script), environ);
-}
-
-/* Help, versions and errors in the arguments touch no file: they are answered by the daemon run from memory. Returns when the
- * payload is needed. A kernel that forbids programs in memory (vm.memfd_noexec) leaves the answer to the unpacked one. */
-static void answer_from_memory(const struct artifact *artifact, int argc, char **argv) {
-  struct memory_files files = {-1, -1, -1};
-  struct sink sink = {open_in_memory, keep_in_memory, &files};
-  const char *problem = NULL;
-  for (unsigned i = 0; i < MEMORY_SECTIONS && problem == NULL; i++)
-    problem = decode_section(artifact, i, &sink);
-  if (problem != NULL && strcmp(problem, "write") != 0)
-    fail("unpack the payload: %s; copy the file again", problem);
-
-  pid_t child = problem == NULL ? fork() : -1;
-  if (child == 0) {
-    run_in_memory(&files, argc, argv);
-    _exit(EXIT_PAYLOAD_NEEDED);
-  }
-  close(files.node), close(files.script), close(files.library);
-  if (child < 0)
-    return;
-  int status;
-  while (waitpid(child, &status, 0) < 0)
-    if (errno != EINTR)
-      fail("wait for node: %s", strerror(errno));
-  if (WIFSIGNALED(status))
-    exit(EXIT_SIGNAL_BASE + WTERMSIG(status));
-  if (WEXITSTATUS(status) != EXIT_PAYLOAD_NEEDED)
-    exit(WEXITSTATUS(status));
 }
 
 /* Where an ordinary user keeps a payload that nobody unpacked for all. */
@@ -218,6 +131,8 @@ int main(int argc, char **argv) {
     fail("start without a name in argv[0]");
   struct artifact artifact = open_artifact();
   struct settings settings = read_settings(argc, argv);
+  if (settings.ask_daemon)
+    ask_data_directory(&artifact, &settings);
   char payload[PATH_MAX], cache_path[PATH_MAX];
   const char *cache = geteuid() != 0 ? cache_directory(cache_path, sizeof cache_path) : NULL;
 
@@ -231,7 +146,10 @@ int main(int argc, char **argv) {
   if (found) {
     settle_payload(payload);
   } else {
-    answer_from_memory(&artifact, argc, argv);
+    /* Help, versions and errors in the arguments touch no file. */
+    int code = run_from_memory(&artifact, argc, argv);
+    if (code != EXIT_PAYLOAD_NEEDED)
+      return code;
     bring_payload(&artifact, settings.data_directory, cache, payload, sizeof payload);
   }
   become_daemon(payload, argc, argv);

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 enum { DIGEST_BYTES = 32, SECTIONS_LIMIT = 8, PAYLOAD_ID_DIGITS = 16 };
 
@@ -48,6 +49,8 @@ struct footer {
 
 struct artifact {
   const uint8_t *bytes;
+  uid_t owner;
+  gid_t group;
   struct footer footer;
   char payload_id[PAYLOAD_ID_DIGITS + 1];
 };
@@ -80,18 +83,59 @@ const char *decode_section(const struct artifact *artifact, unsigned index, cons
 
 struct settings {
   char data_directory[PATH_MAX];
+  /* The configuration file has it in a form that only the daemon reads for sure. */
+  bool ask_daemon;
+  const char *config_file;
+  /* By a flag or in the environment. */
+  bool config_named;
   /* Index in argv of kubectl, crictl or ctr; 0 when the file itself is called by that name; -1 for the daemon's commands. */
   int tool_index;
   const char *tool;
 };
 
 struct settings read_settings(int argc, char **argv);
+void make_absolute(char *path, size_t size);
 /* Where the daemon keeps its sockets; the rule of src/config/paths.ts. */
 void run_directory(const char *data_directory, char *path, size_t size);
 
+/* ---- config-file.c ---- */
+
+enum reading { READ_NOTHING, READ_VALUE, READ_UNSURE };
+
+/* The data directory that a file names, as it is written there. */
+enum reading data_directory_of_file(const char *path, bool named, char *value, size_t size);
+
+/* ---- environment.c ---- */
+
+/* Removes what would change how Node, its libraries or the C library work. */
+void clean_environment(void);
+
+/* ---- memory.c ---- */
+
+/* The daemon was run without its files and needs them, or the kernel runs no programs from memory. */
+enum { EXIT_PAYLOAD_NEEDED = 100 };
+
+/* Runs the daemon's bundle from memory, and returns its exit code, or that the payload is needed. */
+int run_from_memory(const struct artifact *artifact, int argc, char **argv);
+/* Lets the daemon's reader tell the data directory of the configuration file. Ends the process where a tool needs to know it and
+ * the file cannot be used. */
+void ask_data_directory(const struct artifact *artifact, struct settings *settings);
+
+/* node OPTIONS [EXTRA] SCRIPT ARGUMENTS */
+char **node_arguments(int argc, char **argv, const char *extra, const char *script);
+
+/* ---- trust.c ---- */
+
+/* What programs are run from must not be another user's to change. Trusted are root, the user who runs this, and whoever the
+ * artifact belongs to: they could have put another one there. NULL when nobody else can change what is at a path, or replace it,
+ * up to the part that does not exist; else who can, in words that follow the path's name. */
+const char *who_changes_path(const struct artifact *artifact, const char *path);
+/* The same for all that is below a directory, itself included. */
+const char *who_changes_tree(const struct artifact *artifact, const char *directory);
+
 /* ---- unpack.c ---- */
 
-/* The unpacked payload's directory when there is one that is whole. */
+/* The unpacked payload's directory when there is one that is whole and that no other user can change. */
 bool find_payload(const struct artifact *artifact, const char *data_directory, char *path, size_t size);
 /* Unpacks unless another process just did; ends the process with a message when it cannot. */
 void unpack_payload(const struct artifact *artifact, const char *data_directory, char *path, size_t size);

@@ -1,4 +1,5 @@
 /* Which program is meant, and which data directory: flag, then environment, then configuration file, then default. */
+#define _GNU_SOURCE
 #include "launcher.h"
 
 #include <stdio.h>
@@ -40,46 +41,28 @@ static const char *environment(const char *name) {
   return value != NULL && value[0] != '\0' ? value : NULL;
 }
 
-/* `data-dir: VALUE` at the margin of a YAML file, plain or quoted. The daemon reads the file in full and reports what is wrong
- * with it. */
-static bool data_directory_of_file(const char *path, char *value, size_t size) {
-  FILE *file = fopen(path, "re");
-  if (file == NULL)
-    return false;
-  bool found = false;
-  char *line = NULL;
-  size_t room = 0;
-  while (!found && getline(&line, &room, file) >= 0) {
-    char *text = line;
-    if (strncmp(text, "data-dir:", 9) != 0)
+/* As path.resolve of Node does: from the current directory, and without looking at what is there. */
+void make_absolute(char *path, size_t size) {
+  char here[PATH_MAX] = "", joined[PATH_MAX];
+  if (path[0] != '/' && getcwd(here, sizeof here) == NULL)
+    fail("find the current directory, which %s is relative to", path);
+  format_path(joined, sizeof joined, "%s/%s", here, path);
+  size_t length = 0;
+  char *rest = joined;
+  for (char *part; (part = strsep(&rest, "/")) != NULL;) {
+    if (part[0] == '\0' || strcmp(part, ".") == 0)
       continue;
-    text += 9;
-    text += strspn(text, " \t");
-    char quote = *text == '"' || *text == '\'' ? *text++ : '\0';
-    char *end = quote ? strchr(text, quote) : strstr(text, " #");
-    if (end == NULL)
-      end = text + strcspn(text, "\r\n");
-    while (!quote && end > text && strchr(" \t\r\n", end[-1]) != NULL)
-      end--;
-    format_path(value, size, "%.*s", (int)(end - text), text);
-    found = end > text;
+    if (strcmp(part, "..") == 0) {
+      while (length > 0 && path[--length] != '/')
+        ;
+      continue;
+    }
+    if (length + strlen(part) + 2 > size)
+      fail("use a path of more than %zu bytes: %.80s...", size - 1, part);
+    path[length++] = '/';
+    length = (size_t)(stpcpy(path + length, part) - path);
   }
-  free(line);
-  fclose(file);
-  return found;
-}
-
-static void make_absolute(char *path, size_t size) {
-  size_t length = strlen(path);
-  while (length > 1 && path[length - 1] == '/')
-    path[--length] = '\0';
-  if (path[0] == '/')
-    return;
-  char here[PATH_MAX], relative[PATH_MAX];
-  if (getcwd(here, sizeof here) == NULL)
-    fail("find the current directory, which --data-dir=%s is relative to", path);
-  format_path(relative, sizeof relative, "%s", strncmp(path, "./", 2) == 0 ? path + 2 : path);
-  format_path(path, size, "%s/%s", here, relative);
+  strcpy(path + length, length == 0 ? "/" : "");
 }
 
 struct settings read_settings(int argc, char **argv) {
@@ -106,18 +89,25 @@ struct settings read_settings(int argc, char **argv) {
     }
   }
 
+  /* The daemon says the same of its own commands. */
+  if (settings.tool != NULL && data_directory != NULL && data_directory[0] == '\0')
+    fail("use --data-dir: it has no value");
+  if (settings.tool != NULL && config_file != NULL && config_file[0] == '\0')
+    fail("use --config: it has no value");
+
   char *path = settings.data_directory;
   size_t size = sizeof settings.data_directory;
   if (data_directory == NULL)
     data_directory = environment("K8S_DATA_DIR");
   if (config_file == NULL)
     config_file = environment("K8S_CONFIG");
-  if (config_file == NULL)
-    config_file = default_config_file;
+  settings.config_named = config_file != NULL;
+  settings.config_file = settings.config_named ? config_file : default_config_file;
+  format_path(path, size, "%s", default_data_directory);
   if (data_directory != NULL && data_directory[0] != '\0')
     format_path(path, size, "%s", data_directory);
-  else if (!data_directory_of_file(config_file, path, size))
-    format_path(path, size, "%s", default_data_directory);
+  else
+    settings.ask_daemon = data_directory_of_file(settings.config_file, settings.config_named, path, size) == READ_UNSURE;
   make_absolute(path, size);
   return settings;
 }

@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BOOT_ID_BYTES = 36, THREADS_LIMIT = 4, SETTLED_AGE_SECONDS = 60 };
+enum { BOOT_ID_BYTES = 36, MODE_LIMIT = 0755, THREADS_LIMIT = 4, SETTLED_AGE_SECONDS = 60 };
 
 static const char boot_mark[] = ".boot", synced_mark[] = ".synced";
 
@@ -53,7 +53,7 @@ static bool is_whole(const char *directory) {
 
 bool find_payload(const struct artifact *artifact, const char *data_directory, char *path, size_t size) {
   format_path(path, size, "%s/data/%s", data_directory, artifact->payload_id);
-  return is_whole(path);
+  return is_whole(path) && who_changes_path(artifact, path) == NULL && who_changes_tree(artifact, path) == NULL;
 }
 
 void settle_payload(const char *path) {
@@ -124,12 +124,20 @@ static void check_file_system(const char *path, const struct artifact *artifact)
          (unsigned long)(needed / 1000000), (unsigned long)(available / 1000000));
 }
 
+/* Programs that another user can replace would be run as the one who starts this. */
+static void check_path(const struct artifact *artifact, const char *path) {
+  const char *who = who_changes_path(artifact, path);
+  if (who != NULL)
+    fail("run programs from %s: %s; make it root's alone (chown root, chmod go-w) or choose another directory with --data-dir",
+         path, who);
+}
+
 static int open_entry(void *context, const struct entry *entry) {
   int directory = *(int *)context;
   switch (entry->type) {
   case ENTRY_DIRECTORY:
     /* Sections are unpacked at once, and each names the directories of its files. */
-    if (mkdirat(directory, entry->path, entry->mode) == 0 || errno == EEXIST)
+    if (mkdirat(directory, entry->path, entry->mode & MODE_LIMIT) == 0 || errno == EEXIST)
       errno = 0;
     return -1;
   case ENTRY_SYMLINK:
@@ -137,7 +145,7 @@ static int open_entry(void *context, const struct entry *entry) {
       errno = 0;
     return -1;
   case ENTRY_FILE:
-    return openat(directory, entry->path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, entry->mode);
+    return openat(directory, entry->path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, entry->mode & MODE_LIMIT);
   }
   errno = EINVAL;
   return -1;
@@ -209,7 +217,9 @@ void unpack_payload(const struct artifact *artifact, const char *data_directory,
   mode_t mask = umask(022);
 
   format_path(parent, sizeof parent, "%s/data", data_directory);
+  check_path(artifact, parent);
   make_directories(parent);
+  check_path(artifact, parent);
   format_path(lock_path, sizeof lock_path, "%s/.lock", parent);
   int lock = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (lock < 0 || flock(lock, LOCK_EX) != 0)
@@ -228,7 +238,10 @@ void unpack_payload(const struct artifact *artifact, const char *data_directory,
       fail_unpacking(problem, temporary, parent);
     write_boot_mark(unpacking.directory);
     close(unpacking.directory);
-    /* One of another boot that was never synced. */
+    /* One of another boot that was never synced, or that another user could change. */
+    const char *who = who_changes_tree(artifact, path);
+    if (who != NULL && access(path, F_OK) == 0)
+      fprintf(stderr, "k8s: unpacked the payload anew: %s\n", who);
     remove_tree(path);
     if (rename(temporary, path) != 0)
       fail("rename %s to %s: %s", temporary, path, strerror(errno));

@@ -1,4 +1,5 @@
 import { AppError, describeError, errorCode } from '../base/errors.ts'
+import { loadDataDir } from '../config/load.ts'
 import { type Commands, parseArguments, type Request } from './arguments.ts'
 import { check } from './check.ts'
 import { type Invocation, isBeforeUnpacking, payloadNeededExitCode } from './command.ts'
@@ -19,6 +20,9 @@ export const commands: Commands = {
 }
 
 const exitCodes: Readonly<Record<string, number>> = { USAGE: 2, PAYLOAD_NEEDED: payloadNeededExitCode }
+
+/** What the launcher asks where a configuration file has a form that it leaves to YAML's own reader (config-file.c). */
+const tellDataDir = 'data-directory'
 
 /** The streams and variables of the process, which tests replace. */
 export type Surroundings = Omit<Invocation, 'flags' | 'operands'>
@@ -55,10 +59,15 @@ export async function execute(argv: readonly string[], surroundings: Surrounding
 }
 
 async function run(argv: readonly string[], surroundings: Surroundings): Promise<number> {
+  const { environment, print } = surroundings
+  if (environment['K8S_LAUNCHER'] === tellDataDir) {
+    print(`${await loadDataDir({ flags: [], environment })}\n`)
+    return 0
+  }
   const request = parseArguments(argv, commands)
   switch (request.kind) {
     case 'help':
-      surroundings.print(`${await helpFor(request)}\n`)
+      print(`${await helpFor(request)}\n`)
       return 0
     case 'version':
       return version.handler({ ...surroundings, flags: [], operands: [] })

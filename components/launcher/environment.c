@@ -1,0 +1,38 @@
+/* What the daemon must not take over from whoever starts it. */
+#define _GNU_SOURCE
+#include "launcher.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/*
+ * node(1) and libuv have options in the environment that load code, open a debugger or write files. So have OpenSSL, whose
+ * configuration loads modules, and the C library; of the latter this is what it ignores itself where a program gets more rights
+ * (glibc, sysdeps/generic/unsecvars.h). A name that ends in _ stands for all that begin with it. The last ones are said by the
+ * launcher alone.
+ */
+static const char *const unwanted[] = {
+    "NODE_", "UV_", "OPENSSL_", "SSL_CERT_", "SSLKEYLOGFILE", "LD_", "MALLOC_", "GLIBC_TUNABLES", "GCONV_PATH", "GETCONF_DIR",
+    "HOSTALIASES", "LOCALDOMAIN", "LOCPATH", "NIS_PATH", "NLSPATH", "RES_OPTIONS", "RESOLV_HOST_CONF", "TZDIR",
+    "K8S_LAUNCHER", "K8S_NOTIFY_FD", "K8S_PAYLOAD_DIR",
+};
+
+static bool is_unwanted(const char *variable) {
+  for (size_t i = 0; i < sizeof unwanted / sizeof *unwanted; i++) {
+    size_t length = strlen(unwanted[i]);
+    bool whole = unwanted[i][length - 1] != '_';
+    if (strncmp(variable, unwanted[i], length) == 0 && (!whole || variable[length] == '='))
+      return true;
+  }
+  return false;
+}
+
+void clean_environment(void) {
+  char **kept = environ;
+  for (char **variable = environ; variable != NULL && *variable != NULL; variable++)
+    if (!is_unwanted(*variable))
+      *kept++ = *variable;
+  if (kept != NULL)
+    *kept = NULL;
+}
