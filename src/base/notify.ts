@@ -7,6 +7,8 @@ import { writeSync } from 'node:fs'
 export interface Notifier {
   readonly ready: () => void
   readonly stopping: () => void
+  /** The start goes on: it must be done, or this be said again, within so many ms. */
+  readonly extendTimeout: (ms: number) => void
   /** One line for `systemctl status`. */
   readonly status: (text: string) => void
 }
@@ -28,6 +30,7 @@ export function createNotifier(fdText: string | undefined): Notifier {
   return {
     ready: () => tell('READY=1'),
     stopping: () => tell('STOPPING=1'),
+    extendTimeout: (ms) => tell(`EXTEND_TIMEOUT_USEC=${ms * 1000}`),
     status: (text) => tell(`STATUS=${text.replaceAll('\n', ' ')}`),
   }
 }

@@ -24,6 +24,17 @@ export function readStat(pid: number): ProcessStat | undefined {
   }
 }
 
+/** USER_HZ: the unit of times in /proc, 100 on every architecture that Linux has left. */
+const ticksPerSecond = 100
+
+/** Of all of its threads, in steps of 10 ms; undefined: there is no such process. */
+export function readProcessorTimeMs(pid: number): number | undefined {
+  const text = readProc(`${pid}/stat`)
+  if (text === undefined) return undefined
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
+  return ((Number(fields[11]) + Number(fields[12])) * 1000) / ticksPerSecond
+}
+
 /** Whether exactly this process still runs. Its zombie does not. */
 export function isAlive({ pid, startTicks }: { pid: number; startTicks: number }): boolean {
   const stat = readStat(pid)

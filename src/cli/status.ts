@@ -13,11 +13,14 @@ import { measureUsage, type Usage } from './usage.ts'
 
 const pollIntervalMs = 250
 
+/** The cluster serves, and something of it is not as it should be. */
+const degradedExitCode = 3
+
 const ownOptions = {
   output: outputOption,
   wait: {
     group: 'Waiting',
-    description: 'Return when the Node is Ready.',
+    description: 'Return when everything is ready: components, the Node, and DNS unless it is disabled.',
     kind: boolean,
     default: false,
   },
@@ -34,10 +37,13 @@ export const status: Command = {
   name: 'status',
   description: 'Show each component: its state, process and restarts, and what it uses.',
   details: `MEMORY is the proportional set size; CPU is measured over a quarter of a second, in thousandths of a core.
-The datastore runs in the daemon: its row is the daemon's process. Exits with 1 when the daemon does not run.`,
+The datastore runs in the daemon: its row is the daemon's process.
+
+Exits with 0 when all is well or on its way, with 3 when the cluster serves but something is not as it should be,
+and with 1 when the daemon does not run or --wait did not see it ready in time.`,
   examples: [
     { command: 'k8s status', description: 'Show the components' },
-    { command: 'k8s status --wait --timeout=2m', description: 'Wait until the Node is Ready' },
+    { command: 'k8s status --wait --timeout=2m', description: 'Wait until all is ready' },
     { command: 'k8s status -o json', description: 'The same for a program' },
   ],
   options: { ...ownOptions, ...daemonOptions },
@@ -49,18 +55,18 @@ async function handler(invocation: Invocation): Promise<number> {
   const socket = await controlSocketOf(invocation)
   const { connectControl } = await import('../control/client.ts')
   const client = connectControl(socket)
-  const current = wait ? await nodeReady({ client, timeoutMs: timeout }) : await client.status()
+  const current = wait ? await readyStatus({ client, timeoutMs: timeout }) : await client.status()
   const { pidNamespace } = await client.identity()
   // Seen from another namespace, the pids are those of strangers.
   const isHere = pidNamespace === readlinkSync('/proc/self/ns/pid')
   const pids = isHere ? current.components.flatMap(({ pid }) => pid ?? []) : []
   const usage = await measureUsage([...new Set(pids)])
   invocation.print(output === 'json' ? renderJson(current, usage) : renderStatus(current, usage, Date.now()))
-  return 0
+  return current.state === 'degraded' ? degradedExitCode : 0
 }
 
 /** Waits for the daemon, too: whoever has just started it need not know when its socket is there. */
-async function nodeReady(options: { client: ControlClient; timeoutMs: number }): Promise<DaemonStatus> {
+async function readyStatus(options: { client: ControlClient; timeoutMs: number }): Promise<DaemonStatus> {
   const { client, timeoutMs } = options
   const deadline = performance.now() + timeoutMs
   for (;;) {
@@ -68,8 +74,10 @@ async function nodeReady(options: { client: ControlClient; timeoutMs: number }):
       if (['DAEMON_NOT_RUNNING', 'DAEMON_SILENT'].includes(errorCode(error) ?? '')) return error as Error
       throw error
     })
-    if (!(answer instanceof Error) && answer.nodeReady) return answer
-    if (performance.now() >= deadline) throw notReady(answer, timeoutMs)
+    const state = answer instanceof Error ? 'starting' : answer.state
+    const isLate = performance.now() >= deadline
+    if (!(answer instanceof Error) && (state === 'ready' || (isLate && state === 'degraded'))) return answer
+    if (isLate) throw notReady(answer, timeoutMs)
     await sleep(pollIntervalMs)
   }
 }
@@ -81,8 +89,12 @@ function notReady(answer: DaemonStatus | Error, timeoutMs: number): AppError {
       : answer.components
           .filter(({ state }) => state !== 'ready')
           .map(({ name, state }) => `${name} is ${state}`)
-          .join(', ') || 'all components are ready, the Node is not'
-  return new AppError(`cannot see a Ready Node after ${timeoutMs / 1000} s: ${waiting}`, {
+          .join(', ') ||
+        answer.parts
+          .filter(({ state }) => state !== 'ready')
+          .map(({ name, message }) => `${name}: ${message ?? 'not ready'}`)
+          .join(', ')
+  return new AppError(`cannot see a ready cluster after ${timeoutMs / 1000} s: ${waiting}`, {
     code: 'NODE_NOT_READY',
     remedy: 'the logs of the daemon say more (journalctl -u k8s)',
   })
@@ -121,9 +133,12 @@ export function renderStatus(
   const reasons = current.components.flatMap(({ name, state, reason }) =>
     reason === undefined ? [] : [`\n${name} is ${state}: ${reason}\n`],
   )
-  const node = `\nNode ${current.nodeName} is ${current.nodeReady ? 'Ready' : 'not Ready'}.\n`
+  const parts = current.parts.map(({ name, state, message }) => [name, state, message ?? ''])
+  const partsTable = parts.length === 0 ? '' : `\n${renderTable(['PART', 'STATE', ''], parts)}`
+  const node = `\nNode ${current.nodeName} is ${current.nodeReady ? 'Ready' : 'not Ready'}; the cluster is ${current.state}.\n`
+  const problems = current.problems.map((problem) => `  ${problem}\n`)
   const table = renderTable(['NAME', 'STATE', 'PID', 'RESTARTS', 'SINCE', 'MEMORY', 'CPU'], rows)
-  return [table, ...reasons, ...failures, node].join('')
+  return [table, partsTable, ...reasons, ...failures, node, ...problems].join('')
 }
 
 function usageOf(pid: number | undefined, usage: ReadonlyMap<number, Usage>): Usage {

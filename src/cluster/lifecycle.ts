@@ -1,83 +1,224 @@
+/*
+ * Each component goes its way by itself:
+ *
+ *    init ──▶ what it needs is there ──▶ start ──▶ ready ──▶ what needs it begins
+ *     │                                    │         │
+ *     └── failed ──────────────────────────┴─────────┴── not ready in time
+ *              │
+ *              ├─ fatal      the start ends with the reason
+ *              └─ degraded   it is told; what needs it begins all the same; it is tried again until the stop
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { AppError, describeError } from '../base/errors.ts'
+import { readProcessorTimeMs } from '../base/proc.ts'
 import type { Capability, Component } from '../components/component.ts'
 
 /** Between SIGKILL and the kernel's last word a process may still be there for a moment. */
-const stopMarginMs = 5_000
+const defaultMarginMs = 5_000
+
+/** Between two tries of a component that could not be started. */
+const defaultRetryMs = 5_000
+
+/**
+ * A component that is not ready in time but has used this much of a processor meanwhile gets the time once more, and at
+ * most so many times: machines may be slow.
+ */
+const progressShare = 0.05
+const timeExtensionsLimit = 10
 
 export interface StartOptions {
-  /** In the order of their start; what one needs stands before it. */
+  /** In the order of their start; what provides a capability stands before what needs it. */
   readonly components: readonly Component[]
   readonly signal: AbortSignal
   readonly onReady: (component: Component) => void
+  /** Called with each reason why it is not ready yet, after which it is tried again. */
+  readonly onDegraded: (component: Component, reason: string) => void
+  /** What differs from the time between two tries. */
+  readonly retryMs?: number
+  /** What a process has used of the processor so far; default: what the kernel says. */
+  readonly processorTimeMs?: (pid: number) => number | undefined
 }
 
-/**
- * Starts each component as soon as what it needs is ready. When one fails the others are given up and
- * the first error is thrown; the caller stops whatever runs.
- */
-export async function startComponents({ components, signal, onReady }: StartOptions): Promise<void> {
+/** A start that is under way. */
+export interface Start {
+  /** Resolves when all are ready without which nothing works; rejects with the first reason why one of them is not. */
+  readonly serving: Promise<void>
+  /** Settles when each one is ready, or was so when the signal fired; never rejects. */
+  readonly complete: Promise<void>
+}
+
+/** Starts each component as soon as what it needs is there. Whoever called stops whatever runs. */
+export function startComponents(options: StartOptions): Start {
+  const { components, signal, onReady, onDegraded } = options
+  const { retryMs = defaultRetryMs, processorTimeMs = readProcessorTimeMs } = options
   const giveUp = new AbortController()
-  const begunOnes: Promise<void>[] = []
-  const whenReady = new Map<Capability, Promise<void>>()
+  const limited = AbortSignal.any([signal, giveUp.signal])
+  const there = new Map<Capability, Promise<void>>()
+  const fatal: Promise<void>[] = []
+  const all: Promise<void>[] = []
   for (const component of components) {
     const needed = component.needs.map((capability) => {
-      const ready = whenReady.get(capability)
-      if (ready === undefined)
+      const promise = there.get(capability)
+      if (promise === undefined)
         throw new Error(`bug: ${component.name} needs ${capability}, which nothing before it provides`)
-      return ready
+      return promise
     })
-    const begun = startOne(component, needed, AbortSignal.any([signal, giveUp.signal])).then(() =>
-      onReady(component),
-    )
-    begun.catch((cause) => giveUp.abort(cause))
-    begunOnes.push(begun)
-    for (const capability of component.provides) whenReady.set(capability, begun)
+    const released = Promise.withResolvers<void>()
+    const whole = bringUp(component, {
+      ...{ needed, retryMs, processorTimeMs, signal: limited },
+      onDegraded(reason) {
+        onDegraded(component, reason)
+        released.resolve()
+      },
+    }).then(() => {
+      onReady(component)
+      released.resolve()
+    })
+    whole.catch((cause: unknown) => {
+      if (component.policy === 'fatal') giveUp.abort(cause)
+      released.reject(cause)
+    })
+    released.promise.catch(() => {})
+    for (const capability of component.provides) there.set(capability, released.promise)
+    if (component.policy === 'fatal') fatal.push(whole)
+    all.push(whole)
   }
-  await Promise.allSettled(begunOnes)
-  // The abort reason is the first failure; those that followed from it say nothing new.
-  giveUp.signal.throwIfAborted()
-  signal.throwIfAborted()
+  const serving = Promise.allSettled(fatal).then(() => {
+    // The abort reason is the first failure; those that followed from it say nothing new.
+    giveUp.signal.throwIfAborted()
+    signal.throwIfAborted()
+  })
+  return { serving, complete: Promise.allSettled(all).then(() => {}) }
 }
 
-async function startOne(
-  component: Component,
-  needed: readonly Promise<void>[],
-  signal: AbortSignal,
-): Promise<void> {
-  await component.init()
-  await Promise.all(needed)
-  signal.throwIfAborted()
-  await component.start(signal)
-  const timeout = AbortSignal.timeout(component.readyTimeoutMs)
-  await component.ready(AbortSignal.any([signal, timeout]))
+interface BringUpOptions {
+  readonly needed: readonly Promise<void>[]
+  readonly signal: AbortSignal
+  readonly retryMs: number
+  readonly processorTimeMs: (pid: number) => number | undefined
+  readonly onDegraded: (reason: string) => void
+}
+
+async function bringUp(component: Component, options: BringUpOptions): Promise<void> {
+  const { needed, signal, retryMs, onDegraded } = options
+  const steps = [
+    async () => {
+      await component.init()
+      await Promise.all(needed)
+      signal.throwIfAborted()
+      await component.start(signal)
+    },
+    () => readyInTime(component, options),
+  ]
+  for (const step of steps) {
+    for (;;) {
+      try {
+        await step()
+        break
+      } catch (error) {
+        if (component.policy === 'fatal' || signal.aborted) throw error
+        onDegraded(describeError(error))
+      }
+      await sleep(retryMs, undefined, { signal, ref: false })
+    }
+  }
+}
+
+/** Gives a component the time again in which it got on with its work. */
+async function readyInTime(component: Component, { signal, processorTimeMs }: BringUpOptions): Promise<void> {
+  const { readyTimeoutMs } = component
+  const limit = new AbortController()
+  const usedMs = () => processorTimeMs(component.status().pid ?? 0) ?? 0
+  let extensions = 0
+  let beforeMs = usedMs()
+  const timer = setInterval(() => {
+    const nowMs = usedMs()
+    // After a restart it counts from nothing again.
+    const progressMs = nowMs < beforeMs ? nowMs : nowMs - beforeMs
+    beforeMs = nowMs
+    if (progressMs >= progressShare * readyTimeoutMs && ++extensions <= timeExtensionsLimit) return
+    limit.abort(
+      new AppError(
+        `cannot wait longer for ${component.name}: it was not ready within ${readyTimeoutMs / 1000} s`,
+        {
+          code: 'COMPONENT_NOT_READY',
+        },
+      ),
+    )
+  }, readyTimeoutMs)
+  try {
+    await component.ready(AbortSignal.any([signal, limit.signal]))
+  } finally {
+    clearInterval(timer)
+  }
 }
 
 export interface StopOptions {
   readonly components: readonly Component[]
   /** Aborted: what still runs is killed at once. */
   readonly hurry: AbortSignal
-  /** Called with the name before a component is stopped, and again with how long it took, ms. */
+  /** Called with the name when a component was stopped, and how long it took, ms. */
   readonly onStop: (component: Component, tookMs: number) => void
   /** Runs when everything up to and including what provides the capability has stopped. */
   readonly afterLosing?: Partial<Record<Capability, () => Promise<void>>>
+  /** What differs from the time between the kill and the giving up. */
+  readonly marginMs?: number
 }
 
-/** Stops strictly one after the other, in the reverse of the start. An error of one does not spare the rest. */
+/**
+ * Stops strictly one after the other, in the reverse of the start. An error of one does not spare the rest, and one that
+ * cannot be stopped is left behind (STOP_ABANDONED) after its limit and a margin.
+ */
 export async function stopComponents({
   components,
   hurry,
   onStop,
   afterLosing = {},
+  marginMs = defaultMarginMs,
 }: StopOptions): Promise<void> {
   const errors: unknown[] = []
   for (const component of components.toReversed()) {
     const begun = performance.now()
-    const limit = AbortSignal.timeout(component.stopTimeoutMs + stopMarginMs)
-    await component.stop(AbortSignal.any([hurry, limit])).catch((error: unknown) => errors.push(error))
+    await stopOne(component, { hurry, marginMs }).catch((error: unknown) => errors.push(error))
     onStop(component, performance.now() - begun)
     for (const capability of component.provides) {
       await afterLosing[capability]?.().catch((error: unknown) => errors.push(error))
     }
   }
   if (errors.length > 0)
-    throw errors.length === 1 ? errors[0] : new AggregateError(errors, 'cannot stop every component')
+    throw errors.length === 1 ? errors[0] : new AggregateError(errors, errors.map(describeError).join('; '))
+}
+
+async function stopOne(
+  component: Component,
+  { hurry, marginMs }: { hurry: AbortSignal; marginMs: number },
+): Promise<void> {
+  const { name, stopTimeoutMs } = component
+  const over = new AbortController()
+  const killed = AbortSignal.any([hurry, AbortSignal.timeout(stopTimeoutMs)])
+  const abandoned = (async () => {
+    if (!killed.aborted) await onceAborted(killed, over.signal)
+    await sleep(marginMs, undefined, { signal: over.signal })
+    throw new AppError(
+      `cannot stop ${name}: it is still there ${marginMs / 1000} s after it was to be killed`,
+      {
+        code: 'STOP_ABANDONED',
+        component: name,
+        remedy: 'it hangs in a system call, as on a disk that does not answer: look at its disks, or reboot',
+      },
+    )
+  })()
+  try {
+    await Promise.race([component.stop(killed), abandoned])
+  } finally {
+    over.abort()
+    await abandoned.catch(() => {})
+  }
+}
+
+function onceAborted(signal: AbortSignal, given: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    signal.addEventListener('abort', () => resolve(), { once: true })
+    given.addEventListener('abort', () => reject(given.reason), { once: true })
+  })
 }

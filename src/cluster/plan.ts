@@ -6,13 +6,14 @@ import { kubeProxy } from '../components/kube-proxy.ts'
 import { kubelet } from '../components/kubelet.ts'
 import { processComponent, type ProcessRecipe } from '../components/process-component.ts'
 import { scheduler } from '../components/scheduler.ts'
+import type { RoleName } from '../config/roles.ts'
 import { embeddedStorage, type EmbeddedStorageOptions } from '../storage/embedded.ts'
 import type { Storage } from '../storage/storage.ts'
 import { addons } from './tasks/addons.ts'
 import { certificates } from './tasks/certificates.ts'
 import { images } from './tasks/images.ts'
 import { snapshots } from './tasks/snapshots.ts'
-import type { Task } from './tasks/task.ts'
+import type { Task, TaskContext } from './tasks/task.ts'
 
 /** What a role consists of. */
 interface RoleRow {
@@ -29,18 +30,18 @@ export const roles = {
     components: [containerd, apiserver, controllerManager, scheduler, kubelet, kubeProxy],
     tasks: [images, addons, snapshots, certificates],
   },
-} as const satisfies Record<string, RoleRow>
-export type RoleName = keyof typeof roles
+} as const satisfies Partial<Record<RoleName, RoleRow>>
 
 export interface Plan {
   readonly storage: Storage
   /** The storage's come first. */
   readonly components: readonly Component[]
   readonly tasks: readonly Task[]
+  readonly context: Omit<TaskContext, 'whenReady' | 'board'>
 }
 
 /** Pure: nothing is written or started before the lifecycle of the components does it. */
-export function planRole(role: RoleName, given: Omit<ComponentContext, 'storageFlags'>): Plan {
+export function planRole(role: keyof typeof roles, given: Omit<ComponentContext, 'storageFlags'>): Plan {
   const row: RoleRow = roles[role]
   const storage = row.storage(given)
   const context = { ...given, storageFlags: storage.apiserverFlags }
@@ -49,5 +50,6 @@ export function planRole(role: RoleName, given: Omit<ComponentContext, 'storageF
     storage,
     components: [...storage.components, ...recipes.map((recipe) => processComponent(recipe, context))],
     tasks: row.tasks,
+    context: { ...context, storage },
   }
 }

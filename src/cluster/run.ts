@@ -4,7 +4,7 @@ import type { Logger } from '../base/logger.ts'
 import type { Notifier } from '../base/notify.ts'
 import { type Capability, type Component, componentNames } from '../components/component.ts'
 import type { Config } from '../config/config.ts'
-import { type Paths, paths as pathsOf } from '../config/paths.ts'
+import { paths as pathsOf } from '../config/paths.ts'
 import { serveControl } from '../control/server.ts'
 import type { Payload } from '../payload/payload.ts'
 import { chooseForNode } from '../node/facts/choices.ts'
@@ -12,6 +12,8 @@ import { detectHost } from '../node/facts/host.ts'
 import { pkiFiles, readIdentity } from '../pki/pki.ts'
 import { finishRestore } from '../snapshot/restore.ts'
 import { endLeftovers } from '../supervisor/leftovers.ts'
+import { Readiness, TaskGroup } from './background.ts'
+import { Board } from './condition.ts'
 import { prepareCredentials } from './credentials.ts'
 import { prepareDirectories } from './directories.ts'
 import { addressesOf, settleNodeAddress } from './node-address.ts'
@@ -19,10 +21,16 @@ import { startComponents, stopComponents } from './lifecycle.ts'
 import { type Plan, planRole } from './plan.ts'
 import { stopPods } from './pods.ts'
 import { clusterStatus } from './status.ts'
-import type { TaskContext } from './tasks/task.ts'
+import { startReport, tellCondition } from './telling.ts'
 
 /** The components of a daemon that died have lost their datastore, and cannot end in good order. */
 const leftoverStopTimeoutMs = 2_000
+
+/** What a service manager gives the start beyond its own limit, again and again while it goes on. */
+const startExtensionMs = 60_000
+
+/** Tasks end at once when they are told to; for one that waits for a disk. */
+const taskEndLimitMs = 10_000
 
 export interface RunOptions {
   readonly payload: Payload
@@ -39,11 +47,12 @@ export interface RunOptions {
 }
 
 /**
- * Runs the cluster until `stop` fires, somebody asks for it at the control socket, or the datastore
- * fails. Returns when nothing runs any more but the pods; throws what ended it otherwise.
+ * Runs the cluster until `stop` fires, somebody asks for it at the control socket, or the storage is lost for good.
+ * Returns when nothing runs any more but the pods; throws what ended it otherwise, and before that what kept it from
+ * starting or, where there is no such thing, from stopping.
  */
 export async function runCluster(config: Config, options: RunOptions): Promise<void> {
-  const { payload, log } = options
+  const { payload, log, notify } = options
   const startedAt = new Date()
   const paths = pathsOf(config)
   const pki = pkiFiles(paths.pkiDir)
@@ -51,6 +60,7 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
   const failed = new AbortController()
   const kubeletIdentity = () => readIdentity(pki, 'kubelet-client')
   const version = payload.version.gitVersion
+  const board = new Board()
   let components: readonly Component[] = []
   let endPods = config.stopPods
 
@@ -60,7 +70,7 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
     path: paths.controlSocket,
     log,
     handlers: {
-      status: () => clusterStatus({ config, version, startedAt, components, kubeletIdentity }),
+      status: () => clusterStatus({ config, version, startedAt, components, board, kubeletIdentity }),
       stop({ pods }) {
         endPods ||= pods
         asked.abort()
@@ -78,12 +88,11 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
   const credentials = prepareCredentials({ config, addresses, paths, log })
   // Whoever needs them waits for them; until then a failure is nobody's unhandled one.
   credentials.catch(() => {})
-  const context = {
+  const plan = planRole('single', {
     ...{ config, addresses, paths, payload, pki, host, credentials, log },
     choices: chooseForNode(config, host),
     environment: options.environment,
-  }
-  const plan = planRole('single', context)
+  })
   components = plan.components
   void plan.storage.failed.then((error) => failed.abort(error))
   await endLeftovers({
@@ -94,57 +103,71 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
     signal: options.hurry,
   })
   const end = AbortSignal.any([options.stop, asked.signal, failed.signal])
-  const over = new AbortController()
-  const work = new BackgroundWork({ log, signal: AbortSignal.any([end, over.signal]) })
+  const errors: unknown[] = []
   try {
-    await startCluster({ ...context, ...plan }, { ...options, end, work })
-    if (!end.aborted) await once(end, 'abort')
+    await serve(plan, { ...options, end, board })
   } catch (error) {
     // Whoever asked for the end does not want to hear that the start was not finished.
-    if (!end.aborted) throw error
-  } finally {
-    over.abort()
-    await work.settled()
-    // Without its datastore kube-apiserver can do nothing but wait.
-    const hurry = AbortSignal.any([options.hurry, failed.signal])
-    await stopCluster({ paths, components }, { ...options, hurry, endPods })
+    if (!end.aborted) errors.push(error)
   }
-  failed.signal.throwIfAborted()
+  board.isStopping = true
+  notify.stopping()
+  // Without its storage kube-apiserver can do nothing but wait.
+  const hurry = AbortSignal.any([options.hurry, failed.signal])
+  await stopCluster(plan, { ...options, hurry, endPods }).catch((error: unknown) => errors.push(error))
+  const [first, ...later] = failed.signal.aborted ? [failed.signal.reason, ...errors] : errors
+  for (const error of later) log.error({ reason: describeError(error) }, 'and then')
+  if (first !== undefined) throw first
 }
 
-type StartContext = Omit<TaskContext, 'storageFlags' | 'whenReady'> & Plan
+interface ServeOptions extends RunOptions {
+  /** Aborted when it shall end. */
+  readonly end: AbortSignal
+  readonly board: Board
+}
 
-/** Returns when every component is ready; the tasks go on in the background. */
-async function startCluster(
-  { components, tasks, storage, ...context }: StartContext,
-  { log, notify, announce, end, work }: RunOptions & { end: AbortSignal; work: BackgroundWork },
-): Promise<void> {
-  const report = readyReport({ announce, notify, log })
-  const readiness = new Readiness(work.signal)
-  const taskContext: TaskContext = {
-    ...context,
-    storage,
-    storageFlags: storage.apiserverFlags,
-    whenReady: (capability) => readiness.of(capability),
+/** From the start of the first component to the end: what is running then, the caller stops. */
+async function serve({ components, tasks, context }: Plan, options: ServeOptions): Promise<void> {
+  const { log, notify, end, board } = options
+  const over = new AbortController()
+  const signal = AbortSignal.any([end, over.signal])
+  const work = new TaskGroup({ log, signal })
+  const readiness = new Readiness(signal)
+  const report = startReport({ ...options, paths: context.paths })
+  try {
+    const taskContext = { ...context, board, whenReady: (capability: Capability) => readiness.of(capability) }
+    for (const { name, purpose, run } of tasks) {
+      work.begin(purpose, () => run({ ...taskContext, log: log.child({ task: name }) }, signal))
+    }
+    const start = startComponents({
+      components,
+      signal,
+      onReady(component) {
+        board.ready(component)
+        report.ready(component.name)
+        for (const capability of component.provides) readiness.reached(capability)
+      },
+      onDegraded(component, reason) {
+        board.degraded(component, reason)
+        log.error({ component: component.name, reason }, 'not ready; it is tried again')
+        report.degraded(component.name, reason)
+      },
+    })
+    work.begin('tell how the cluster is', () => tellCondition({ ...options, components, signal, report }))
+    const extension = setInterval(() => notify.extendTimeout(startExtensionMs), startExtensionMs / 2)
+    await start.serving.finally(() => clearInterval(extension))
+    notify.ready()
+    if (!end.aborted) await once(end, 'abort')
+  } finally {
+    over.abort()
+    await work.settled(taskEndLimitMs)
   }
-  for (const { purpose, run } of tasks) work.begin(purpose, (signal) => run(taskContext, signal))
-  await startComponents({
-    components,
-    signal: end,
-    onReady(component) {
-      report(component)
-      for (const capability of component.provides) readiness.reached(capability)
-    },
-  })
-  notify.ready()
-  announceUse({ announce, paths: context.paths })
 }
 
 async function stopCluster(
-  { paths, components }: Pick<StartContext, 'paths' | 'components'>,
-  { payload, log, notify, hurry, endPods }: RunOptions & { endPods: boolean },
+  { components, context: { paths } }: Plan,
+  { payload, log, hurry, endPods }: RunOptions & { endPods: boolean },
 ): Promise<void> {
-  notify.stopping()
   log.info({ pods: endPods ? 'end' : 'stay' }, 'stopping')
   await stopComponents({
     components,
@@ -155,73 +178,4 @@ async function stopCluster(
       node: async () => (endPods ? stopPods({ payload, paths, log, signal: hurry }) : undefined),
     },
   })
-}
-
-/** Which capabilities have been there, for those who wait for one. */
-class Readiness {
-  readonly #signal: AbortSignal
-  readonly #reached = new Map<Capability, PromiseWithResolvers<void>>()
-
-  constructor(signal: AbortSignal) {
-    this.#signal = signal
-  }
-
-  /** Rejects when the signal fires before. */
-  of(capability: Capability): Promise<void> {
-    const { promise, reject } = this.#entry(capability)
-    if (this.#signal.aborted) reject(this.#signal.reason)
-    this.#signal.addEventListener('abort', () => reject(this.#signal.reason), { once: true })
-    return promise
-  }
-
-  reached(capability: Capability): void {
-    this.#entry(capability).resolve()
-  }
-
-  #entry(capability: Capability): PromiseWithResolvers<void> {
-    const entry = this.#reached.get(capability) ?? Promise.withResolvers<void>()
-    this.#reached.set(capability, entry)
-    return entry
-  }
-}
-
-/** What runs beside the components and ends with them. A failure of it is told, and ends nothing else. */
-class BackgroundWork {
-  readonly signal: AbortSignal
-  readonly #log: Logger
-  readonly #tasks: Promise<void>[] = []
-
-  constructor({ log, signal }: { log: Logger; signal: AbortSignal }) {
-    this.#log = log
-    this.signal = signal
-  }
-
-  begin(name: string, task: (signal: AbortSignal) => Promise<void>): void {
-    this.#tasks.push(
-      task(this.signal).catch((error: unknown) => {
-        if (!this.signal.aborted) this.#log.error({ reason: describeError(error) }, `cannot ${name}`)
-      }),
-    )
-  }
-
-  async settled(): Promise<void> {
-    await Promise.all(this.#tasks)
-  }
-}
-
-function readyReport({ announce, notify, log }: Pick<RunOptions, 'announce' | 'notify' | 'log'>) {
-  const begun = performance.now()
-  return ({ name }: Component) => {
-    const tookMs = Math.round(performance.now() - begun)
-    log.info({ component: name, tookMs }, 'component ready')
-    notify.status(`${name} is ready`)
-    announce(`${name.padEnd(24)} ready after ${(tookMs / 1000).toFixed(2)} s`)
-  }
-}
-
-function announceUse({ announce, paths }: { announce: RunOptions['announce']; paths: Paths }): void {
-  announce('')
-  announce('The cluster is ready. To use it from another terminal:')
-  announce(`    export KUBECONFIG=${paths.adminKubeconfig}`)
-  announce('    k8s kubectl get nodes')
 }

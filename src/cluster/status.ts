@@ -1,9 +1,11 @@
+import { describeError } from '../base/errors.ts'
 import type { TlsIdentity } from '../base/https.ts'
 import type { Component } from '../components/component.ts'
 import { probeNode } from '../components/kubelet.ts'
+import { apiserverUrl } from '../components/probe.ts'
 import type { Config } from '../config/config.ts'
 import type { DaemonStatus } from '../control/messages.ts'
-import { apiserverUrl } from '../components/probe.ts'
+import type { Board } from './condition.ts'
 
 const nodeProbeTimeoutMs = 2_000
 
@@ -12,6 +14,7 @@ export interface StatusOptions {
   readonly version: string
   readonly startedAt: Date
   readonly components: readonly Component[]
+  readonly board: Board
   readonly kubeletIdentity: () => Promise<TlsIdentity>
 }
 
@@ -21,36 +24,40 @@ export async function clusterStatus({
   version,
   startedAt,
   components,
+  board,
   kubeletIdentity,
 }: StatusOptions): Promise<DaemonStatus> {
+  const { state, problems } = board.condition(components)
+  const kubelet = components.find(({ provides }) => provides.includes('node'))
   // The Node's condition outlives a daemon that was killed: it says Ready before the new one has started anything.
-  // A daemon that has only begun has none yet.
-  const isRunning =
-    components.length > 0 && components.every((component) => component.status().state === 'ready')
-  const nodeReady = isRunning && (await isNodeReady({ config, kubeletIdentity }))
+  const isKubeletReady = kubelet?.status().state === 'ready'
+  const node = isKubeletReady ? await nodeProblem({ config, kubeletIdentity }) : undefined
   return {
     version,
     startedAt: startedAt.toISOString(),
     nodeName: config.nodeName,
-    nodeReady,
+    nodeReady: isKubeletReady && node === undefined,
+    state: state === 'ready' && node !== undefined ? 'degraded' : state,
+    problems: node === undefined ? problems : [...problems, node],
+    parts: board.parts(),
     components: components.map((component) => ({ ...component.status(), needs: component.needs })),
   }
 }
 
-async function isNodeReady({
+/** Why the Node is not Ready; undefined: it is. */
+async function nodeProblem({
   config,
   kubeletIdentity,
-}: Pick<StatusOptions, 'config' | 'kubeletIdentity'>): Promise<boolean> {
+}: Pick<StatusOptions, 'config' | 'kubeletIdentity'>): Promise<string | undefined> {
   try {
-    const signal = AbortSignal.timeout(nodeProbeTimeoutMs)
     await probeNode({
       server: apiserverUrl(config),
       nodeName: config.nodeName,
       tls: await kubeletIdentity(),
-      signal,
+      signal: AbortSignal.timeout(nodeProbeTimeoutMs),
     })
-    return true
-  } catch {
-    return false
+    return undefined
+  } catch (error) {
+    return `Node ${config.nodeName}: ${describeError(error)}`
   }
 }

@@ -120,6 +120,12 @@ export async function probeNode(options: {
   const { server, nodeName, tls, signal } = options
   const url = `${server}/api/v1/nodes/${encodeURIComponent(nodeName)}`
   const { status, body } = await request({ url, tls, signal })
+  if (status === 404) {
+    // pkg/kubelet/kubelet_node_status.go: registrationCompleted
+    throw new Error(
+      'there is none: the kubelet registers it when it starts, so one that was deleted comes back with a restart of k8s',
+    )
+  }
   if (status !== 200) throw new Error(`${url} answers ${status}`)
   const ready = (JSON.parse(body) as Node).status?.conditions?.find(({ type }) => type === 'Ready')
   if (ready?.status !== 'True')

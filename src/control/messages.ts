@@ -24,7 +24,22 @@ export interface DaemonStatus {
   readonly startedAt: string
   readonly nodeName: string
   readonly nodeReady: boolean
+  readonly state: DaemonState
+  /** What is not as it should be, one sentence each; none unless the state is degraded or stopping. */
+  readonly problems: readonly string[]
+  /** What the cluster has beside its processes: add-ons, archives of images. */
+  readonly parts: readonly PartStatus[]
   readonly components: readonly ComponentStatus[]
+}
+
+/** ready: all components, the Node and every part are; starting: not yet, and in time; degraded: it serves without some of it. */
+export type DaemonState = 'starting' | 'ready' | 'degraded' | 'stopping'
+
+export interface PartStatus {
+  readonly name: string
+  readonly state: 'pending' | 'ready' | 'degraded'
+  /** Why it is not ready. */
+  readonly message?: string
 }
 
 export interface ComponentStatus {

@@ -84,11 +84,11 @@ function datastore({
     },
     // It answers as soon as it runs: its start ends with a write and a read.
     ready: async () => enter('ready'),
-    async stop() {
+    async stop(signal) {
       if (state === 'idle' || state === 'stopped') return
       enter('stopping')
       await starting?.then(
-        (datastore) => datastore.stop(),
+        (datastore) => datastore.stop(signal),
         () => {},
       )
       enter('stopped')

@@ -1,4 +1,5 @@
 import type { Capability, ComponentContext } from '../../components/component.ts'
+import type { Board } from '../condition.ts'
 import type { Storage } from '../../storage/storage.ts'
 
 /** What the daemon does beside keeping components running. It ends with the daemon; a failure of it ends nothing else. */
@@ -14,6 +15,8 @@ export interface Task {
 
 export interface TaskContext extends ComponentContext {
   readonly storage: Storage
+  /** Where it reports the parts that it brings, for `k8s status`. */
+  readonly board: Board
   /** Resolves when what provides it has become ready for the first time. */
   readonly whenReady: (capability: Capability) => Promise<void>
 }

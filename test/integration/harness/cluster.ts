@@ -82,9 +82,11 @@ export class Cluster implements AsyncDisposable {
     await this.waitFor('all is ready', isReady, { timeoutMs: readyTimeoutMs, intervalMs: readyIntervalMs })
   }
 
-  /** k8s status -o json */
+  /** k8s status -o json, which ends with 3 when something is not as it should be. */
   async status(): Promise<Status> {
-    return JSON.parse((await this.k8s(['status', '-o', 'json'])).stdout) as Status
+    const { exitCode, stdout, stderr } = await this.k8s(['status', '-o', 'json'], { check: false })
+    if (exitCode !== 0 && exitCode !== 3) throw new Error(`cannot read the status: ${exitCode}\n${stderr}`)
+    return JSON.parse(stdout) as Status
   }
 
   exec(command: readonly string[], options?: ExecOptions): Promise<ExecResult> {
@@ -187,6 +189,9 @@ export class Cluster implements AsyncDisposable {
 
 export interface Status {
   readonly nodeReady: boolean
+  readonly state: 'starting' | 'ready' | 'degraded' | 'stopping'
+  readonly problems: readonly string[]
+  readonly parts: readonly { readonly name: string; readonly state: string; readonly message?: string }[]
   readonly components: readonly {
     readonly name: string
     readonly state: string

@@ -12,6 +12,9 @@ const running: DaemonStatus = {
   startedAt: '2026-11-21T10:00:00.000Z',
   nodeName: 'worker-1',
   nodeReady: true,
+  state: 'ready',
+  problems: [],
+  parts: [],
   components: [
     { name: 'datastore', state: 'ready', pid: process.pid, restarts: 0, since: new Date().toISOString() },
     {
@@ -217,7 +220,7 @@ describe('status', () => {
     expect(datastore).toMatch(new RegExp(`^datastore +ready +${process.pid} +0 +\\d+s +\\d+Mi +\\d+m$`))
     expect(kubelet).toMatch(/^kubelet +backoff +- +3 +\d+s +- +-$/)
     expect(rest.join('\n')).toMatch(/kubelet failed \d+s ago: kubelet exited with code 1 after 2 s/)
-    expect(rest.join('\n')).toContain('Node worker-1 is Ready.')
+    expect(rest.join('\n')).toContain('Node worker-1 is Ready; the cluster is ready.')
   })
 
   test('is JSON for a program', async () => {
@@ -238,23 +241,35 @@ describe('status', () => {
     })
   })
 
-  test('--wait returns when the Node is Ready', async () => {
+  test('--wait returns when all is ready', async () => {
     let asked = 0
-    await using daemon = await serve(() => ({ ...running, nodeReady: ++asked >= 3 }))
+    await using daemon = await serve(() => ({ ...running, state: ++asked >= 3 ? 'ready' : 'starting' }))
     const { code, stdout } = await runCli({ args: ['status', '--wait', `--data-dir=${daemon.dataDir}`] })
     expect({ code, asked }).toEqual({ code: 0, asked: 3 })
     expect(stdout).toContain('is Ready')
   })
 
   test('--wait says what it waited for', async () => {
-    await using daemon = await serve(() => ({ ...running, nodeReady: false }))
+    await using daemon = await serve(() => ({ ...running, state: 'starting' }))
     const args = ['status', '--wait', '--timeout=0s', `--data-dir=${daemon.dataDir}`]
     expect(await runCli({ args })).toEqual({
       code: 1,
       stdout: '',
       stderr:
-        'k8s: cannot see a Ready Node after 0 s: kubelet is backoff. The logs of the daemon say more (journalctl -u k8s)\n',
+        'k8s: cannot see a ready cluster after 0 s: kubelet is backoff. The logs of the daemon say more (journalctl -u k8s)\n',
     })
+  })
+
+  test('what serves without a part of it has an exit code of its own, at once and after a wait', async () => {
+    const parts = [{ name: 'coredns', state: 'degraded', message: 'no answer at 10.96.0.10' }] as const
+    const problems = ['coredns: no answer at 10.96.0.10']
+    await using daemon = await serve(() => ({ ...running, state: 'degraded', problems, parts }))
+    const args = ['status', `--data-dir=${daemon.dataDir}`]
+    const { code, stdout } = await runCli({ args })
+    expect(code).toBe(3)
+    expect(stdout).toMatch(/^coredns +degraded +no answer at 10\.96\.0\.10$/m)
+    expect(stdout).toContain('the cluster is degraded.\n  coredns: no answer at 10.96.0.10\n')
+    expect((await runCli({ args: [...args, '--wait', '--timeout=0s'] })).code).toBe(3)
   })
 
   test('without a daemon says how to start one', async () => {

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { startComponents, stopComponents } from '../../../src/cluster/lifecycle.ts'
 import type { Component, ComponentName } from '../../../src/components/component.ts'
 
@@ -12,12 +12,20 @@ const borders = {
 } as const satisfies Partial<Record<ComponentName, Pick<Component, 'needs' | 'provides'>>>
 
 /** A component that notes what is asked of it, and is ready when the test says so. */
-function recorded({ name, events }: { name: keyof typeof borders; events: string[] }) {
+function recorded({
+  name,
+  events,
+  policy = 'fatal',
+}: {
+  name: keyof typeof borders
+  events: string[]
+  policy?: Component['policy']
+}) {
   const isReady = Promise.withResolvers<void>()
   const component: Component = {
     name,
     ...borders[name],
-    policy: 'fatal',
+    policy,
     readyTimeoutMs: 60_000,
     stopTimeoutMs: 60_000,
     init: async () => {},
@@ -46,6 +54,7 @@ describe('the start', () => {
       components: all.map(({ component }) => component),
       signal: new AbortController().signal,
       onReady: ({ name }) => events.push(`ready ${name}`),
+      onDegraded: () => {},
     })
     await settled()
     expect(events).toEqual(['start datastore', 'start containerd'])
@@ -59,7 +68,8 @@ describe('the start', () => {
     await settled()
     expect(events.slice(5)).toEqual(['ready containerd', 'start kubelet'])
     kubelet.isReady.resolve()
-    await started
+    await started.serving
+    await started.complete
   })
 
   test('gives the others up when one fails, and tells its error', async () => {
@@ -71,21 +81,82 @@ describe('the start', () => {
       components: [datastore, containerd, apiserver].map(({ component }) => component),
       signal: new AbortController().signal,
       onReady: () => {},
+      onDegraded: () => {},
     })
     await settled()
     datastore.isReady.reject(new Error('cannot open datastore'))
-    await expect(started).rejects.toThrow('cannot open datastore')
+    await expect(started.serving).rejects.toThrow('cannot open datastore')
     expect(events).not.toContain('start kube-apiserver')
+  })
+
+  test('goes on without what is not fatal, which is tried again', async () => {
+    const events: string[] = []
+    const containerd = recorded({ name: 'containerd', events, policy: 'degraded' })
+    const datastore = recorded({ name: 'datastore', events })
+    const apiserver = recorded({ name: 'kube-apiserver', events })
+    const kubelet = recorded({ name: 'kubelet', events, policy: 'degraded' })
+    const broken = Promise.withResolvers<void>()
+    let tries = 0
+    const start = containerd.component.start.bind(containerd.component)
+    const flaky: Component = {
+      ...containerd.component,
+      start: (signal) => (++tries === 1 ? broken.promise : start(signal)),
+    }
+    const started = startComponents({
+      components: [datastore.component, flaky, apiserver.component, kubelet.component],
+      signal: new AbortController().signal,
+      onReady: ({ name }) => events.push(`ready ${name}`),
+      onDegraded: ({ name }, reason) => events.push(`degraded ${name}: ${reason}`),
+      retryMs: 1,
+    })
+    datastore.isReady.resolve()
+    apiserver.isReady.resolve()
+    await started.serving
+    expect(events).not.toContain('start kubelet')
+    broken.reject(new Error('no such file'))
+    await vi.waitUntil(() => events.includes('start kubelet'), { timeout: 30_000 })
+    expect(events).toContain('degraded containerd: no such file')
+    kubelet.isReady.resolve()
+    await vi.waitUntil(() => events.includes('start containerd'), { timeout: 30_000 })
+    containerd.isReady.resolve()
+    await started.complete
+    expect(events.at(-1)).toBe('ready containerd')
+  })
+
+  test('gives what is not ready in time its time again while it gets on, and names the limit when it does not', async () => {
+    const events: string[] = []
+    const slow = recorded({ name: 'datastore', events })
+    // Each look finds as much as the limit more, until the test stops it.
+    const looks = { made: 0, isBusy: true, usedMs: 0 }
+    const started = startComponents({
+      components: [{ ...slow.component, readyTimeoutMs: 1 }],
+      signal: new AbortController().signal,
+      onReady: () => events.push('ready'),
+      onDegraded: () => {},
+      processorTimeMs() {
+        looks.made += 1
+        return (looks.usedMs += looks.isBusy ? 1 : 0)
+      },
+    })
+    const refused = expect(started.serving).rejects.toThrow(
+      'cannot wait longer for datastore: it was not ready within 0.001 s',
+    )
+    await vi.waitUntil(() => looks.made > 3, { timeout: 30_000 })
+    expect(events).toEqual(['start datastore'])
+    looks.isBusy = false
+    await refused
   })
 
   test('refuses a plan whose order contradicts its needs', async () => {
     const apiserver = recorded({ name: 'kube-apiserver', events: [] })
-    const started = startComponents({
-      components: [apiserver.component],
-      signal: new AbortController().signal,
-      onReady: () => {},
-    })
-    await expect(started).rejects.toThrow('needs storage, which nothing before it provides')
+    const start = () =>
+      startComponents({
+        components: [apiserver.component],
+        signal: new AbortController().signal,
+        onReady: () => {},
+        onDegraded: () => {},
+      })
+    expect(start).toThrow('needs storage, which nothing before it provides')
   })
 })
 
@@ -107,6 +178,29 @@ describe('the stop', () => {
       'stop kube-apiserver',
       'stop datastore',
     ])
+  })
+
+  test('leaves behind what cannot even be killed, with a word on it, and stops the rest', async () => {
+    const events: string[] = []
+    const datastore = recorded({ name: 'datastore', events }).component
+    const hanging: Component = {
+      ...recorded({ name: 'kubelet', events }).component,
+      stop: () => new Promise(() => {}),
+    }
+    const hurry = new AbortController()
+    const stopped = stopComponents({
+      components: [datastore, hanging],
+      hurry: hurry.signal,
+      onStop: () => {},
+      marginMs: 1,
+    })
+    const refused = expect(stopped).rejects.toMatchObject({
+      code: 'STOP_ABANDONED',
+      fields: { component: 'kubelet' },
+    })
+    hurry.abort()
+    await refused
+    expect(events).toEqual(['stop datastore'])
   })
 
   test('goes on when one component fails to stop', async () => {

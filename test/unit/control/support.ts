@@ -21,6 +21,9 @@ export const daemonStatus: DaemonStatus = {
   startedAt: '2026-11-21T10:00:00.000Z',
   nodeName: 'node',
   nodeReady: false,
+  state: 'ready',
+  problems: [],
+  parts: [],
   components: [
     { name: 'datastore', state: 'ready', restarts: 0, since: '2026-11-21T10:00:00.000Z', needs: [] },
     {
