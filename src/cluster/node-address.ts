@@ -18,6 +18,8 @@ import {
 
 /** How often a machine without an address is looked at. */
 const lookIntervalMs = 2_000
+/** What a service manager gives the start meanwhile, again and again. */
+const startExtensionMs = 60_000
 /** How often its operator is told again what is waited for, in looks. */
 const looksBetweenMessages = 15
 
@@ -29,7 +31,7 @@ export interface AddressOptions {
   readonly config: Config
   readonly paths: Paths
   readonly log: Logger
-  readonly notify: Notifier
+  readonly notify: Pick<Notifier, 'status' | 'extendTimeout'>
   /** Ends the wait. */
   readonly signal: AbortSignal
   /** What is looked at; tests give another machine. */
@@ -55,6 +57,7 @@ export async function settleNodeAddress(options: AddressOptions): Promise<NodeAd
     if (looks % looksBetweenMessages === 0) {
       const reason = describePassedOver(config, network)
       log.warn({ reason }, 'waiting for an address: this machine has none that the Node could have')
+      notify.extendTimeout(startExtensionMs)
       notify.status(`waiting for an address of this machine: ${reason}`)
     }
     await sleep(options.intervalMs ?? lookIntervalMs, undefined, { signal }).catch(() => {})

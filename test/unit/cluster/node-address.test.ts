@@ -28,7 +28,7 @@ async function machine({ nodeIp }: { nodeIp?: string } = {}) {
   })
   const told: string[] = []
   const nothing = () => {}
-  const notify = { ready: nothing, stopping: nothing, status: (line: string) => void told.push(line) }
+  const notify = { extendTimeout: nothing, status: (line: string) => void told.push(line) }
   const paths = pathsOf(config)
   return { config, paths, told, options: { config, paths, notify, log: silentLogger } }
 }
