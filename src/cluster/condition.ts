@@ -43,8 +43,8 @@ export class Board {
   condition(components: readonly Component[]): Condition {
     const problems: string[] = []
     let isPending = components.length === 0
-    for (const { name, status } of components) {
-      const { state, reason, lastFailure, restarts } = status()
+    for (const component of components) {
+      const { name, state, reason, lastFailure, restarts } = component.status()
       if (state === 'ready') continue
       const why = this.#reasons.get(name) ?? reason ?? lastFailure?.message
       const isLate = this.#beenReady.has(name) || this.#reasons.has(name) || restarts >= failuresUntilProblem

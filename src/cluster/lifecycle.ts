@@ -8,6 +8,7 @@
  *              ├─ fatal      the start ends with the reason
  *              └─ degraded   it is told; what needs it begins all the same; it is tried again until the stop
  */
+import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError, describeError } from '../base/errors.ts'
 import { readProcessorTimeMs } from '../base/proc.ts'
@@ -196,8 +197,8 @@ async function stopOne(
   const { name, stopTimeoutMs } = component
   const over = new AbortController()
   const killed = AbortSignal.any([hurry, AbortSignal.timeout(stopTimeoutMs)])
-  const abandoned = (async () => {
-    if (!killed.aborted) await onceAborted(killed, over.signal)
+  const abandoned = async () => {
+    if (!killed.aborted) await once(killed, 'abort', { signal: over.signal })
     await sleep(marginMs, undefined, { signal: over.signal })
     throw new AppError(
       `cannot stop ${name}: it is still there ${marginMs / 1000} s after it was to be killed`,
@@ -207,18 +208,10 @@ async function stopOne(
         remedy: 'it hangs in a system call, as on a disk that does not answer: look at its disks, or reboot',
       },
     )
-  })()
+  }
   try {
-    await Promise.race([component.stop(killed), abandoned])
+    await Promise.race([component.stop(killed), abandoned()])
   } finally {
     over.abort()
-    await abandoned.catch(() => {})
   }
-}
-
-function onceAborted(signal: AbortSignal, given: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    signal.addEventListener('abort', () => resolve(), { once: true })
-    given.addEventListener('abort', () => reject(given.reason), { once: true })
-  })
 }
