@@ -1,4 +1,4 @@
-import { cpSync, existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { type Paths, paths as pathsOf } from '../../../src/config/paths.ts'
@@ -10,12 +10,9 @@ import { runProcess } from '../cli/run-cli.ts'
 import { temporaryDirectory } from '../datastore/support.ts'
 import { commandEnvironment, dataDirectory, save, serve, writeKeys } from './support.ts'
 
-const dieAtStep = new URL('../../fixtures/die-at-step.ts', import.meta.url).pathname
-const minuteMs = 60_000
+const copyAtStep = new URL('../../fixtures/copy-at-step.ts', import.meta.url).pathname
 
-test('a restore that is killed at any of its steps leaves the old state or the new one', {
-  timeout: 5 * minuteMs,
-}, async () => {
+test('a restore that is killed at any of its steps leaves the old state or the new one', async () => {
   const origin = dataDirectory()
   writeKeys(origin, 'snapshot')
   const { put, datastore } = await serve(origin)
@@ -28,10 +25,8 @@ test('a restore that is killed at any of its steps leaves the old state or the n
   const after = { revision: 3 + revisionBump, findings: [], keys: ['snapshot'] }
 
   const states: object[] = []
-  for (let isWhole = false; !isWhole; ) {
-    const paths = pathsOf({ dataDir: join(temporaryDirectory(), 'data') })
-    cpSync(origin.dataDir, paths.dataDir, { recursive: true })
-    isWhole = await restoreUntil(paths, { path, step: states.length })
+  for (const dataDir of await restoreStepByStep(origin, path)) {
+    const paths = pathsOf({ dataDir })
     // As the next start of the daemon does.
     await finishRestore(paths, undefined)
     const state = stateOf(paths)
@@ -46,21 +41,20 @@ test('a restore that is killed at any of its steps leaves the old state or the n
   expect(states).toEqual(states.map((_, step) => (step < decided ? before : after)))
 })
 
-/** false: it was killed before its end. */
-async function restoreUntil(
-  { dataDir }: Paths,
-  { path, step }: { path: string; step: number },
-): Promise<boolean> {
+/** Restores; returns directories as a kill before each step would have left that of the data, and as it is at the end. */
+async function restoreStepByStep({ dataDir }: Paths, snapshot: string): Promise<string[]> {
+  const copies = temporaryDirectory()
   const { code, stderr } = await runProcess({
-    args: ['snapshot', 'restore', path, `--data-dir=${dataDir}`],
+    args: ['snapshot', 'restore', snapshot, `--data-dir=${dataDir}`],
     environment: {
       ...commandEnvironment(),
-      NODE_OPTIONS: `--import=${dieAtStep}`,
-      K8S_TEST_STEP: String(step),
+      NODE_OPTIONS: `--import=${copyAtStep}`,
+      K8S_TEST_DATA: dataDir,
+      K8S_TEST_COPIES: copies,
     },
   })
-  expect(stderr).toBe('')
-  return code === 0
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+  return [...readdirSync(copies).map((_, step) => join(copies, String(step))), dataDir]
 }
 
 function stateOf({ database, pkiDir }: Pick<Paths, 'database' | 'pkiDir'>) {
