@@ -1,4 +1,5 @@
 import pino from 'pino'
+import { BoundedWriter } from './bounded-writer.ts'
 
 /** The part of pino that the rooms use: `log.info({ component, pid }, 'restarted')`. */
 export type Logger = Pick<pino.Logger, 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'child'>
@@ -11,8 +12,8 @@ export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as
 export type LogLevel = (typeof logLevels)[number]
 
 /**
- * The daemon's logger. It writes to `fd` synchronously, so that the last line before a crash is
- * never lost.
+ * The daemon's logger. It writes to `fd` at once, so that the last line before a crash is never lost, and does not wait
+ * for whoever reads there: see BoundedWriter.
  */
 export function createLogger({
   format,
@@ -23,9 +24,14 @@ export function createLogger({
   level?: LogLevel
   fd?: number
 }): Logger {
-  const destination = pino.destination({ fd, sync: true })
-  const stream =
-    format === 'json' ? destination : { write: (line: string) => destination.write(renderText(line)) }
+  const render = format === 'json' ? (line: string) => line : renderText
+  const { write } = new BoundedWriter({
+    fd,
+    tellLeftOut: (lines, reason) =>
+      render(
+        `${JSON.stringify({ level: 'warn', time: new Date(), lines, msg: `left out ${lines} log lines: ${reason}` })}\n`,
+      ),
+  })
   return pino(
     {
       level,
@@ -34,7 +40,7 @@ export function createLogger({
       formatters: { level: (label) => ({ level: label }) },
       redact: { paths: ['token', '*.token', 'password', '*.password'], censor: '[redacted]' },
     },
-    stream,
+    { write: (line: string) => write(render(line)) },
   )
 }
 

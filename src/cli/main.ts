@@ -1,3 +1,4 @@
+import { BoundedWriter } from '../base/bounded-writer.ts'
 import { AppError, describeError, errorCode } from '../base/errors.ts'
 import { loadDataDir } from '../config/load.ts'
 import { type Commands, parseArguments, type Request } from './arguments.ts'
@@ -34,7 +35,8 @@ export async function main(argv: readonly string[]): Promise<never> {
   const exitCode = await execute(argv, {
     environment: process.env,
     print: (text) => process.stdout.write(text),
-    complain: (text) => process.stderr.write(text),
+    // The daemon must come to its end, too, when nobody reads why.
+    complain: (text) => new BoundedWriter({ fd: 2, tellLeftOut: () => '' }).write(text),
   })
   process.exit(exitCode)
 }

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { constants } from 'node:os'
+import { BoundedWriter } from '../base/bounded-writer.ts'
 import { AppError } from '../base/errors.ts'
 import type { Config } from '../config/config.ts'
 import { loadConfig } from '../config/load.ts'
@@ -37,7 +38,7 @@ async function handler(invocation: Invocation): Promise<number> {
 }
 
 /** Runs the cluster until a signal ends it; returns the exit code. */
-export async function runServer(config: Config, { environment, print }: Invocation): Promise<number> {
+export async function runServer(config: Config, { environment }: Invocation): Promise<number> {
   requireRoot()
   requirePayload(environment)
   const signals = stopSignals()
@@ -48,6 +49,7 @@ export async function runServer(config: Config, { environment, print }: Invocati
     import('../cluster/run.ts'),
   ])
   const log = createLogger(loggerOptions(config))
+  const terminal = new BoundedWriter({ fd: 1, tellLeftOut: () => '' })
   // Nothing can be trusted after a bug has shown. The next start ends what this one leaves behind.
   process.on('uncaughtException', (error) => {
     log.fatal({ err: error }, 'bug in the daemon')
@@ -58,7 +60,7 @@ export async function runServer(config: Config, { environment, print }: Invocati
     environment,
     log,
     notify: createNotifier(environment['K8S_NOTIFY_FD']),
-    announce: (line) => print(`${line}\n`),
+    announce: (line) => terminal.write(`${line}\n`),
     payload: openPayload(environment['K8S_PAYLOAD_DIR']),
   })
   return 0
