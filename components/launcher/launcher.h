@@ -97,6 +97,8 @@ struct settings read_settings(int argc, char **argv);
 void make_absolute(char *path, size_t size);
 /* Where the daemon keeps its sockets; the rule of src/config/paths.ts. */
 void run_directory(const char *data_directory, char *path, size_t size);
+/* What somebody serves while the data directory is removed; the rule of src/control/reset-lock.ts. */
+void reset_lock(const char *data_directory, char *path, size_t size);
 
 /* ---- config-file.c ---- */
 

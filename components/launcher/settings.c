@@ -112,16 +112,27 @@ struct settings read_settings(int argc, char **argv) {
   return settings;
 }
 
+/* A directory's name in places that are not in it. */
+static void name_of(const char *directory, char name[DIRECTORY_NAME_DIGITS + 1]) {
+  struct sha256 hash;
+  uint8_t digest[DIGEST_BYTES];
+  sha256_init(&hash);
+  sha256_update(&hash, directory, strlen(directory));
+  sha256_final(&hash, digest);
+  hex(digest, DIRECTORY_NAME_DIGITS, name);
+}
+
 void run_directory(const char *data_directory, char *path, size_t size) {
   format_path(path, size, "%s/run", data_directory);
   if (strlen(path) + 1 + strlen(longest_socket) < SOCKET_PATH_BYTES)
     return;
-  struct sha256 hash;
-  uint8_t digest[DIGEST_BYTES];
   char name[DIRECTORY_NAME_DIGITS + 1];
-  sha256_init(&hash);
-  sha256_update(&hash, data_directory, strlen(data_directory));
-  sha256_final(&hash, digest);
-  hex(digest, DIRECTORY_NAME_DIGITS, name);
+  name_of(data_directory, name);
   format_path(path, size, "%s/%s", run_root, name);
+}
+
+void reset_lock(const char *data_directory, char *path, size_t size) {
+  char real[PATH_MAX], name[DIRECTORY_NAME_DIGITS + 1];
+  name_of(realpath(data_directory, real) != NULL ? real : data_directory, name);
+  format_path(path, size, "/run/k8s-reset-%s.sock", name);
 }

@@ -19,8 +19,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -212,10 +214,25 @@ _Noreturn static void fail_unpacking(const char *problem, const char *temporary,
   fail("unpack to %s: %s", path, strerror(cause));
 }
 
+/* `k8s reset` would remove what comes into the directory meanwhile, or leave it behind. */
+static void refuse_during_reset(const char *data_directory) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  reset_lock(data_directory, address.sun_path, sizeof address.sun_path);
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  struct ucred peer;
+  socklen_t size = sizeof peer;
+  if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0 &&
+      getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0)
+    fail("start: `k8s reset` of %s is under way in process %d; wait for its end", data_directory, (int)peer.pid);
+  if (fd >= 0)
+    close(fd);
+}
+
 void unpack_payload(const struct artifact *artifact, const char *data_directory, char *path, size_t size) {
   char parent[PATH_MAX], temporary[PATH_MAX], lock_path[PATH_MAX];
   mode_t mask = umask(022);
 
+  refuse_during_reset(data_directory);
   format_path(parent, sizeof parent, "%s/data", data_directory);
   check_path(artifact, parent);
   make_directories(parent);

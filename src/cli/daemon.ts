@@ -1,4 +1,4 @@
-import { AppError, errorCode } from '../base/errors.ts'
+import { AppError } from '../base/errors.ts'
 import { loadDataDir } from '../config/load.ts'
 import { paths } from '../config/paths.ts'
 import { schema } from '../config/schema.ts'
@@ -18,15 +18,8 @@ export async function pathsOf({ flags, environment }: Pick<Invocation, 'flags' |
 
 /** For what only may be done while no daemon runs; `action` is its verb. */
 export async function refuseWhileRunning(socket: string, action: string): Promise<void> {
-  const { connectControl } = await import('../control/client.ts')
-  const isRunning = await connectControl(socket)
-    .identity()
-    .then(
-      () => true,
-      // A daemon that answers in any way, even with a failure, is there.
-      (error: unknown) => errorCode(error) !== 'DAEMON_NOT_RUNNING',
-    )
-  if (!isRunning) return
+  const { isServed } = await import('../control/client.ts')
+  if (!(await isServed(socket))) return
   throw new AppError(`cannot ${action}: the daemon runs`, {
     code: 'DAEMON_RUNNING',
     socket,

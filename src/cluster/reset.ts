@@ -1,20 +1,28 @@
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError, describeError } from '../base/errors.ts'
 import { silentLogger } from '../base/logger.ts'
 import { componentNames } from '../components/component.ts'
 import type { Config } from '../config/config.ts'
 import { paths as pathsOf } from '../config/paths.ts'
+import { isServed } from '../control/client.ts'
+import { holdResetLock, resetLockPath } from '../control/reset-lock.ts'
+import { HostFiles } from '../node/facts/host-files.ts'
 import { runFileStep } from '../node/reset/file-steps.ts'
 import { keepForeignRules } from '../node/reset/firewall-rules.ts'
+import { describeHolders } from '../node/reset/holders.ts'
 import { resetPlan } from '../node/reset/plan.ts'
 import type { ResetStep } from '../node/reset/steps.ts'
 import type { Payload } from '../payload/payload.ts'
+import { holdDatabase } from '../storage/embedded.ts'
 import { endLeftovers } from '../supervisor/leftovers.ts'
 import { runCommand } from '../supervisor/spawn.ts'
 import { hostPath } from '../node/facts/host-path.ts'
 
 const commandTimeoutMs = 60_000
 const leftoverStopTimeoutMs = 2_000
+const unmountAttempts = 10
+const unmountIntervalMs = 300
 
 export interface ResetOptions {
   readonly payload: Payload
@@ -28,6 +36,9 @@ export interface ResetOptions {
  */
 export async function resetNode(config: Config, { payload, announce }: ResetOptions): Promise<void> {
   const paths = pathsOf(config)
+  await using _lock = await holdResetLock(resetLockPath(config.dataDir), silentLogger)
+  await refuseRunningDaemon(paths.controlSocket)
+  using _database = holdDatabase(paths.database, payload.sqliteAddon)
   await endLeftovers({
     recordDir: paths.processRecordsDir,
     order: componentNames.toReversed(),
@@ -50,6 +61,15 @@ export async function resetNode(config: Config, { payload, announce }: ResetOpti
   }
 }
 
+/** Asked once more, under the lock: a daemon may have started since the command was given. */
+async function refuseRunningDaemon(controlSocket: string): Promise<void> {
+  if (!(await isServed(controlSocket))) return
+  throw new AppError('cannot reset: a daemon has started meanwhile', {
+    code: 'DAEMON_RUNNING',
+    remedy: 'stop it first: k8s stop --pods (or systemctl stop k8s)',
+  })
+}
+
 async function runStep(step: ResetStep, payload: Payload): Promise<void> {
   switch (step.kind) {
     case 'command':
@@ -64,11 +84,35 @@ async function runStep(step: ResetStep, payload: Payload): Promise<void> {
       if (foreign !== undefined) await run(step.restore, [], foreign)
       return
     }
+    case 'unmount':
+      return unmount(step.path)
     case 'kill':
     case 'cgroup':
     case 'remove':
+    case 'empty':
     case 'rmdir':
       return runFileStep(step)
+  }
+}
+
+/** A process that was killed lets go of its mounts a moment after its end. */
+async function unmount(path: string): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await run('umount', [path])
+      return
+    } catch (cause) {
+      if (attempt < unmountAttempts && /busy/.test(describeError(cause))) {
+        await sleep(unmountIntervalMs)
+        continue
+      }
+      const holders = describeHolders(new HostFiles(), path)
+      throw new AppError(
+        `cannot unmount ${path}${holders && `, which is in use by ${holders}`}`,
+        { code: 'RESET_UNMOUNT', path },
+        { cause },
+      )
+    }
   }
 }
 

@@ -5,6 +5,7 @@ import type { Notifier } from '../base/notify.ts'
 import { type Capability, type Component, componentNames } from '../components/component.ts'
 import type { Config } from '../config/config.ts'
 import { paths as pathsOf } from '../config/paths.ts'
+import { refuseDuringReset, resetLockPath } from '../control/reset-lock.ts'
 import { serveControl } from '../control/server.ts'
 import type { Payload } from '../payload/payload.ts'
 import { chooseForNode } from '../node/facts/choices.ts'
@@ -77,6 +78,7 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
       },
     },
   })
+  await refuseDuringReset(resetLockPath(paths.dataDir), 'start')
   if (await finishRestore(paths, payload.sqliteAddon)) log.info('finished a restore that was interrupted')
   const host = detectHost()
   const node = await settleNodeAddress({

@@ -20,6 +20,16 @@ export interface ControlClient {
   stop(request: StopRequest, options?: { signal?: AbortSignal }): Promise<void>
 }
 
+/** A daemon that answers in any way, even with a failure, is there. */
+export async function isServed(socketPath: string): Promise<boolean> {
+  return connectControl(socketPath)
+    .identity()
+    .then(
+      () => true,
+      (error: unknown) => errorCode(error) !== 'DAEMON_NOT_RUNNING',
+    )
+}
+
 /** Speaks with the daemon that serves the socket, once for each call; see exchange.ts for the errors. */
 export function connectControl(socketPath: string): ControlClient {
   const ask = <Name extends MessageName>(message: Name, body: Messages[Name]['request']) =>

@@ -12,6 +12,7 @@ import {
 import type { DatastoreSettings } from './settings.ts'
 
 export type { ListenAddress, TlsFiles } from './grpc/server.ts'
+export { DatastoreLock } from './log/lock.ts'
 export { type DatastoreSettings, defaultSettings } from './settings.ts'
 
 export interface DatastoreOptions extends DatastoreSettings {

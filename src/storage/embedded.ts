@@ -1,7 +1,8 @@
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { AppError } from '../base/errors.ts'
 import type { Component, ComponentContext } from '../components/component.ts'
-import { type Datastore, startDatastore } from '../datastore/datastore.ts'
+import { type Datastore, DatastoreLock, startDatastore } from '../datastore/datastore.ts'
 import { hostPath } from '../node/facts/host-path.ts'
 import type { ProcessStatus } from '../supervisor/supervised-process.ts'
 import { runCommand } from '../supervisor/spawn.ts'
@@ -33,6 +34,14 @@ export function embeddedStorage(options: EmbeddedStorageOptions): Storage {
     failed: lost.promise,
     saveSnapshot: (name, signal) => saveSnapshot({ ...options, name, signal }),
   }
+}
+
+/**
+ * Keeps everybody else from the database, until disposed of, while it is removed. Throws DATASTORE_LOCKED when somebody has it: a
+ * datastore alone may run in the data directory, which has no control socket. undefined: there is none.
+ */
+export function holdDatabase(path: string, nativeBinding: string | undefined): Disposable | undefined {
+  return existsSync(`${path}.lock`) ? new DatastoreLock({ path, nativeBinding }) : undefined
 }
 
 function datastore({

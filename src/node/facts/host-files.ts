@@ -1,5 +1,13 @@
-import { accessSync, constants, existsSync, lstatSync, readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import {
+  accessSync,
+  constants,
+  existsSync,
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+} from 'node:fs'
+import { basename, dirname, join, relative, resolve } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 
 /**
@@ -34,6 +42,21 @@ export class HostFiles {
   /** A link counts, wherever it leads. */
   isThere(path: string): boolean {
     return lstatSync(this.path(path), { throwIfNoEntry: false }) !== undefined
+  }
+
+  isLink(path: string): boolean {
+    return lstatSync(this.path(path), { throwIfNoEntry: false })?.isSymbolicLink() ?? false
+  }
+
+  /** The path without links, as the kernel's list of mounts has it; what is missing is taken as it is written. */
+  realPath(path: string): string {
+    try {
+      const root = realpathSync(this.#root)
+      return resolve('/', relative(root, realpathSync(this.path(path))))
+    } catch {
+      const parent = dirname(path)
+      return parent === path ? path : join(this.realPath(parent), basename(path))
+    }
   }
 
   list(path: string): string[] {

@@ -2,7 +2,7 @@ import { lstatSync } from 'node:fs'
 import { readdir, rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { AppError, errorCode } from '../../base/errors.ts'
+import { AppError, describeError, errorCode } from '../../base/errors.ts'
 import { HostFiles } from '../facts/host-files.ts'
 import { isBelow, readMounts } from '../facts/mounts.ts'
 import { readStartTime } from './pod-processes.ts'
@@ -11,9 +11,14 @@ import type { FileStep } from './steps.ts'
 const killLimitMs = 10_000
 const killPollMs = 10
 const cgroupLimitMs = 2_000
+/** Node waits longer each time: 1.5 s in all. */
+const removal = { maxRetries: 5, retryDelay: 100 } as const
 
 /** Runs a step that starts no program. Repeatable; throws an AppError that says what was left. */
-export async function runFileStep(step: FileStep, { root = '/' }: { root?: string } = {}): Promise<void> {
+export async function runFileStep(
+  step: Exclude<FileStep, { kind: 'unmount' }>,
+  { root = '/' }: { root?: string } = {},
+): Promise<void> {
   const files = new HostFiles(root)
   switch (step.kind) {
     case 'kill':
@@ -22,8 +27,10 @@ export async function runFileStep(step: FileStep, { root = '/' }: { root?: strin
       return removeCgroup(files.path(step.path))
     case 'remove':
       return removeTree(files, step.path)
+    case 'empty':
+      return emptyDirectory(files, step.path)
     case 'rmdir':
-      return removeIfEmpty(files.path(step.path))
+      return removeIfEmpty(files, step.path)
   }
 }
 
@@ -66,7 +73,9 @@ async function removeCgroup(path: string): Promise<void> {
       return await rmdir(path)
     } catch (cause) {
       // A process that was killed leaves its cgroup a moment after it ended.
-      if (errorCode(cause) !== 'EBUSY' || performance.now() > deadline) throw cause
+      if (errorCode(cause) !== 'EBUSY' || performance.now() > deadline) {
+        throw new AppError(`cannot remove the cgroup ${path}`, { code: 'RESET_CGROUP', path }, { cause })
+      }
     }
     await sleep(killPollMs)
   }
@@ -74,26 +83,55 @@ async function removeCgroup(path: string): Promise<void> {
 
 /** What is mounted there may be the only copy of someone's data. */
 async function removeTree(files: HostFiles, path: string): Promise<void> {
-  const mounted = readMounts(files).filter((mount) => mount.path !== path && isBelow(mount.path, path))
-  if (mounted.length > 0) {
-    throw new AppError(`cannot remove ${path}: ${mounted[0]?.path} is still mounted`, {
-      code: 'RESET_MOUNTED',
-      path,
-      remedy: 'end what uses the mount, unmount it and run `k8s reset` again',
-    })
+  if (files.isLink(path)) return rm(files.path(path), { force: true })
+  refuseMounted(files, path)
+  // A file system of its own, somebody's: it stays, with nothing in it.
+  if (isMountPoint(files, path)) return emptyDirectory(files, path)
+  await removePath(files, path)
+}
+
+async function emptyDirectory(files: HostFiles, path: string): Promise<void> {
+  refuseMounted(files, path)
+  const failures: unknown[] = []
+  for (const name of files.list(path)) {
+    await removePath(files, join(path, name)).catch((error: unknown) => failures.push(error))
   }
+  if (failures.length === 0) return
+  throw new AppError(failures.map(describeError).join('; '), { code: 'RESET_REMOVE', path })
+}
+
+function refuseMounted(files: HostFiles, path: string): void {
+  const real = files.realPath(path)
+  const mounted = readMounts(files).find((mount) => mount.path !== real && isBelow(mount.path, real))
+  if (mounted === undefined) return
+  throw new AppError(`cannot remove ${path}: ${mounted.path} is still mounted`, {
+    code: 'RESET_MOUNTED',
+    path,
+    remedy: 'end what uses the mount, unmount it and run `k8s reset` again',
+  })
+}
+
+function isMountPoint(files: HostFiles, path: string): boolean {
+  const real = files.realPath(path)
+  return readMounts(files).some((mount) => mount.path === real)
+}
+
+/** What is in use, or is being filled by a process that is about to end, is tried again for a while. */
+async function removePath(files: HostFiles, path: string): Promise<void> {
   try {
-    await rm(files.path(path), { recursive: true, force: true })
+    await rm(files.path(path), { recursive: true, force: true, ...removal })
   } catch (cause) {
-    // A file system of its own is mounted at the path: it is empty now, and stays.
-    if (errorCode(cause) !== 'EBUSY') throw cause
+    throw new AppError(`cannot remove ${path}`, { code: 'RESET_REMOVE', path }, { cause })
   }
 }
 
-async function removeIfEmpty(path: string): Promise<void> {
+async function removeIfEmpty(files: HostFiles, path: string): Promise<void> {
   try {
-    await rmdir(path)
+    await rmdir(files.path(path))
   } catch (cause) {
-    if (!['ENOENT', 'ENOTEMPTY', 'EBUSY'].includes(errorCode(cause) ?? '')) throw cause
+    // Someone else's files are in it, or a file system of its own is mounted there.
+    if (['ENOENT', 'ENOTEMPTY'].includes(errorCode(cause) ?? '')) return
+    if (errorCode(cause) === 'EBUSY' && isMountPoint(files, path)) return
+    throw new AppError(`cannot remove ${path}`, { code: 'RESET_REMOVE', path }, { cause })
   }
 }

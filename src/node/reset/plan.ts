@@ -50,6 +50,9 @@ const dataEntries = [
   'snapshots',
 ] as const
 
+/** Those that nobody but the daemon puts anything into. */
+const emptiedEntries: readonly (typeof dataEntries)[number][] = ['containerd', 'data', 'db', 'pki', 'run']
+
 /** Looks at this machine and changes nothing. The daemon must not run. */
 export async function resetPlan(
   config: Config,
@@ -59,7 +62,7 @@ export async function resetPlan(
   const host = detectHost({ root })
   return [
     ...processSteps(config, files),
-    ...mountSteps(config, host),
+    ...mountSteps(config, files, host),
     ...linkSteps(files),
     ...ruleSteps(host),
     ...cgroupSteps(files, host),
@@ -78,18 +81,12 @@ function processSteps(config: Config, files: HostFiles): ResetStep[] {
   }))
 }
 
-/** The last one first: it may be mounted on what an earlier one brought. */
-function mountSteps(config: Config, { mounts }: HostFacts): ResetStep[] {
+/** The last one first: it may be mounted on what an earlier one brought. The kernel lists paths without links. */
+function mountSteps(config: Config, files: HostFiles, { mounts }: HostFacts): ResetStep[] {
   const { runDir, containerdRoot } = paths(config)
-  const ours = mounts.filter(({ path }) =>
-    [config.kubeletRootDir, runDir, containerdRoot].some((dir) => path !== dir && isBelow(path, dir)),
-  )
-  return ours.toReversed().map(({ path }) => ({
-    kind: 'command',
-    description: `unmount ${path}`,
-    command: 'umount',
-    args: [path],
-  }))
+  const dirs = [config.kubeletRootDir, runDir, containerdRoot].map((dir) => files.realPath(dir))
+  const ours = mounts.filter(({ path }) => dirs.some((dir) => path !== dir && isBelow(path, dir)))
+  return ours.toReversed().map(({ path }) => ({ kind: 'unmount', description: `unmount ${path}`, path }))
 }
 
 /** The host's ends of the pods' interfaces went with the namespaces that were unmounted. */
@@ -133,17 +130,28 @@ async function fileSteps(config: Config, files: HostFiles): Promise<ResetStep[]>
       .map((name) => join(cniResultsDir, name)),
   ]
   const trees = [config.kubeletRootDir, runDir, ...dataEntries.map((name) => join(dataDir, name))]
-  const removed = [...new Set([...outside, ...trees])].filter((path) => files.isThere(path))
-  const steps: ResetStep[] = removed.map((path) => ({ kind: 'remove', description: `remove ${path}`, path }))
-  const shared = [...sharedDirs, dataDir].filter((path) => files.isThere(path))
+  const there = (some: readonly string[]) => [...new Set(some)].filter((path) => files.isThere(path))
+  const own = [config.kubeletRootDir, runDir, ...emptiedEntries.map((name) => join(dataDir, name))]
+  const shared = there([...sharedDirs, dataDir]).filter((path) => !files.isLink(path))
   return [
-    ...steps,
+    ...there(outside).map((path) => ({ kind: 'remove' as const, description: `remove ${path}`, path })),
+    ...there(trees).flatMap((path) => removalSteps(files, path, own)),
     ...shared.map((path) => ({
       kind: 'rmdir' as const,
       description: `remove ${path}, if it is empty`,
       path,
     })),
   ]
+}
+
+/** A link is somebody's own, who moved a directory to another disk: what is ours goes from there, and the link stays. */
+function removalSteps(files: HostFiles, path: string, own: readonly string[]): ResetStep[] {
+  if (!files.isLink(path)) return [{ kind: 'remove', description: `remove ${path}`, path }]
+  const target = files.realPath(path)
+  if (own.includes(path)) {
+    return [{ kind: 'empty', description: `empty ${target}, to which ${path} leads`, path: target }]
+  }
+  return [{ kind: 'remove', description: `remove the link ${path}; ${target} stays`, path }]
 }
 
 /** Named by a digest in /run/containerd/s, so the bundles tell which are ours. */

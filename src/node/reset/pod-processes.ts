@@ -42,7 +42,10 @@ function readProcess(files: HostFiles, pid: number): Process | undefined {
 
 function isShim(files: HostFiles, pid: number, containerdSocket: string): boolean {
   const [program = '', ...args] = (files.read(`/proc/${pid}/cmdline`) ?? '').split('\0')
+  const socket = args[args.indexOf('-address') + 1]
   return (
-    program.endsWith('containerd-shim-runc-v2') && args[args.indexOf('-address') + 1] === containerdSocket
+    program.endsWith('containerd-shim-runc-v2') &&
+    socket !== undefined &&
+    files.realPath(socket) === files.realPath(containerdSocket)
   )
 }

@@ -22,12 +22,16 @@ export interface RulesStep {
 }
 
 export type FileStep =
+  /** Something mounted; tried again for a while, as long as it is in use. */
+  | { readonly kind: 'unmount'; readonly description: string; readonly path: string }
   /** Sent SIGKILL and awaited, if it is still the process that the plan saw. */
   | { readonly kind: 'kill'; readonly description: string; readonly pid: number; readonly startTime: string }
   /** A cgroup with those below it. */
   | { readonly kind: 'cgroup'; readonly description: string; readonly path: string }
   /** A file or a tree; refused while something is mounted in it. */
   | { readonly kind: 'remove'; readonly description: string; readonly path: string }
+  /** What is in a directory that stays, as somebody's link leads to it; refused as above. */
+  | { readonly kind: 'empty'; readonly description: string; readonly path: string }
   /** A directory, if it is empty by then. */
   | { readonly kind: 'rmdir'; readonly description: string; readonly path: string }
 

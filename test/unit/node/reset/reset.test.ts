@@ -1,9 +1,10 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, lstatSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, lstatSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { Config } from '../../../../src/config/config.ts'
+import { paths } from '../../../../src/config/paths.ts'
 import { HostFiles } from '../../../../src/node/facts/host-files.ts'
 import { readPodProcesses, readStartTime } from '../../../../src/node/reset/pod-processes.ts'
 import { runFileStep } from '../../../../src/node/reset/file-steps.ts'
@@ -73,8 +74,8 @@ test('everything that the cluster made goes, in an order that works, and nothing
     'kill containerd-shim (100)',
     'kill web (a) b (101)',
     'kill child (102)',
-    'umount /data/run/containerd/netns/cni-1',
-    'umount /var/lib/kubelet/pods/1/volumes/token',
+    'unmount /data/run/containerd/netns/cni-1',
+    'unmount /var/lib/kubelet/pods/1/volumes/token',
     'delete the network interface cni0',
     'remove the cgroup /sys/fs/cgroup/memory/kubepods',
     'remove the cgroup /sys/fs/cgroup/pids/kubepods',
@@ -92,6 +93,63 @@ test('everything that the cluster made goes, in an order that works, and nothing
     'remove /var/log/pods, if it is empty',
     'remove /data, if it is empty',
   ])
+})
+
+describe('links', () => {
+  const tell = async (root: string, given: Partial<Config>) => {
+    const steps = await resetPlan({ ...config, ...given }, { root })
+    const kinds = ['kill', 'unmount', 'remove', 'empty', 'rmdir']
+    return steps.filter(({ kind }) => kinds.includes(kind)).map(({ description }) => description)
+  }
+  const link = (root: string, path: string, target: string) => {
+    mkdirSync(join(root, path, '..'), { recursive: true })
+    symlinkSync(join(root, target), join(root, path))
+  }
+
+  test('in the way to a directory hide neither its mounts nor its shims, and lead to an empty directory', async () => {
+    const root = hostTree({ ...used, '/var/lib/kubelet/pods/1/file': '' })
+    link(root, '/srv/k8s', '/data')
+    link(root, '/srv/kubelet', '/var/lib/kubelet')
+    const told = await tell(root, { dataDir: '/srv/k8s', kubeletRootDir: '/srv/kubelet' })
+    expect(told).toEqual(
+      expect.arrayContaining([
+        'kill containerd-shim (100)',
+        'unmount /data/run/containerd/netns/cni-1',
+        'unmount /var/lib/kubelet/pods/1/volumes/token',
+        'empty /var/lib/kubelet, to which /srv/kubelet leads',
+        'remove /srv/k8s/db',
+      ]),
+    )
+    expect(told).not.toContain('remove /srv/k8s, if it is empty')
+    expect(told).not.toContain('kill containerd-shim (200)')
+  })
+
+  test('to a part of the data lead to an empty directory, those to what a user keeps are only removed', async () => {
+    const root = hostTree({ ...legacy, '/big/blobs/a': '', '/shared/snapshots/a': '', '/data/etc/a': '' })
+    link(root, '/data/containerd', '/big/blobs')
+    link(root, '/data/snapshots', '/shared/snapshots')
+    expect(await tell(root, {})).toEqual([
+      'empty /big/blobs, to which /data/containerd leads',
+      'remove /data/etc',
+      'remove the link /data/snapshots; /shared/snapshots stays',
+      'remove /data, if it is empty',
+    ])
+    for (const step of await resetPlan(config, { root })) {
+      if (step.kind === 'remove' || step.kind === 'empty') await runFileStep(step, { root })
+    }
+    expect(readdirSync(join(root, 'big/blobs'))).toEqual([])
+    expect(readdirSync(join(root, 'shared/snapshots'))).toEqual(['a'])
+  })
+})
+
+test('everything that has a path in the data directory goes', async () => {
+  const own = Object.values(paths(config)).filter((path) => path.startsWith('/data/'))
+  const entries = [...new Set(own.map((path) => path.split('/')[2]))]
+  const root = hostTree(Object.fromEntries(entries.map((name) => [`/data/${name}/file`, ''])))
+  const removed = (await resetPlan(config, { root })).flatMap((step) =>
+    step.kind === 'remove' ? [step.path] : [],
+  )
+  expect(removed.sort()).toEqual(entries.map((name) => `/data/${name}`).sort())
 })
 
 test('a slice of systemd is stopped before its cgroup goes', async () => {
@@ -152,6 +210,17 @@ describe('a step', () => {
     await remove('/link', root)
     expect(lstatSync(join(root, 'link'), { throwIfNoEntry: false })).toBeUndefined()
     expect(existsSync(join(root, 'elsewhere/file'))).toBe(true)
+  })
+
+  test('empties a file system that is mounted where it removes, and names what it cannot remove', async () => {
+    const root = hostTree({
+      '/proc/self/mountinfo': '60 22 0:60 / /mnt/kubelet rw - ext4 /dev/vdb rw',
+      '/mnt/kubelet/pods/a': '',
+    })
+    await remove('/mnt/kubelet', root)
+    expect(readdirSync(join(root, 'mnt/kubelet'))).toEqual([])
+    // The kernel lets nobody remove it.
+    await expect(remove('/proc/self/comm', '/')).rejects.toThrow('cannot remove /proc/self/comm')
   })
 
   test('leaves a data directory in which someone else keeps files', async () => {
