@@ -59,7 +59,7 @@ export async function runServer(config: Config, { environment }: Invocation): Pr
     ...signals,
     environment,
     log,
-    notify: createNotifier(environment['K8S_NOTIFY_FD']),
+    notify: createNotifier(environment),
     announce: (line) => terminal.write(`${line}\n`),
     payload: openPayload(environment['K8S_PAYLOAD_DIR']),
   })

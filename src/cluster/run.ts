@@ -23,6 +23,7 @@ import { type Plan, planRole } from './plan.ts'
 import { stopPods } from './pods.ts'
 import { clusterStatus } from './status.ts'
 import { startReport, tellCondition } from './telling.ts'
+import { feedWatchdog } from './watchdog.ts'
 
 /** The components of a daemon that died have lost their datastore, and cannot end in good order. */
 const leftoverStopTimeoutMs = 2_000
@@ -106,6 +107,7 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
   })
   const end = AbortSignal.any([options.stop, asked.signal, failed.signal])
   const errors: unknown[] = []
+  using _watchdog = feedWatchdog({ notify, storage: plan.storage, log })
   try {
     await serve(plan, { ...options, end, board })
   } catch (error) {

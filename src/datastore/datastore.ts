@@ -29,6 +29,8 @@ export interface Datastore {
   readonly metricsUrl: string | undefined
   /** Settles, with the reason, when the datastore ends without having been stopped. */
   readonly failed: Promise<AppError>
+  /** Resolves when the event loop of the thread that serves has come round; never for one that hangs. */
+  ping(): Promise<void>
   /**
    * Ends all calls, brings what was written to the disk and lets the database go. May be repeated. When the signal
    * fires, its thread is ended at once; one that waits for a disk goes on waiting.
@@ -50,6 +52,7 @@ export async function startDatastore({ workerUrl, log, ...settings }: DatastoreO
   const serving = Promise.withResolvers<Listening>()
   const ended = Promise.withResolvers<void>()
   const failed = Promise.withResolvers<AppError>()
+  const pings: (() => void)[] = []
 
   const fail = (error: AppError): void => {
     serving.reject(error)
@@ -59,6 +62,7 @@ export async function startDatastore({ workerUrl, log, ...settings }: DatastoreO
   worker.on('message', (reply: ServerReply) => {
     if (reply.kind === 'serving') serving.resolve(reply)
     else if (reply.kind === 'failed') fail(fromPlainError(reply.error))
+    else if (reply.kind === 'pong') pings.shift()?.()
     else log[reply.level](reply.fields, reply.message)
   })
   worker.on('error', (error) => {
@@ -76,6 +80,11 @@ export async function startDatastore({ workerUrl, log, ...settings }: DatastoreO
     listening: address,
     metricsUrl,
     failed: failed.promise,
+    ping: () =>
+      new Promise((resolve) => {
+        pings.push(resolve)
+        worker.postMessage({ kind: 'ping' } satisfies ServerRequest)
+      }),
     stop: async (signal) => {
       const hurry = () => void worker.terminate()
       if (!isStopping) worker.postMessage({ kind: 'stop' } satisfies ServerRequest)

@@ -21,7 +21,7 @@ export interface ExportReply {
 }
 
 /** To the server's thread. */
-export type ServerRequest = { readonly kind: 'stop' }
+export type ServerRequest = { readonly kind: 'stop' } | { readonly kind: 'ping' }
 
 /** Where a datastore serves, as clients dial it. */
 export interface Listening {
@@ -33,6 +33,7 @@ export interface Listening {
 export type ServerReply =
   | ({ readonly kind: 'serving' } & Listening)
   | { readonly kind: 'failed'; readonly error: PlainError }
+  | { readonly kind: 'pong' }
   | { readonly kind: 'log'; readonly level: LogLevel; readonly fields: object; readonly message: string }
 
 /** An AppError on its way between threads. */

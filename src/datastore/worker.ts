@@ -47,7 +47,8 @@ async function serve(port: MessagePort, data: Extract<WorkerData, { role: 'serve
       log: forwardingLogger(reply),
       onFailure: fail,
     })
-    port.on('message', async (_request: ServerRequest) => {
+    port.on('message', async ({ kind }: ServerRequest) => {
+      if (kind === 'ping') return reply({ kind: 'pong' })
       await server.stop()
       port.close()
     })

@@ -27,11 +27,13 @@ export interface EmbeddedStorageOptions
 /** SQLite in the daemon: a worker thread of it serves etcd's API at a Unix socket. */
 export function embeddedStorage(options: EmbeddedStorageOptions): Storage {
   const lost = Promise.withResolvers<AppError>()
+  const { component, ping } = datastore({ ...options, onFailure: lost.resolve })
   return {
     kind: 'sqlite',
-    components: [datastore({ ...options, onFailure: lost.resolve })],
+    components: [component],
     apiserverFlags: { 'etcd-servers': `unix://${options.paths.datastoreSocket}` },
     failed: lost.promise,
+    ping,
     saveSnapshot: (name, signal) => saveSnapshot({ ...options, name, signal }),
   }
 }
@@ -52,7 +54,7 @@ function datastore({
 }: EmbeddedStorageOptions & {
   /** The datastore is part of this process: when its worker dies there is nothing to restart it in. */
   onFailure: (error: AppError) => void
-}): Component {
+}): { component: Component; ping: Storage['ping'] } {
   const log = options.log.child({ component: 'datastore' })
   let running: Datastore | undefined
   let starting: Promise<Datastore> | undefined
@@ -63,7 +65,7 @@ function datastore({
     since = new Date()
   }
 
-  return {
+  const component: Component = {
     name: 'datastore',
     needs: [],
     provides: ['storage'],
@@ -110,6 +112,9 @@ function datastore({
       ...(running && { pid: process.pid }),
     }),
   }
+  // Before it serves it may read for long, and after its end nobody answers.
+  const ping = async () => (state === 'running' || state === 'ready' ? running?.ping() : undefined)
+  return { component, ping }
 }
 
 /** In a process of its own: what a snapshot takes of memory and processor is gone after it. */

@@ -13,6 +13,8 @@ export interface Storage {
   readonly apiserverFlags: Readonly<Record<string, string>>
   /** Settles, with the reason, when it is lost for good and the daemon has to end. */
   readonly failed: Promise<AppError>
+  /** Resolves when what of it lives in this process answers; never while that hangs. */
+  ping(): Promise<void>
   /** Saves a snapshot of the cluster under this name into the directory of snapshots. */
   saveSnapshot(name: string, signal: AbortSignal): Promise<void>
 }

@@ -52,6 +52,11 @@ test('what was acknowledged is there after a restart, at the same revision', asy
   )
 })
 
+test('whoever watches it hears that its thread goes round', async () => {
+  const datastore = await runDatastore({ path: join(temporaryDirectory(), 'db/state.db') })
+  await expect(Promise.all([datastore.ping(), datastore.ping()])).resolves.toHaveLength(2)
+})
+
 test('the database has one process at a time, which the next one is told', async () => {
   const path = join(temporaryDirectory(), 'db/state.db')
   const first = await runDatastore({ path })
