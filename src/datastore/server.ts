@@ -4,6 +4,7 @@ import { Worker } from 'node:worker_threads'
 
 import { AppError, describeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
+import { RareLog } from '../base/rare-log.ts'
 import type { Method } from './grpc/http2/call.ts'
 import { ResponseHeader } from './grpc/messages/header.ts'
 import { GrpcServer } from './grpc/server.ts'
@@ -37,7 +38,6 @@ const writeCacheBytes = 4 * 1024 * 1024
 const writerLimits = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 4 }
 /** etcd: config.ServerConfig, MaxRequestBytesWithOverhead. */
 const grpcOverheadBytes = 512 * 1024
-const troubleIntervalMs = 10_000
 
 export interface ServerOptions {
   readonly settings: DatastoreSettings
@@ -78,7 +78,7 @@ export class DatastoreServer {
     if (retentionMs > 0) this.#retention = new Retention({ engine: this.#engine, periodMs: retentionMs })
     const header = new ResponseHeader(this.#identity())
     const methods = this.#methods({ header, maxRequestBytes, workerUrl })
-    if (settings.metricsListen !== undefined) this.#metrics = this.#countCalls(methods, header.memberId)
+    if (settings.metricsListen !== undefined) this.#metrics = this.#countCalls(methods, header.memberId, log)
     this.#server = new GrpcServer({
       methods,
       maxMessageBytes: maxRequestBytes + grpcOverheadBytes,
@@ -110,18 +110,19 @@ export class DatastoreServer {
     this.#lock[Symbol.dispose]()
   }
 
-  #countCalls(methods: Map<string, Method>, memberId: bigint): MetricsServer {
+  #countCalls(methods: Map<string, Method>, memberId: bigint, log: Logger): MetricsServer {
     for (const [path, method] of methods) {
       methods.set(path, { ...method, handled: new Float64Array(codeNames.length) })
     }
     const { path } = this.#settings
-    return new MetricsServer({
+    const source = {
       engine: this.#engine,
       commits: this.#log.commits,
       methods,
       memberId,
       walBytes: () => statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0,
-    })
+    }
+    return new MetricsServer({ source, log })
   }
 
   #methods({
@@ -179,15 +180,12 @@ export class DatastoreServer {
   }
 }
 
-/** Each kind of trouble once in a while, however many requests run into it. */
+/** However many requests run into it. */
 function troubleLog(log: Logger): (error: AppError) => void {
-  const toldMs = new Map<string, number>()
+  const rareLog = new RareLog(log)
   return (error) => {
     const { code, remedy, fields } = error
-    const nowMs = performance.now()
-    if (nowMs - (toldMs.get(code) ?? Number.NEGATIVE_INFINITY) < troubleIntervalMs) return
-    toldMs.set(code, nowMs)
-    log.error({ ...fields, code, remedy }, describeError(error))
+    rareLog.error({ ...fields, code, remedy }, describeError(error), code)
   }
 }
 

@@ -3,10 +3,12 @@ import { chmodSync, lstatSync, mkdtempSync, readFileSync, renameSync, rmSync } f
 import { type AddressInfo, type Server, type Socket, connect, createServer } from 'node:net'
 import { dirname, join } from 'node:path'
 
-import { AppError, errorCode } from '../../base/errors.ts'
+import { AppError, describeError, errorCode } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
+import { RareLog } from '../../base/rare-log.ts'
 import type { Methods } from './http2/call.ts'
 import { Connection } from './http2/connection.ts'
+import { Load } from './http2/load.ts'
 
 /** Where to listen: a Unix socket that only its owner may use, or TCP, for which `port` 0 is any. */
 export type ListenAddress =
@@ -23,21 +25,27 @@ export interface TlsFiles {
 /** How long calls may go on after `stop`. */
 const stopGraceMs = 1000
 const keepAliveDelayMs = 30_000
+/** Of all clients together, also while they shake hands; a further one is turned away, and those that are there go on. */
+const connectionsLimit = 1000
+const handshakeTimeoutMs = 10_000
 const privateMode = 0o600
 
 /** Accepts connections and serves gRPC methods on them. */
 export class GrpcServer {
   readonly #methods: Methods
   readonly #maxMessageBytes: number
-  readonly #log: Logger
+  readonly #log: RareLog
+  readonly #load = new Load()
   readonly #connections = new Set<Connection>()
+  /** All that were accepted: with TLS, some of them have not become connections yet. */
+  readonly #sockets = new Set<Socket>()
   #server: Server | undefined
   #unixPath: string | undefined
 
   constructor(options: { methods: Methods; maxMessageBytes: number; log: Logger }) {
     this.#methods = options.methods
     this.#maxMessageBytes = options.maxMessageBytes
-    this.#log = options.log
+    this.#log = new RareLog(options.log)
   }
 
   /** Returns the address as clients dial it: unix:///path or http(s)://host:port. */
@@ -64,7 +72,7 @@ export class GrpcServer {
     if (this.#unixPath !== undefined) rmSync(this.#unixPath, { force: true })
     for (const connection of this.#connections) connection.close()
     const timer = setTimeout(() => {
-      for (const connection of this.#connections) connection.destroy()
+      for (const socket of this.#sockets) socket.destroy()
     }, stopGraceMs)
     await closed
     clearTimeout(timer)
@@ -87,7 +95,7 @@ export class GrpcServer {
     } finally {
       rmSync(directory, { recursive: true, force: true })
     }
-    this.#server = server
+    this.#watch(server)
     this.#unixPath = path
     return `unix://${path}`
   }
@@ -97,13 +105,30 @@ export class GrpcServer {
     const server = tls === undefined ? createServer({ noDelay: true }, accept) : await tlsServer(tls, accept)
     server.listen({ host, port })
     await once(server, 'listening')
-    server.on('tlsClientError', (error: Error) =>
-      this.#log.debug({ error: error.message }, 'TLS handshake failed'),
-    )
-    this.#server = server
+    this.#watch(server)
     const bound = server.address() as AddressInfo
     const name = bound.family === 'IPv6' ? `[${bound.address}]` : bound.address
     return `${tls === undefined ? 'http' : 'https'}://${name}:${bound.port}`
+  }
+
+  #watch(server: Server): void {
+    this.#server = server
+    server.on('connection', (socket: Socket) => {
+      this.#sockets.add(socket)
+      socket.on('close', () => this.#sockets.delete(socket))
+    })
+    server.maxConnections = connectionsLimit
+    server.on('drop', () =>
+      this.#log.warn({ limit: connectionsLimit }, 'turning a client away: there are too many connections'),
+    )
+    // As when the process has too many files open; the next client may have more luck.
+    server.on('error', (error) => this.#log.error({ error: describeError(error) }, 'cannot accept a client'))
+    server.on('tlsClientError', (error: Error, socket: Socket) =>
+      this.#log.warn(
+        { client: socket.remoteAddress, error: error.message },
+        'turning a client away: its TLS handshake failed',
+      ),
+    )
   }
 
   #accept(socket: Socket): void {
@@ -112,6 +137,7 @@ export class GrpcServer {
       methods: this.#methods,
       maxMessageBytes: this.#maxMessageBytes,
       log: this.#log,
+      load: this.#load,
     })
     this.#connections.add(connection)
     socket.on('close', () => this.#connections.delete(connection))
@@ -127,7 +153,10 @@ async function tlsServer(files: TlsFiles, accept: (socket: Socket) => void): Pro
       ? {}
       : { ca: readFileSync(trustedCaFile), requestCert: true, rejectUnauthorized: true }
   const pair = { cert: readFileSync(certFile), key: readFileSync(keyFile) }
-  return tls.createServer({ ...pair, ...clients, ALPNProtocols: ['h2'], noDelay: true }, accept)
+  return tls.createServer(
+    { ...pair, ...clients, ALPNProtocols: ['h2'], noDelay: true, handshakeTimeout: handshakeTimeoutMs },
+    accept,
+  )
 }
 
 /** A socket that nobody listens on is what a killed process left, and is replaced; nothing else is. */

@@ -2,10 +2,22 @@ import { once } from 'node:events'
 import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 
-import { AppError } from '../../base/errors.ts'
+import { AppError, describeError } from '../../base/errors.ts'
+import type { Logger } from '../../base/logger.ts'
+import { RareLog } from '../../base/rare-log.ts'
 import { type MetricsSource, renderMetrics } from './metrics.ts'
 
 const plainText = 'text/plain; charset=utf-8'
+
+/** A request has a line and a few headers, and no body: who takes longer over it, or sends more, wants none of this. */
+const limits = {
+  maxHeaderSize: 8 * 1024,
+  headersTimeout: 5000,
+  requestTimeout: 10_000,
+  connectionsCheckingInterval: 5000,
+}
+/** Beyond these a connection is closed at once. */
+const connectionsLimit = 64
 
 interface Answer {
   readonly status: number
@@ -16,11 +28,14 @@ interface Answer {
 /** Serves /metrics, and whether the datastore is well under etcd's paths: server/etcdserver/api/etcdhttp. */
 export class MetricsServer {
   readonly #source: MetricsSource
+  readonly #log: RareLog
   readonly #server: Server
 
-  constructor(source: MetricsSource) {
+  constructor({ source, log }: { source: MetricsSource; log: Logger }) {
     this.#source = source
-    this.#server = createServer((request, response) => this.#serve(request, response))
+    this.#log = new RareLog(log)
+    this.#server = createServer(limits, (request, response) => this.#serve(request, response))
+    this.#server.maxConnections = connectionsLimit
   }
 
   /** Returns the URL. */
@@ -35,6 +50,10 @@ export class MetricsServer {
         { cause: thrown },
       )
     }
+    // As when the process has too many files open; the next client may have more luck.
+    this.#server.on('error', (error) =>
+      this.#log.error({ error: describeError(error) }, 'cannot accept a client of the metrics'),
+    )
     const bound = this.#server.address() as AddressInfo
     return `http://${bound.family === 'IPv6' ? `[${bound.address}]` : bound.address}:${bound.port}`
   }
@@ -45,15 +64,29 @@ export class MetricsServer {
   }
 
   #serve(request: IncomingMessage, response: ServerResponse): void {
-    const { status, text, type = plainText } = this.#answer(request)
+    const { status, text, type = plainText } = this.#tryAnswer(request)
     if (status === 405) response.setHeader('allow', 'GET')
     response.writeHead(status, { 'content-type': type, 'content-length': Buffer.byteLength(text) })
     response.end(text)
   }
 
+  #tryAnswer(request: IncomingMessage): Answer {
+    try {
+      return this.#answer(request)
+    } catch (thrown) {
+      this.#log.error(
+        { url: request.url, error: describeError(thrown) },
+        'cannot answer a request for metrics',
+      )
+      return { status: 500, text: 'Internal Server Error\n' }
+    }
+  }
+
   #answer({ method, url = '' }: IncomingMessage): Answer {
     if (method !== 'GET') return { status: 405, text: 'Method Not Allowed\n' }
-    const { pathname, searchParams } = new URL(url, 'http://localhost')
+    // Not by URL: what a client writes need not be one.
+    const [pathname = '', query] = url.replace(/^https?:\/\/[^/?]*/i, '').split('?', 2)
+    const searchParams = new URLSearchParams(query)
     switch (pathname) {
       case '/metrics':
         return {

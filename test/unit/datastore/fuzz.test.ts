@@ -3,6 +3,7 @@ import * as grpc from '@grpc/grpc-js'
 import { expect, onTestFinished, test } from 'vitest'
 import { type Logger, silentLogger } from '../../../src/base/logger.ts'
 import { startDatastore } from '../../../src/datastore/datastore.ts'
+import { type Random, randomBytes, randomNumbers } from './random.ts'
 import { RawClient, message, temporaryDirectory, workerUrl } from './support.ts'
 
 /** Requests of random bytes, and of random fields: each is answered, and the server goes on. */
@@ -28,17 +29,6 @@ const inFlight = 40
 /** Some calls wait for what never comes. */
 const callLimitMs = 300
 
-/** The same numbers in each run. */
-function randomNumbers(seed: number): (limit: number) => number {
-  let state = seed
-  return (limit) => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
-    return Math.floor((state / 2 ** 32) * limit)
-  }
-}
-
-type Random = (limit: number) => number
-
 const integers = [0n, 1n, 2n, 3n, 7n, 128n, 2n ** 31n, 2n ** 53n, 2n ** 63n - 1n, 2n ** 64n - 1n, 2n ** 63n]
 const texts = ['', '\0', 'a', 'b', 'a/', 'a0', '\u00ff', 'é'.repeat(50), 'x'.repeat(5000)]
 
@@ -55,10 +45,6 @@ function randomFields(random: Random, depth = 0): Buffer {
   return Buffer.concat(parts)
 }
 
-function randomBytes(random: Random): Buffer {
-  return Buffer.from(Array.from({ length: random(80) }, () => random(256)))
-}
-
 /** A message in which some bytes are other ones, or at whose end some are missing. */
 function damaged(bytes: Buffer, random: Random): Buffer {
   const copy = Buffer.from(bytes)
@@ -68,7 +54,7 @@ function damaged(bytes: Buffer, random: Random): Buffer {
 
 function randomRequest(random: Random): Buffer {
   const choice = random(10)
-  if (choice < 2) return randomBytes(random)
+  if (choice < 2) return randomBytes(random, 80)
   return choice < 6 ? randomFields(random) : damaged(randomFields(random), random)
 }
 

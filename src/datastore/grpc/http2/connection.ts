@@ -1,22 +1,23 @@
 import type { Socket } from 'node:net'
 
 import { describeError } from '../../../base/errors.ts'
-import type { Logger } from '../../../base/logger.ts'
+import type { RareLog } from '../../../base/rare-log.ts'
 import type { Methods } from './call.ts'
-import { HpackDecoder } from './hpack-decoder.ts'
+import { ControlFrames } from './control-frames.ts'
+import { FrameReader } from './frame-reader.ts'
+import type { Load, Loaded } from './load.ts'
 import { Output } from './output.ts'
 import {
   Http2Error,
-  clientPreface,
-  defaultFrameBytes,
   defaultWindowBytes,
   errorCodes,
   flags,
-  frameHeaderBytes,
   frameTypes,
   largestWindowBytes,
   settings,
+  unpadded,
 } from './protocol.ts'
+import { RequestHeaders, headerListLimitBytes } from './request-headers.ts'
 import { ResponseHeaders } from './response-headers.ts'
 import { Stream, type StreamHost } from './stream.ts'
 import { unknownMethod } from './unknown-method.ts'
@@ -27,55 +28,72 @@ const connectionWindowBytes = 8 * 1024 * 1024
 /** With more than this unsent, queued messages wait for the socket ... */
 const congestedBytes = 1024 * 1024
 /** ... and with more than this (replies to requests that keep coming) nothing more is read. */
-const pausedBytes = 8 * 1024 * 1024
-/** Who leaves this much of the replies unread, for want of a window, must not ask for more. */
+const pausedBytes = 2 * 1024 * 1024
+/** Who leaves this much of the replies unread, for want of a window, must not ask for more ... */
 const unreadLimitBytes = 64 * 1024 * 1024
-const headerBlockLimitBytes = 64 * 1024
-const maxStreams = 100_000
+/** ... and is cut off when more than this piles up on what was asked for before. */
+const unreadEndBytes = 256 * 1024 * 1024
+/** Our SETTINGS_MAX_CONCURRENT_STREAMS. */
+const streamsLimit = 20_000
+/** A client that has not sent its preface by then is none. */
+const prefaceTimeoutMs = 10_000
+/** How long a client that is cut off has to take in the reason. */
+const lingerMs = 1000
 
-const noBytes: Buffer = Buffer.alloc(0)
+export interface ConnectionOptions {
+  readonly methods: Methods
+  readonly maxMessageBytes: number
+  readonly log: RareLog
+  readonly load: Load
+}
 
-/** The server's side of one HTTP/2 connection (RFC 9113), as far as gRPC uses it. */
-export class Connection implements StreamHost {
+/**
+ * The server's side of one HTTP/2 connection (RFC 9113), as far as gRPC uses it. Whatever goes wrong here, be it the
+ * client's fault or ours, ends this connection and nothing else.
+ */
+export class Connection implements StreamHost, Loaded {
   readonly output: Output
   readonly responseHeaders = new ResponseHeaders()
   readonly maxMessageBytes: number
-  readonly log: Logger
+  readonly log: RareLog
   sendWindowBytes = defaultWindowBytes
+  initialWindowBytes = defaultWindowBytes
   partialBytes = 0
   queuedBytes = 0
 
   readonly #socket: Socket
   readonly #methods: Methods
-  readonly #decoder = new HpackDecoder()
+  readonly #load: Load
+  readonly #reader = new FrameReader((...frame) => this.#frame(...frame))
+  readonly #headers = new RequestHeaders()
+  readonly #control: ControlFrames
   readonly #streams = new Map<number, Stream>()
   readonly #blocked = new Set<Stream>()
-  #rest: Buffer = noBytes
-  #prefaceSeen = false
+  #prefaceTimer: NodeJS.Timeout | undefined
   #lastStreamId = 0
-  #peerWindowBytes = defaultWindowBytes
   #unrenewedBytes = 0
-  #headerBlock: { streamId: number; endStream: boolean; parts: Buffer[]; bytes: number } | undefined
-  #method = ''
-  #path = ''
-  #contentType = ''
-  #encoding = ''
   #isWoken = false
+  #hasGrownWindows = false
+  #waitsForTurn = false
+  #isBackedUp = false
   #isClosing = false
+  #isBroken = false
 
-  constructor(
-    socket: Socket,
-    { methods, maxMessageBytes, log }: { methods: Methods; maxMessageBytes: number; log: Logger },
-  ) {
+  constructor(socket: Socket, { methods, maxMessageBytes, log, load }: ConnectionOptions) {
     this.#socket = socket
     this.#methods = methods
+    this.#load = load
     this.maxMessageBytes = maxMessageBytes
     this.log = log
     this.output = new Output(socket)
-    socket.on('data', (chunk: Buffer) => this.#receive(chunk))
-    socket.on('drain', () => this.#drained())
+    this.#control = new ControlFrames(this.output)
+    socket.on('data', (chunk: Buffer) => this.#serve(() => this.#receive(chunk)))
+    socket.on('drain', () => this.#serve(() => this.#drained()))
     socket.on('close', () => this.#closed())
-    socket.on('error', (error) => log.debug({ error: error.message }, 'connection lost'))
+    // Its end follows, and is all that matters.
+    socket.on('error', () => undefined)
+    this.#prefaceTimer = setTimeout(() => this.destroy(), prefaceTimeoutMs).unref()
+    load.connections.add(this)
     this.#sendSettings()
   }
 
@@ -83,8 +101,16 @@ export class Connection implements StreamHost {
     return this.output.queuedBytes > congestedBytes
   }
 
-  get openStreams(): number {
-    return this.#streams.size
+  addPartial(bytes: number): void {
+    this.partialBytes += bytes
+    this.#load.addPartial(bytes)
+  }
+
+  addQueued(bytes: number): void {
+    if (bytes > 0 && this.queuedBytes > unreadEndBytes)
+      throw new Http2Error(errorCodes.enhanceYourCalm, 'replies are not read')
+    this.queuedBytes += bytes
+    this.#load.addQueued(bytes)
   }
 
   block(stream: Stream): void {
@@ -94,18 +120,18 @@ export class Connection implements StreamHost {
   wake(): void {
     if (this.#isWoken) return
     this.#isWoken = true
-    process.nextTick(() => this.#flush())
+    process.nextTick(() => this.#serve(() => this.#flush()))
   }
 
   forget(stream: Stream): void {
-    this.#streams.delete(stream.id)
+    if (this.#streams.delete(stream.id)) this.#load.streams--
     this.#blocked.delete(stream)
     if (this.#isClosing && this.#streams.size === 0) this.#end()
   }
 
   /** Lets the calls that are open end and takes no new ones. */
   close(): void {
-    if (this.#isClosing) return
+    if (this.#isClosing || this.#isBroken) return
     this.#isClosing = true
     this.#goAway(errorCodes.noError, '')
     if (this.#streams.size === 0) this.#end()
@@ -116,12 +142,50 @@ export class Connection implements StreamHost {
     this.#socket.destroy()
   }
 
+  breakOff(thrown: unknown): void {
+    if (this.#isBroken) return
+    this.#isBroken = true
+    const client = this.#socket.remoteAddress
+    const error = describeError(thrown)
+    const isClients = thrown instanceof Http2Error
+    if (isClients) this.log.warn({ client, error }, 'closing a connection whose client breaks the protocol')
+    else
+      this.log.error({ client, error, stack: (thrown as Error).stack }, 'closing a connection after an error')
+    this.#cancelStreams()
+    try {
+      if (isClients) this.#goAway(thrown.code, thrown.message)
+      else this.#goAway(errorCodes.internalError, 'internal error')
+      this.output.flush()
+    } catch {
+      // The connection ends without a reason.
+    }
+    this.#socket.destroySoon()
+    setTimeout(() => this.destroy(), lingerMs).unref()
+  }
+
+  /** Everything that is done for the connection is done in here: what it throws concerns no other. */
+  #serve(step: () => void): void {
+    if (this.#isBroken) return
+    try {
+      step()
+    } catch (thrown) {
+      this.breakOff(thrown)
+    }
+  }
+
   #end(): void {
-    this.#flush()
+    this.#serve(() => this.#flush())
     this.#socket.end()
   }
 
   #closed(): void {
+    this.#isBroken = true
+    clearTimeout(this.#prefaceTimer)
+    this.#cancelStreams()
+    this.#load.connections.delete(this)
+  }
+
+  #cancelStreams(): void {
     for (const stream of [...this.#streams.values()]) stream.cancel()
   }
 
@@ -129,11 +193,13 @@ export class Connection implements StreamHost {
     this.#isWoken = false
     if (this.#socket.destroyed) return
     this.output.flush()
-    if (this.#socket.writableLength > pausedBytes) this.#socket.pause()
+    if (this.#socket.writableLength > pausedBytes) this.#isBackedUp = true
+    if (this.#isBackedUp) this.#socket.pause()
   }
 
   #drained(): void {
-    this.#socket.resume()
+    this.#isBackedUp = false
+    if (!this.#waitsForTurn) this.#socket.resume()
     this.#pumpBlocked()
   }
 
@@ -148,54 +214,39 @@ export class Connection implements StreamHost {
     }
   }
 
-  #receive(chunk: Buffer): void {
-    try {
-      this.#rest = this.#consume(this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]))
-    } catch (thrown) {
-      if (!(thrown instanceof Http2Error)) throw thrown
-      this.log.debug({ error: describeError(thrown) }, 'closing a connection that breaks the protocol')
-      this.#goAway(thrown.code, thrown.message)
-      this.#flush()
-      this.#socket.destroySoon()
+  #receive(chunk?: Buffer): void {
+    const isDone = this.#reader.read(chunk)
+    if (this.#reader.isPrefaceSeen && this.#prefaceTimer !== undefined) {
+      clearTimeout(this.#prefaceTimer)
+      this.#prefaceTimer = undefined
     }
+    if (this.#hasGrownWindows) this.#pumpAll()
+    if (isDone) return
+    this.#waitsForTurn = true
+    this.#socket.pause()
+    setImmediate(() => this.#serve(() => this.#takeTurn()))
   }
 
-  /** Handles the whole frames of `input`; returns the rest. */
-  #consume(input: Buffer): Buffer {
-    let at = 0
-    if (!this.#prefaceSeen) {
-      const length = Math.min(input.length, clientPreface.length)
-      if (input.compare(clientPreface, 0, length, 0, length) !== 0) {
-        throw new Http2Error(errorCodes.protocolError, 'no HTTP/2 client')
-      }
-      if (length < clientPreface.length) return input
-      this.#prefaceSeen = true
-      at = length
-    }
-    while (input.length - at >= frameHeaderBytes) {
-      const length = ((input[at] as number) << 16) | input.readUInt16BE(at + 1)
-      if (length > defaultFrameBytes) throw new Http2Error(errorCodes.frameSizeError, 'frame too large')
-      const start = at + frameHeaderBytes
-      const end = start + length
-      if (end > input.length) break
-      const streamId = input.readUInt32BE(at + 5) & largestWindowBytes
-      this.#frame(input[at + 3] as number, input[at + 4] as number, streamId, input.subarray(start, end))
-      at = end
-    }
-    return at === input.length ? noBytes : input.subarray(at)
+  /** Goes on with what was received, after the others had their turn. */
+  #takeTurn(): void {
+    this.#waitsForTurn = false
+    if (!this.#isBackedUp) this.#socket.resume()
+    this.#receive()
   }
 
   #frame(type: number, frameFlags: number, streamId: number, payload: Buffer): void {
-    if (this.#headerBlock !== undefined && type !== frameTypes.continuation) {
+    if (this.#headers.isIncomplete && type !== frameTypes.continuation) {
       throw new Http2Error(errorCodes.protocolError, 'a header block was interrupted')
     }
     switch (type) {
       case frameTypes.data:
         return this.#data(frameFlags, streamId, payload)
       case frameTypes.headers:
-        return this.#headers(frameFlags, streamId, payload)
+        if (this.#headers.start(frameFlags, streamId, payload)) this.#request(streamId)
+        return
       case frameTypes.continuation:
-        return this.#continuation(frameFlags, streamId, payload)
+        if (this.#headers.continue(frameFlags, streamId, payload)) this.#request(streamId)
+        return
       case frameTypes.windowUpdate:
         return this.#windowUpdate(streamId, payload)
       case frameTypes.ping:
@@ -243,78 +294,43 @@ export class Connection implements StreamHost {
     stream.receive(bytes, endStream)
   }
 
-  #headers(frameFlags: number, streamId: number, payload: Buffer): void {
-    if (streamId % 2 === 0) throw new Http2Error(errorCodes.protocolError, 'HEADERS on an even stream')
-    let block = unpadded(frameFlags, payload)
-    if ((frameFlags & flags.priority) !== 0) {
-      if (block.length < 5) throw new Http2Error(errorCodes.frameSizeError, 'HEADERS too short')
-      block = block.subarray(5)
-    }
-    const endStream = (frameFlags & flags.endStream) !== 0
-    if ((frameFlags & flags.endHeaders) !== 0) return this.#request(streamId, block, endStream)
-    this.#headerBlock = { streamId, endStream, parts: [Buffer.from(block)], bytes: block.length }
-  }
-
-  #continuation(frameFlags: number, streamId: number, payload: Buffer): void {
-    const block = this.#headerBlock
-    if (block === undefined || block.streamId !== streamId) {
-      throw new Http2Error(errorCodes.protocolError, 'CONTINUATION without HEADERS')
-    }
-    block.bytes += payload.length
-    if (block.bytes > headerBlockLimitBytes || block.parts.length > headerBlockLimitBytes / 64) {
-      throw new Http2Error(errorCodes.enhanceYourCalm, 'header block too large')
-    }
-    block.parts.push(Buffer.from(payload))
-    if ((frameFlags & flags.endHeaders) === 0) return
-    this.#headerBlock = undefined
-    this.#request(streamId, Buffer.concat(block.parts), block.endStream)
-  }
-
-  readonly #field = (name: string, value: string): void => {
-    if (name === ':path') this.#path = value
-    else if (name === ':method') this.#method = value
-    else if (name === 'content-type') this.#contentType = value
-    else if (name === 'grpc-encoding') this.#encoding = value
-  }
-
-  #request(streamId: number, block: Buffer, endStream: boolean): void {
-    this.#method = ''
-    this.#path = ''
-    this.#contentType = ''
-    this.#encoding = ''
-    this.#decoder.decode(block, 0, block.length, this.#field)
+  #request(streamId: number): void {
+    const { endStream, method, contentType, isTooLarge } = this.#headers
     if (streamId <= this.#lastStreamId) {
       // Trailers of a request; gRPC gives them no meaning.
       if (endStream) this.#streams.get(streamId)?.halfClose()
       return
     }
     this.#lastStreamId = streamId
-    if (this.#isClosing || this.#streams.size >= maxStreams || this.queuedBytes > unreadLimitBytes)
-      return this.#reset(streamId, errorCodes.refusedStream)
-    if (this.#method !== 'POST') return this.#answerHttp(streamId, 405)
-    if (!this.#contentType.startsWith('application/grpc')) return this.#answerHttp(streamId, 415)
-    this.#openStream(streamId, endStream)
+    if (!this.#hasRoom) {
+      this.#control.reset(streamId, errorCodes.refusedStream)
+      return this.wake()
+    }
+    if (isTooLarge) return this.#answerHttp(streamId, 431)
+    if (method !== 'POST') return this.#answerHttp(streamId, 405)
+    if (!contentType.startsWith('application/grpc')) return this.#answerHttp(streamId, 415)
+    this.#openStream(streamId)
   }
 
-  #openStream(streamId: number, endStream: boolean): void {
-    const method = this.#methods.get(this.#path) ?? unknownMethod(this.#path, this.#methods)
-    const stream = new Stream(streamId, method, this, this.#peerWindowBytes)
-    stream.encoding = this.#encoding
+  /** What is refused was not served, so that a client may try again elsewhere. */
+  get #hasRoom(): boolean {
+    if (this.#isClosing || this.#load.isFull) return false
+    return this.#streams.size < streamsLimit && this.queuedBytes <= unreadLimitBytes
+  }
+
+  #openStream(streamId: number): void {
+    const { path, encoding, endStream } = this.#headers
+    const method = this.#methods.get(path) ?? unknownMethod(path, this.#methods)
+    const stream = new Stream(streamId, method, this)
+    stream.encoding = encoding
     this.#streams.set(streamId, stream)
+    this.#load.streams++
     stream.open()
     if (endStream) stream.halfClose()
   }
 
   #answerHttp(streamId: number, status: number): void {
-    const block = this.responseHeaders.httpStatus(status)
-    this.output.frame(
-      frameTypes.headers,
-      flags.endHeaders | flags.endStream,
-      streamId,
-      block.length,
-      block.length,
-    )
-    this.output.copy(block)
+    this.#control.headersAlone(streamId, this.responseHeaders.httpStatus(status))
     this.wake()
   }
 
@@ -334,75 +350,59 @@ export class Connection implements StreamHost {
   #ping(frameFlags: number, payload: Buffer): void {
     expectLength(payload, 8)
     if ((frameFlags & flags.ack) !== 0) return
-    this.output.frame(frameTypes.ping, flags.ack, 0, payload.length, payload.length)
-    this.output.copy(payload)
+    this.#control.pong(payload)
     this.wake()
   }
 
   #settings(frameFlags: number, payload: Buffer): void {
     if ((frameFlags & flags.ack) !== 0) return
     if (payload.length % 6 !== 0) throw new Http2Error(errorCodes.frameSizeError, 'bad SETTINGS')
-    let windowBytes = this.#peerWindowBytes
     for (let at = 0; at < payload.length; at += 6) {
       const value = payload.readUInt32BE(at + 2)
       const name = payload.readUInt16BE(at)
       if (name === settings.headerTableSize) this.responseHeaders.limitTable(value)
-      if (name === settings.initialWindowSize) windowBytes = value
-      if (windowBytes > largestWindowBytes)
-        throw new Http2Error(errorCodes.flowControlError, 'bad initial window')
+      if (name === settings.maxHeaderListSize) this.responseHeaders.limitList(value)
+      if (name === settings.initialWindowSize) this.#setInitialWindow(value)
     }
-    this.#resizeWindows(windowBytes)
-    this.output.frame(frameTypes.settings, flags.ack, 0, 0, 0)
+    this.#control.acknowledgeSettings()
     this.wake()
   }
 
-  /** Once for a frame, however often it names the window: each time costs a look at every stream. */
-  #resizeWindows(windowBytes: number): void {
-    const change = windowBytes - this.#peerWindowBytes
-    this.#peerWindowBytes = windowBytes
-    if (change === 0) return
-    for (const stream of [...this.#streams.values()]) {
-      stream.sendWindowBytes += change
-      if (change > 0) stream.pump()
+  /** Streams look at it when they send; those that wait for it are served once for all that was received together. */
+  #setInitialWindow(bytes: number): void {
+    if (bytes > largestWindowBytes) {
+      throw new Http2Error(errorCodes.flowControlError, 'bad initial window')
     }
+    if (bytes > this.initialWindowBytes) this.#hasGrownWindows = true
+    this.initialWindowBytes = bytes
+  }
+
+  #pumpAll(): void {
+    this.#hasGrownWindows = false
+    if (this.queuedBytes === 0) return
+    for (const stream of [...this.#streams.values()]) stream.pump()
   }
 
   #sendSettings(): void {
-    this.output.frame(frameTypes.settings, 0, 0, 6, 6)
-    this.output.uint16(settings.initialWindowSize)
-    this.output.uint32(streamWindowBytes)
+    this.#control.settings([
+      [settings.initialWindowSize, streamWindowBytes],
+      [settings.maxConcurrentStreams, streamsLimit],
+      [settings.maxHeaderListSize, headerListLimitBytes],
+    ])
     this.#renewWindow(0, connectionWindowBytes - defaultWindowBytes)
   }
 
   #renewWindow(streamId: number, bytes: number): void {
-    this.output.frame(frameTypes.windowUpdate, 0, streamId, 4, 4)
-    this.output.uint32(bytes)
+    this.#control.windowUpdate(streamId, bytes)
     this.wake()
   }
 
-  #reset(streamId: number, code: number): void {
-    this.output.frame(frameTypes.rstStream, 0, streamId, 4, 4)
-    this.output.uint32(code)
-    this.wake()
-  }
-
-  #goAway(code: number, message: string): void {
-    const text = Buffer.from(message)
-    this.output.frame(frameTypes.goAway, 0, 0, 8 + text.length, 8 + text.length)
-    this.output.uint32(this.#lastStreamId)
-    this.output.uint32(code)
-    this.output.copy(text)
+  #goAway(code: number, reason: string): void {
+    this.#control.goAway({ lastStreamId: this.#lastStreamId, code, reason })
     this.wake()
   }
 }
 
 function expectLength(payload: Buffer, length: number): void {
   if (payload.length !== length) throw new Http2Error(errorCodes.frameSizeError, 'bad frame length')
-}
-
-function unpadded(frameFlags: number, payload: Buffer): Buffer {
-  if ((frameFlags & flags.padded) === 0) return payload
-  const end = payload.length - (payload[0] ?? payload.length)
-  if (end < 1) throw new Http2Error(errorCodes.protocolError, 'more padding than payload')
-  return payload.subarray(1, end)
 }

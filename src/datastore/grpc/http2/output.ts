@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net'
 
 import { BufferPool } from '../../../base/buffer-pool.ts'
+import { assert } from '../../../base/errors.ts'
 import { frameHeaderBytes } from './protocol.ts'
 
 /** Small frames are gathered in slabs, so that many replies leave in one write. A connection has one only until it is sent. */
@@ -105,6 +106,7 @@ export class Output {
 
   #reserve(bytes: number): void {
     if (this.#end + bytes <= this.#slab.length) return
+    assert(bytes <= slabs.bytes, `a frame of ${bytes} bytes is copied`)
     this.#closeSlab()
     this.#slab = slabs.take()
   }

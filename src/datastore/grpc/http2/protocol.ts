@@ -27,6 +27,7 @@ export const settings = {
   maxConcurrentStreams: 3,
   initialWindowSize: 4,
   maxFrameSize: 5,
+  maxHeaderListSize: 6,
 } as const
 
 export const errorCodes = {
@@ -51,4 +52,12 @@ export class Http2Error extends Error {
     super(message)
     this.code = code
   }
+}
+
+/** The payload of a frame without its padding: RFC 9113, sections 6.1 and 6.2. */
+export function unpadded(frameFlags: number, payload: Buffer): Buffer {
+  if ((frameFlags & flags.padded) === 0) return payload
+  const end = payload.length - (payload[0] ?? payload.length)
+  if (end < 1) throw new Http2Error(errorCodes.protocolError, 'more padding than payload')
+  return payload.subarray(1, end)
 }

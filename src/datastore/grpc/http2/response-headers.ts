@@ -9,6 +9,10 @@ const dynamicTableStart = 62
 const tableSizeZero = 0x20
 const contentTypeIndex = 31
 const longestPrefixInteger = 127
+/** An error's message is cut to this, percent-encoded: its block fits into one frame of any peer's. */
+const messageLimitBytes = 4096
+/** What the other fields of a failure count in a header list (RFC 9113, section 6.5.2), and a margin. */
+const otherFieldsBytes = 256
 
 const contentType = string('application/grpc')
 const grpcStatusOk = Buffer.concat([string('grpc-status'), string(String(codes.ok))])
@@ -23,6 +27,7 @@ export class ResponseHeaders {
   #tableShrinks = false
   #hasContentType = false
   #hasGrpcStatus = false
+  #messageLimitBytes = messageLimitBytes
 
   /** The peer's SETTINGS_HEADER_TABLE_SIZE; our two entries fit into the default of 4096 alone. */
   limitTable(sizeBytes: number): void {
@@ -30,6 +35,11 @@ export class ResponseHeaders {
     this.#usesTable = false
     // RFC 7541, section 4.2: a smaller table is confirmed with the next block, even an empty one.
     this.#tableShrinks = true
+  }
+
+  /** The peer's SETTINGS_MAX_HEADER_LIST_SIZE; our other fields are as few as they can be. */
+  limitList(sizeBytes: number): void {
+    this.#messageLimitBytes = Math.min(messageLimitBytes, Math.max(0, sizeBytes - otherFieldsBytes))
   }
 
   initial(): Buffer {
@@ -57,7 +67,7 @@ export class ResponseHeaders {
       string(String(error.code)),
       Buffer.of(literalWithoutIndexing),
       string('grpc-message'),
-      string(percentEncode(error.message)),
+      string(percentEncode(error.message, this.#messageLimitBytes)),
     )
   }
 
@@ -102,14 +112,26 @@ function lengthPrefix(length: number): Buffer {
   return Buffer.from(bytes)
 }
 
-/** gRPC's encoding of a status message: printable ASCII but "%" as itself, all else as %XX of its UTF-8. */
-function percentEncode(message: string): string {
+/**
+ * gRPC's encoding of a status message: printable ASCII but "%" as itself, all else as %XX of its UTF-8. What is beyond
+ * the limit is left out, by whole characters: a message may have in it what a client has sent.
+ */
+function percentEncode(message: string, limitBytes: number): string {
   let text = ''
-  for (const byte of Buffer.from(message)) {
-    text +=
-      byte >= 0x20 && byte <= 0x7e && byte !== 0x25
-        ? String.fromCharCode(byte)
-        : `%${byte.toString(16).toUpperCase().padStart(2, '0')}`
+  for (const character of message) {
+    const encoded = isPlain(character) ? character : percentEncodeBytes(character)
+    if (text.length + encoded.length > limitBytes) break
+    text += encoded
   }
+  return text
+}
+
+function isPlain(character: string): boolean {
+  return character >= ' ' && character <= '~' && character !== '%'
+}
+
+function percentEncodeBytes(character: string): string {
+  let text = ''
+  for (const byte of Buffer.from(character)) text += `%${byte.toString(16).toUpperCase().padStart(2, '0')}`
   return text
 }

@@ -1,5 +1,5 @@
 import { describeError } from '../../../base/errors.ts'
-import type { Logger } from '../../../base/logger.ts'
+import type { RareLog } from '../../../base/rare-log.ts'
 import { MessageWriter, grpcPrefixBytes, pieces } from '../protobuf/message-writer.ts'
 import { StatusError, codes } from '../status.ts'
 import type { Call, MessageParts, Method, StreamListener } from './call.ts'
@@ -22,18 +22,23 @@ export interface StreamHost {
   readonly output: Output
   readonly responseHeaders: ResponseHeaders
   readonly maxMessageBytes: number
-  readonly log: Logger
+  readonly log: RareLog
   sendWindowBytes: number
+  /** What the peer leaves every stream from its beginning; it may change that at any time. */
+  readonly initialWindowBytes: number
   /** What the connection's streams keep of messages that are not complete. */
-  partialBytes: number
-  /** What the connection's streams have in their queues. */
-  queuedBytes: number
+  readonly partialBytes: number
+  addPartial(bytes: number): void
+  /** Counts what the connection's streams have in their queues; throws when there is no end of it. */
+  addQueued(bytes: number): void
   readonly isCongested: boolean
   /** Has `pump` called when the connection's window or its socket has room again. */
   block(stream: Stream): void
   /** Has the output flushed in this turn of the event loop. */
   wake(): void
   forget(stream: Stream): void
+  /** Ends the connection: nothing can be sent on it any more. */
+  breakOff(thrown: unknown): void
 }
 
 /**
@@ -46,8 +51,6 @@ export interface StreamHost {
  */
 export class Stream implements Call {
   readonly id: number
-  /** How much of its 31 bits' window the peer has left us for this stream. */
-  sendWindowBytes: number
   /** What came in since the stream's receive window was last renewed. */
   unrenewedBytes = 0
   /** What the client's messages may be compressed with: the header grpc-encoding. */
@@ -68,12 +71,22 @@ export class Stream implements Call {
   #partial = noBytes
   #partialBytes = 0
   #request: Buffer | undefined
+  /** Beside the initial window: what the peer has added, less what was sent. */
+  #windowBytes = 0
 
-  constructor(id: number, method: Method, host: StreamHost, sendWindowBytes: number) {
+  constructor(id: number, method: Method, host: StreamHost) {
     this.id = id
-    this.sendWindowBytes = sendWindowBytes
     this.#method = method
     this.#host = host
+  }
+
+  /** How much of its 31 bits' window the peer has left us for this stream. */
+  get sendWindowBytes(): number {
+    return this.#host.initialWindowBytes + this.#windowBytes
+  }
+
+  set sendWindowBytes(bytes: number) {
+    this.#windowBytes = bytes - this.#host.initialWindowBytes
   }
 
   open(): void {
@@ -111,9 +124,13 @@ export class Stream implements Call {
 
   send(message: MessageWriter): void {
     if (!this.isOpen || this.#trailers !== 'none') return
-    if (this.#fits(message.framedBytes)) return this.#writeData(message.framed())
-    this.#enqueue(message.takeFramed())
-    this.#writeQueue()
+    try {
+      if (this.#fits(message.framedBytes)) return this.#writeData(message.framed())
+      this.#enqueue(message.takeFramed())
+      this.#writeQueue()
+    } catch (thrown) {
+      this.#host.breakOff(thrown)
+    }
   }
 
   reply(message: MessageWriter): void {
@@ -126,21 +143,25 @@ export class Stream implements Call {
     this.#trailers = 'success'
     this.#parts = message
     if (!message.write(partWriter.reset())) this.#releaseParts()
-    this.#enqueue(partWriter.takeFramed(message.messageBytes))
-    this.#writeQueue()
+    try {
+      this.#enqueue(partWriter.takeFramed(message.messageBytes))
+      this.#writeQueue()
+    } catch (thrown) {
+      this.#host.breakOff(thrown)
+    }
   }
 
   end(): void {
     if (!this.isOpen || this.#trailers !== 'none') return
     this.#trailers = 'success'
-    this.#finish()
+    this.#tryFinish()
   }
 
   fail(error: StatusError): void {
     if (!this.isOpen || (this.#trailers !== 'none' && this.#parts === undefined)) return
     if (this.#parts !== undefined) this.#dropReply()
     this.#trailers = error
-    this.#finish()
+    this.#tryFinish()
   }
 
   /** There is room again: goes on with the queue, and calls `onDrain` when nothing of it is left. */
@@ -170,14 +191,14 @@ export class Stream implements Call {
 
   #enqueue(parts: readonly Buffer[]): void {
     for (const piece of parts) {
-      this.#queue.push(piece)
       this.#queued(piece.length)
+      this.#queue.push(piece)
     }
   }
 
   #queued(bytes: number): void {
+    this.#host.addQueued(bytes)
     this.queuedBytes += bytes
-    this.#host.queuedBytes += bytes
   }
 
   #encodePart(): boolean {
@@ -224,7 +245,7 @@ export class Stream implements Call {
     output.frame(frameTypes.data, 0, this.id, bytes.length, isCopied ? bytes.length : 0)
     if (isCopied) output.copy(bytes)
     else output.reference(bytes)
-    this.sendWindowBytes -= bytes.length
+    this.#windowBytes -= bytes.length
     this.#host.sendWindowBytes -= bytes.length
     this.#host.wake()
   }
@@ -239,6 +260,14 @@ export class Stream implements Call {
     this.#host.output.frame(frameTypes.headers, frameFlags, this.id, block.length, block.length)
     this.#host.output.copy(block)
     this.#host.wake()
+  }
+
+  #tryFinish(): void {
+    try {
+      this.#finish()
+    } catch (thrown) {
+      this.#host.breakOff(thrown)
+    }
   }
 
   /** Writes the trailers, once the queue is empty. */
@@ -303,7 +332,7 @@ export class Stream implements Call {
     const needed = this.#partialBytes + bytes
     if (needed <= this.#partial.length) return true
     const grown = Buffer.allocUnsafeSlow(Math.max(needed, this.#partial.length * 2))
-    this.#host.partialBytes += grown.length - this.#partial.length
+    this.#host.addPartial(grown.length - this.#partial.length)
     this.#partial.copy(grown, 0, 0, this.#partialBytes)
     this.#partial = grown
     if (this.#host.partialBytes <= partialLimitBytes) return true
@@ -312,7 +341,7 @@ export class Stream implements Call {
   }
 
   #dropPartial(): void {
-    this.#host.partialBytes -= this.#partial.length
+    this.#host.addPartial(-this.#partial.length)
     this.#partial = noBytes
     this.#partialBytes = 0
   }

@@ -1,13 +1,13 @@
 import { StatusError, codes } from '../status.ts'
-import type { Methods } from './call.ts'
+import type { Method, Methods } from './call.ts'
 
-/** Answers as grpc-go does for what it does not know (server.go, handleStream). */
-export function unknownMethod(path: string, methods: Methods): { kind: 'unary'; handle(): never } {
+/** Answers as grpc-go does for what it does not know (server.go, handleStream), whatever messages follow. */
+export function unknownMethod(path: string, methods: Methods): Method {
   const at = path.lastIndexOf('/')
   const service = path.slice(1, Math.max(at, 1))
   return {
-    kind: 'unary',
-    handle() {
+    kind: 'streaming',
+    open() {
       if (!path.startsWith('/') || at === 0) {
         throw new StatusError(codes.unimplemented, `malformed method name: ${JSON.stringify(path)}`)
       }

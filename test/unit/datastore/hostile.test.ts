@@ -1,0 +1,342 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { type Socket, connect } from 'node:net'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { expect, onTestFinished, test, vi } from 'vitest'
+import { type Logger, silentLogger } from '../../../src/base/logger.ts'
+import type { Method } from '../../../src/datastore/grpc/http2/call.ts'
+import { HpackDecoder } from '../../../src/datastore/grpc/http2/hpack-decoder.ts'
+import { errorCodes, flags, frameTypes, settings } from '../../../src/datastore/grpc/http2/protocol.ts'
+import { MessageWriter } from '../../../src/datastore/grpc/protobuf/message-writer.ts'
+import { GrpcServer } from '../../../src/datastore/grpc/server.ts'
+import {
+  type Attack,
+  attack,
+  frame,
+  framed,
+  framesOf,
+  goAways,
+  headerFrames,
+  largestFrameBytes,
+  request,
+  uint32,
+} from './raw-http2.ts'
+import { RawClient, runDatastore, temporaryDirectory } from './support.ts'
+
+/** What has ended the datastore once, and its kind: it ends one call or one connection now. */
+
+const patience = { timeout: 20_000 }
+
+interface Served {
+  readonly listening: string
+  readonly told: readonly { level: string; message: string; fields: object }[]
+  readonly stillServes: () => Promise<boolean>
+}
+
+const echo: Method = {
+  kind: 'unary',
+  handle: (bytes, call) => {
+    const writer = new MessageWriter()
+    writer.raw(bytes)
+    call.reply(writer)
+  },
+}
+
+async function serve(methods: Record<string, Method> = {}): Promise<Served> {
+  const told: { level: string; message: string; fields: object }[] = []
+  const level = (name: string) => (fields: object, message: string) =>
+    void told.push({ level: name, message, fields })
+  const log = Object.assign(Object.create(silentLogger) as Logger, {
+    warn: level('warn'),
+    error: level('error'),
+  })
+  const server = new GrpcServer({
+    methods: new Map(Object.entries({ '/a/Echo': echo, ...methods })),
+    maxMessageBytes: 1024 * 1024,
+    log,
+  })
+  const listening = await server.listen({ host: '127.0.0.1', port: 0 })
+  onTestFinished(() => server.stop())
+  const client = new RawClient(listening)
+  const stillServes = async (): Promise<boolean> => {
+    const text = Buffer.from('still here')
+    return (await client.unary('/a/Echo', text)).equals(text)
+  }
+  return { listening, told, stillServes }
+}
+
+/** The fields of each stream's responses, once all these streams have ended. */
+async function responses({ received }: Attack, streams: readonly number[]): Promise<Map<number, Fields>> {
+  const ended = (): Map<number, Fields> => {
+    const decoder = new HpackDecoder()
+    const fields = new Map<number, Fields>()
+    for (const { type, stream, payload } of framesOf(received())) {
+      if (type !== frameTypes.headers) continue
+      const own: Fields = fields.get(stream) ?? {}
+      fields.set(stream, own)
+      decoder.decode(payload, 0, payload.length, (name, value) => (own[name] = value))
+    }
+    return fields
+  }
+  await expect
+    .poll(() => [...ended().keys()].filter((stream) => streams.includes(stream)).length, patience)
+    .toBe(streams.length)
+  return ended()
+}
+
+type Fields = Record<string, string>
+
+test('what a client can do is announced', async () => {
+  const { listening } = await serve()
+  const { received } = await attack(listening)
+  await expect.poll(() => framesOf(received()).length, patience).toBeGreaterThan(0)
+  const [first] = framesOf(received())
+  const announced = new Map<number, number>()
+  const payload = first?.payload ?? Buffer.alloc(0)
+  for (let at = 0; at < payload.length; at += 6)
+    announced.set(payload.readUInt16BE(at), payload.readUInt32BE(at + 2))
+  expect(first?.type).toBe(frameTypes.settings)
+  expect(announced.get(settings.maxHeaderListSize)).toBe(16 * 1024)
+  expect(announced.get(settings.maxConcurrentStreams)).toBe(20_000)
+})
+
+test.each([
+  ['a path of é', (size: number) => request(`/${'\u00e9'.repeat(size)}/a`)],
+  ['a path without a service', (size: number) => request('"'.repeat(size))],
+  ['a path of %', (size: number) => request(`/a/${'%'.repeat(size)}`)],
+])('%s of any length is answered, and its error fits into a frame', async (_, block) => {
+  const { listening, stillServes } = await serve()
+  const client = await attack(listening)
+  const sizes = [1, 100, 1000, 4000, 5000, 8000, 15_000, 16_000, 16_384, 30_000, 60_000]
+  for (const [at, size] of sizes.entries())
+    await client.send(headerFrames(2 * at + 1, block(size), flags.endStream))
+  const found = await responses(
+    client,
+    sizes.map((_size, at) => 2 * at + 1),
+  )
+  for (const { payload } of framesOf(client.received()))
+    expect(payload.length).toBeLessThanOrEqual(largestFrameBytes)
+  for (const [at, size] of sizes.entries()) {
+    const fields = found.get(2 * at + 1)
+    if (size <= 15_000) expect(fields?.['grpc-status']).toBe('12')
+    else if (size >= 16_384) expect(fields).toEqual({ ':status': '431' })
+    expect(() => decodeURIComponent(fields?.['grpc-message'] ?? '')).not.toThrow()
+  }
+  expect(await stillServes()).toBe(true)
+})
+
+test('an encoding of any length is refused in a frame', async () => {
+  const { listening, stillServes } = await serve()
+  const client = await attack(listening)
+  const sizes = [1, 5000, 15_000, 60_000]
+  for (const [at, size] of sizes.entries()) {
+    const stream = 2 * at + 1
+    await client.send(headerFrames(stream, request('/a/Echo', { 'grpc-encoding': '\u00e9'.repeat(size) })))
+    await client.send(frame(frameTypes.data, flags.endStream, stream, framed(Buffer.from('x'), 1)))
+  }
+  const found = await responses(client, [1, 3, 5, 7])
+  expect([...found.values()].map((fields) => fields['grpc-status'] ?? fields[':status'])).toEqual([
+    '12',
+    '12',
+    '12',
+    '431',
+  ])
+  expect(await stillServes()).toBe(true)
+})
+
+test('an error is cut to what the client takes', async () => {
+  const { listening } = await serve()
+  const client = await attack(listening)
+  const entry = Buffer.concat([Buffer.of(0, settings.maxHeaderListSize), uint32(300)])
+  await client.send(frame(frameTypes.settings, 0, 0, entry))
+  await client.send(headerFrames(1, request(`/${'x'.repeat(1000)}/a`), flags.endStream))
+  const fields = (await responses(client, [1])).get(1) ?? {}
+  expect(fields['grpc-message']).toMatch(/^unknown service x+$/)
+  const bytes = Object.entries(fields).reduce(
+    (sum, [name, value]) => sum + name.length + value.length + 32,
+    0,
+  )
+  expect(bytes).toBeLessThanOrEqual(300)
+})
+
+test('header blocks beyond all bounds end their connection, and no other', async () => {
+  const { listening, stillServes, told } = await serve()
+  const { socket, send, received } = await attack(listening)
+  await send(headerFrames(1, request(`/${'x'.repeat(200_000)}/a`)))
+  await expect.poll(() => socket.destroyed, patience).toBe(true)
+  for (const code of goAways(received())) expect(code).toBe(errorCodes.enhanceYourCalm)
+  expect(told).toMatchObject([{ level: 'warn', fields: { error: 'header block too large' } }])
+  expect(await stillServes()).toBe(true)
+})
+
+const broken = {
+  get framedBytes(): number {
+    throw new Error('broken')
+  },
+} as MessageWriter
+
+test.each<[string, Method]>([
+  ['while a request is read', { kind: 'unary', handle: (_request, call) => call.reply(broken) }],
+  ['later', { kind: 'unary', handle: (_request, call) => void setImmediate(() => call.send(broken)) }],
+])('an error in sending a reply %s ends its connection, and no other', async (_, method) => {
+  const { listening, stillServes, told } = await serve({ '/a/Broken': method })
+  for (let round = 0; round < 3; round++) {
+    const { socket, send, received } = await attack(listening)
+    await send(headerFrames(1, request('/a/Broken')))
+    await send(frame(frameTypes.data, flags.endStream, 1, framed(Buffer.alloc(0))))
+    await expect.poll(() => socket.destroyed, patience).toBe(true)
+    expect(goAways(received())).toEqual([errorCodes.internalError])
+  }
+  // Told once, however often it happens.
+  expect(told).toMatchObject([{ level: 'error', message: 'closing a connection after an error' }])
+  expect(await stillServes()).toBe(true)
+})
+
+test('many expensive requests of one client leave turns to the others', async () => {
+  let served = 0
+  let servedBefore = 0
+  const { listening } = await serve({
+    '/a/Slow': {
+      kind: 'unary',
+      handle: () => {
+        served++
+        const endMs = performance.now() + 2
+        while (performance.now() < endMs);
+      },
+    },
+    '/a/Quick': {
+      kind: 'unary',
+      handle: (bytes, call) => {
+        servedBefore = served
+        echo.handle(bytes, call)
+      },
+    },
+  })
+  const quick = new RawClient(listening)
+  await quick.unary('/a/Quick', Buffer.alloc(0))
+  const { send } = await attack(listening)
+  const requests = Array.from({ length: 300 }, (_, at) => {
+    const head = frame(frameTypes.headers, flags.endHeaders, 2 * at + 1, request('/a/Slow'))
+    return Buffer.concat([head, frame(frameTypes.data, flags.endStream, 2 * at + 1, framed(Buffer.alloc(0)))])
+  })
+  await send(Buffer.concat(requests))
+  await expect.poll(() => served, patience).toBeGreaterThan(0)
+  await quick.unary('/a/Quick', Buffer.alloc(0))
+  expect(servedBefore).toBeLessThan(300)
+  await expect.poll(() => served, patience).toBe(300)
+})
+
+test('a client that never sends its preface is let go', async () => {
+  const { listening, stillServes } = await serve()
+  await stillServes()
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  onTestFinished(() => void vi.useRealTimers())
+  const { hostname, port } = new URL(listening)
+  const socket = connect(Number(port), hostname)
+  onTestFinished(() => void socket.destroy())
+  socket.write('PRI * HTTP/2.0\r\n')
+  // The server's first frames show that it has the connection.
+  await once(socket, 'data')
+  socket.on('error', () => undefined)
+  const closed = new Promise((resolve) => socket.once('close', resolve))
+  vi.advanceTimersByTime(10_000)
+  await closed
+  vi.useRealTimers()
+  expect(await stillServes()).toBe(true)
+})
+
+test('one connection too many is turned away, and those that are there go on', async () => {
+  const { listening, stillServes, told } = await serve()
+  await stillServes()
+  const { hostname, port } = new URL(listening)
+  const sockets: Socket[] = []
+  onTestFinished(() => sockets.forEach((socket) => socket.destroy()))
+  let closed = 0
+  for (let count = 0; count < 1010; count++) {
+    const socket = connect(Number(port), hostname)
+    socket.on('error', () => undefined)
+    socket.on('close', () => closed++)
+    socket.resume()
+    sockets.push(socket)
+    await once(socket, 'connect')
+  }
+  // One of the thousand is the client that goes on.
+  await expect.poll(() => closed, patience).toBe(11)
+  expect(told).toEqual([
+    {
+      level: 'warn',
+      fields: { limit: 1000 },
+      message: 'turning a client away: there are too many connections',
+    },
+  ])
+  expect(await stillServes()).toBe(true)
+  for (const socket of sockets) socket.destroy()
+  await expect.poll(() => closed, patience).toBe(1010)
+  const other = new RawClient(listening)
+  expect((await other.unary('/a/Echo', Buffer.from('x'))).toString()).toBe('x')
+})
+
+test('a process that has too many files open goes on serving', async () => {
+  const program = new URL('./few-files.ts', import.meta.url).pathname
+  const path = join(temporaryDirectory(), 'state.db')
+  const script = 'ulimit -n 60 && exec "$0" "$@"'
+  const child: ChildProcess = spawn('bash', ['-c', script, process.execPath, program, path], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+  onTestFinished(() => void child.kill('SIGKILL'))
+  const lines: Record<string, string>[] = []
+  createInterface({ input: child.stdout as NonNullable<ChildProcess['stdout']> }).on('line', (line) =>
+    lines.push(JSON.parse(line) as Record<string, string>),
+  )
+  await expect.poll(() => lines.length, patience).toBeGreaterThan(0)
+  const { listening = '', metricsUrl = '' } = lines.shift() ?? {}
+  const client = new RawClient(listening)
+  const check = '/grpc.health.v1.Health/Check'
+  expect((await client.unary(check, Buffer.alloc(0))).length).toBeGreaterThan(0)
+  const sockets: Socket[] = []
+  onTestFinished(() => sockets.forEach((socket) => socket.destroy()))
+  let closed = 0
+  for (const url of [listening, metricsUrl]) {
+    const { hostname, port } = new URL(url)
+    for (let count = 0; count < 60; count++) {
+      const socket = connect(Number(port), hostname)
+      socket.on('error', () => undefined)
+      socket.on('close', () => closed++)
+      socket.resume()
+      sockets.push(socket)
+      await once(socket, 'connect')
+    }
+  }
+  await expect.poll(() => closed, patience).toBeGreaterThan(50)
+  expect((await client.unary(check, Buffer.alloc(0))).length).toBeGreaterThan(0)
+  for (const socket of sockets) socket.destroy()
+  await expect.poll(() => closed, patience).toBe(120)
+  expect((await fetch(`${metricsUrl}/metrics`)).status).toBe(200)
+  expect(lines.filter(({ failed }) => failed !== undefined)).toEqual([])
+  const ended = once(child, 'exit')
+  child.stdin?.end()
+  expect(await ended).toEqual([0, null])
+})
+
+test('a request for metrics is answered whatever it asks for', async () => {
+  const loopback = { host: '127.0.0.1', port: 0 }
+  const path = join(temporaryDirectory(), 'state.db')
+  const { metricsUrl = '' } = await runDatastore({ path, metricsListen: loopback })
+  const { hostname, port } = new URL(metricsUrl)
+  const statusOf = async (target: string): Promise<number> => {
+    const socket = connect(Number(port), hostname)
+    let answer = ''
+    socket.on('data', (chunk) => (answer += chunk.toString('latin1')))
+    socket.write(`GET ${target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`)
+    await once(socket, 'close')
+    return Number(/^HTTP\/1.1 (\d+) /.exec(answer)?.[1])
+  }
+  for (const target of ['//', '//metrics', 'http://', '/%', '*', `/${'a'.repeat(7000)}`]) {
+    expect(await statusOf(target)).toBe(404)
+  }
+  for (const target of ['http://a:b:c/metrics', '/metrics?', '/health?exclude=%ff&%', '/livez??//']) {
+    expect(await statusOf(target)).toBe(200)
+  }
+  expect(await statusOf(`/${'a'.repeat(9000)}`)).toBe(431)
+})
