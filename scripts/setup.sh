@@ -92,10 +92,8 @@ place_go() {
 install_npm_packages() {
   [[ $root/node_modules/.package-lock.json -nt $root/package-lock.json ]] && return
   say "installing npm packages"
-  # Not `npm ci`: it refuses a lock file without the optional packages of other platforms, which a registry that carries
-  # only some of them leads to. With --no-save the lock file is followed and never written. No package's scripts run: the one
-  # that would is npm's own idea to compile better-sqlite3, which comes compiled.
-  (cd "$root" && npm install --no-save --ignore-scripts --no-audit --no-fund --loglevel=error)
+  # No package's scripts run: the one that would is npm's own idea to compile better-sqlite3, which comes compiled.
+  (cd "$root" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
   touch "$root/node_modules/.package-lock.json"
 }
 
