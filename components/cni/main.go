@@ -4,11 +4,16 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"math"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	hostlocal "github.com/containernetworking/plugins/plugins/ipam/host-local"
 	"github.com/containernetworking/plugins/plugins/ipam/static"
@@ -54,9 +59,45 @@ func deleteLink(name string) {
 	}
 }
 
+// changeAddress is `cni address-hold|address-release ADDRESS`: the Node's address on lo while no network brings it. It is of this
+// machine alone (scope host; deprecated, for IPv6), so that nothing is sent from it. Repeatable.
+func changeAddress(action, text string) {
+	address, err := netip.ParseAddr(text)
+	if err == nil {
+		err = setAddress(address, action == "address-hold")
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "cannot change the addresses of lo: %s %s: %v\n", action, text, err)
+		os.Exit(1)
+	}
+}
+
+func setAddress(address netip.Addr, held bool) error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	network := &net.IPNet{IP: address.AsSlice(), Mask: net.CIDRMask(address.BitLen(), address.BitLen())}
+	entry := &netlink.Addr{IPNet: network, Scope: int(netlink.SCOPE_HOST)}
+	if address.Is6() {
+		entry.ValidLft = math.MaxUint32
+	}
+	if held {
+		return netlink.AddrReplace(lo, entry)
+	}
+	if err = netlink.AddrDel(lo, entry); errors.Is(err, syscall.EADDRNOTAVAIL) {
+		return nil
+	}
+	return err
+}
+
 func main() {
 	if len(os.Args) == 3 && os.Args[1] == "link-delete" {
 		deleteLink(os.Args[2])
+		return
+	}
+	if len(os.Args) == 3 && (os.Args[1] == "address-hold" || os.Args[1] == "address-release") {
+		changeAddress(os.Args[1], os.Args[2])
 		return
 	}
 	name := filepath.Base(os.Args[0])

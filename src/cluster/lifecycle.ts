@@ -126,7 +126,10 @@ async function bringUp(component: Component, options: BringUpOptions): Promise<v
 }
 
 /** Gives a component the time again in which it got on with its work. */
-async function readyInTime(component: Component, { signal, processorTimeMs }: BringUpOptions): Promise<void> {
+async function readyInTime(
+  component: Component,
+  { signal, processorTimeMs }: Pick<BringUpOptions, 'signal' | 'processorTimeMs'>,
+): Promise<void> {
   const { readyTimeoutMs } = component
   const limit = new AbortController()
   const usedMs = () => processorTimeMs(component.status().pid ?? 0) ?? 0
@@ -152,6 +155,14 @@ async function readyInTime(component: Component, { signal, processorTimeMs }: Br
   } finally {
     clearInterval(timer)
   }
+}
+
+/** Ends a component that runs and starts it anew, with the flags of now. Rejects when it is not ready in time. */
+export async function restartComponent(component: Component, signal: AbortSignal): Promise<void> {
+  await component.stop(AbortSignal.timeout(component.stopTimeoutMs))
+  signal.throwIfAborted()
+  await component.start(signal)
+  await readyInTime(component, { signal, processorTimeMs: readProcessorTimeMs })
 }
 
 export interface StopOptions {

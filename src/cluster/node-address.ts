@@ -1,4 +1,6 @@
 import { writeFileSync } from 'node:fs'
+import { networkInterfaces } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
@@ -15,6 +17,8 @@ import {
   type NodeAddress,
   readNetwork,
 } from '../node/facts/node-address.ts'
+import type { Payload } from '../payload/payload.ts'
+import { runCommand } from '../supervisor/spawn.ts'
 
 /** How often a machine without an address is looked at. */
 const lookIntervalMs = 2_000
@@ -22,6 +26,7 @@ const lookIntervalMs = 2_000
 const startExtensionMs = 60_000
 /** How often its operator is told again what is waited for, in looks. */
 const looksBetweenMessages = 15
+const commandTimeoutMs = 10_000
 
 export function addressesOf(config: Config, nodeIp: string): Addresses {
   return { nodeIp, advertiseAddress: config.advertiseAddress ?? nodeIp }
@@ -39,11 +44,16 @@ export interface AddressOptions {
   readonly intervalMs?: number
 }
 
+export interface SettledAddress extends NodeAddress {
+  /** What was remembered. */
+  readonly former: string | undefined
+}
+
 /**
  * The Node's address, remembered for the next start. On a machine that has none, and never had, it waits until there
  * is one: nothing can start without it, and no user wrote anything wrong. undefined when the signal ends the wait.
  */
-export async function settleNodeAddress(options: AddressOptions): Promise<NodeAddress | undefined> {
+export async function settleNodeAddress(options: AddressOptions): Promise<SettledAddress | undefined> {
   const { config, paths, log, notify, signal } = options
   const look = options.look ?? ((last) => readNetwork(new HostFiles(), { ...config, last }))
   for (let looks = 0; !signal.aborted; looks++) {
@@ -51,8 +61,9 @@ export async function settleNodeAddress(options: AddressOptions): Promise<NodeAd
     const chosen = chooseNodeAddress(config, network)
     if (chosen !== undefined) {
       if (chosen.isPresent) rememberAddress(chosen.address, { paths, log })
-      else log.warn({ address: chosen.address }, 'no interface has the address of the Node')
-      return chosen
+      else if (chosen.address !== network.last)
+        log.warn({ address: chosen.address }, 'no interface has the address of the Node')
+      return { ...chosen, former: network.last }
     }
     if (looks % looksBetweenMessages === 0) {
       const reason = describePassedOver(config, network)
@@ -63,6 +74,41 @@ export async function settleNodeAddress(options: AddressOptions): Promise<NodeAd
     await sleep(options.intervalMs ?? lookIntervalMs, undefined, { signal }).catch(() => {})
   }
   return undefined
+}
+
+/** What lo has beside its own. */
+export function heldAddresses(interfaces = networkInterfaces()): string[] {
+  return Object.values(interfaces)
+    .flatMap((entries) => entries ?? [])
+    .filter(({ internal, address }) => internal && !address.startsWith('127.') && address !== '::1')
+    .map(({ address }) => address)
+}
+
+/**
+ * Keeps the Node's address on lo while no interface has it, and takes away what was kept before. Repeatable. One that
+ * the Node never had is left to whoever wrote it.
+ */
+export async function holdWhileAway(
+  { address, isPresent }: NodeAddress,
+  { payload, log, former }: { payload: Payload; log: Logger; former: string | undefined },
+): Promise<void> {
+  const held = heldAddresses()
+  const change = (action: 'address-hold' | 'address-release', which: string) =>
+    runCommand({
+      command: join(payload.cniBinDir, 'cni'),
+      args: [action, which],
+      env: {},
+      timeoutMs: commandTimeoutMs,
+    })
+  const isOver = (which: string) => which !== address || isPresent
+  for (const which of new Set([address, ...(former === undefined ? [] : [former])])) {
+    if (!held.includes(which) || !isOver(which)) continue
+    await change('address-release', which)
+    log.info({ address: which }, 'the address is no longer kept on lo')
+  }
+  if (isPresent || address !== former || held.includes(address)) return
+  await change('address-hold', address)
+  log.warn({ address }, 'no interface has the address of the Node: it is kept on lo until one has')
 }
 
 /** A full disk is no reason not to start: the address is found anew while there is a network. */

@@ -12,6 +12,7 @@ import type { Storage } from '../storage/storage.ts'
 import { addons } from './tasks/addons.ts'
 import { certificates } from './tasks/certificates.ts'
 import { images } from './tasks/images.ts'
+import { nodeAddress } from './tasks/node-address.ts'
 import { snapshots } from './tasks/snapshots.ts'
 import type { Task, TaskContext } from './tasks/task.ts'
 
@@ -28,7 +29,7 @@ export const roles = {
   single: {
     storage: embeddedStorage,
     components: [containerd, apiserver, controllerManager, scheduler, kubelet, kubeProxy],
-    tasks: [images, addons, snapshots, certificates],
+    tasks: [images, addons, snapshots, certificates, nodeAddress],
   },
 } as const satisfies Partial<Record<RoleName, RoleRow>>
 
@@ -37,7 +38,7 @@ export interface Plan {
   /** The storage's come first. */
   readonly components: readonly Component[]
   readonly tasks: readonly Task[]
-  readonly context: Omit<TaskContext, 'whenReady' | 'board'>
+  readonly context: Omit<TaskContext, 'whenReady' | 'board' | 'moveNode' | 'restart'>
 }
 
 /** Pure: nothing is written or started before the lifecycle of the components does it. */

@@ -2,7 +2,12 @@ import { once } from 'node:events'
 import { describeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Notifier } from '../base/notify.ts'
-import { type Capability, type Component, componentNames } from '../components/component.ts'
+import {
+  type Capability,
+  type Component,
+  type ComponentName,
+  componentNames,
+} from '../components/component.ts'
 import type { Config } from '../config/config.ts'
 import { paths as pathsOf } from '../config/paths.ts'
 import { refuseDuringReset, resetLockPath } from '../control/reset-lock.ts'
@@ -17,8 +22,8 @@ import { Readiness, TaskGroup } from './background.ts'
 import { Board } from './condition.ts'
 import { prepareCredentials } from './credentials.ts'
 import { prepareDirectories } from './directories.ts'
-import { addressesOf, settleNodeAddress } from './node-address.ts'
-import { startComponents, stopComponents } from './lifecycle.ts'
+import { addressesOf, holdWhileAway, settleNodeAddress } from './node-address.ts'
+import { restartComponent, startComponents, stopComponents } from './lifecycle.ts'
 import { type Plan, planRole } from './plan.ts'
 import { stopPods } from './pods.ts'
 import { clusterStatus } from './status.ts'
@@ -87,7 +92,12 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
     signal: AbortSignal.any([options.stop, asked.signal]),
   })
   if (node === undefined) return
-  const addresses = () => addressesOf(config, node.address)
+  await holdWhileAway(node, { payload, log, former: node.former }).catch((error: unknown) =>
+    log.error({ reason: describeError(error) }, 'cannot keep the address of the Node on lo'),
+  )
+  let nodeIp = node.address
+  const addresses = () => addressesOf(config, nodeIp)
+  const moveNode = (address: string) => void (nodeIp = address)
   const credentials = prepareCredentials({ config, addresses, paths, log })
   // Whoever needs them waits for them; until then a failure is nobody's unhandled one.
   credentials.catch(() => {})
@@ -109,7 +119,7 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
   const errors: unknown[] = []
   using _watchdog = feedWatchdog({ notify, storage: plan.storage, log })
   try {
-    await serve(plan, { ...options, end, board })
+    await serve(plan, { ...options, end, board, moveNode })
   } catch (error) {
     // Whoever asked for the end does not want to hear that the start was not finished.
     if (!end.aborted) errors.push(error)
@@ -128,6 +138,7 @@ interface ServeOptions extends RunOptions {
   /** Aborted when it shall end. */
   readonly end: AbortSignal
   readonly board: Board
+  readonly moveNode: (nodeIp: string) => void
 }
 
 /** From the start of the first component to the end: what is running then, the caller stops. */
@@ -139,7 +150,14 @@ async function serve({ components, tasks, context }: Plan, options: ServeOptions
   const readiness = new Readiness(signal)
   const report = startReport({ ...options, paths: context.paths })
   try {
-    const taskContext = { ...context, board, whenReady: (capability: Capability) => readiness.of(capability) }
+    const taskContext = {
+      ...{ ...context, board, moveNode: options.moveNode },
+      whenReady: (capability: Capability) => readiness.of(capability),
+      restart: async (name: ComponentName, until: AbortSignal) => {
+        const component = components.find((candidate) => candidate.name === name)
+        if (component !== undefined) await restartComponent(component, until)
+      },
+    }
     for (const { name, purpose, run } of tasks) {
       work.begin(purpose, () => run({ ...taskContext, log: log.child({ task: name }) }, signal))
     }

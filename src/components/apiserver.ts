@@ -13,7 +13,7 @@ export function apiserver(context: ComponentContext): ProcessRecipe {
     needs: ['storage'],
     provides: ['api'],
     policy: 'fatal',
-    args: apiserverArguments(context),
+    args: () => apiserverArguments(context),
     logFormat: 'klog',
     readyTimeoutMs: 120_000,
     // It finishes requests, and sheds watches, before it goes.

@@ -23,7 +23,7 @@ export function containerd(context: ComponentContext): ProcessRecipe {
     needs: [],
     provides: ['cri'],
     policy: 'degraded',
-    args: [`--config=${configFile(paths)}`],
+    args: () => [`--config=${configFile(paths)}`],
     // Pulling images is the one thing that a proxy of the machine's environment is for.
     env: proxyEnvironment(environment),
     logFormat: 'logfmt',

@@ -15,7 +15,7 @@ export function controllerManager(context: ComponentContext): ProcessRecipe {
     needs: ['api'],
     provides: [],
     policy: 'degraded',
-    args: controllerManagerArguments(context),
+    args: () => controllerManagerArguments(context),
     logFormat: 'klog',
     readyTimeoutMs: 60_000,
     stopTimeoutMs: 10_000,

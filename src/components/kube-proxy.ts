@@ -16,7 +16,7 @@ export function kubeProxy(context: ComponentContext): ProcessRecipe | undefined 
     needs: ['api', 'node'],
     provides: [],
     policy: 'degraded',
-    args: kubeProxyArguments(context),
+    args: () => kubeProxyArguments(context),
     logFormat: 'klog',
     readyTimeoutMs: 60_000,
     stopTimeoutMs: 10_000,

@@ -20,7 +20,7 @@ export function kubelet(context: ComponentContext): ProcessRecipe {
     needs: ['api', 'cri'],
     provides: ['node'],
     policy: 'degraded',
-    args: kubeletArguments(context),
+    args: () => kubeletArguments(context),
     env: config.kubeletMountHostsFile ? {} : { K8S_KUBELET_MOUNT_HOSTS_FILE: 'false' },
     logFormat: 'klog',
     readyTimeoutMs: 120_000,

@@ -26,7 +26,8 @@ const garbagePercent = '50'
 /** A component that is one program of the payload: all that there is to know of it. */
 export interface ProcessRecipe
   extends Pick<Component, 'name' | 'needs' | 'provides' | 'policy' | 'readyTimeoutMs' | 'stopTimeoutMs'> {
-  readonly args: readonly string[]
+  /** Asked for each start of the process. */
+  readonly args: () => readonly string[]
   /** Beside PATH and GOGC. */
   readonly env?: Readonly<Record<string, string>>
   readonly logFormat: 'klog' | 'logfmt'
@@ -57,6 +58,9 @@ export function processComponent(
   const supervised = new SupervisedProcess(
     {
       ...recipe,
+      get args() {
+        return recipe.args()
+      },
       command: context.payload.bin(name),
       env: { PATH: `${context.payload.binDir}:${hostPath}`, GOGC: garbagePercent, ...recipe.env },
       recordDir: context.paths.processRecordsDir,

@@ -13,7 +13,7 @@ export function scheduler(context: ComponentContext): ProcessRecipe {
     needs: ['api'],
     provides: [],
     policy: 'degraded',
-    args: schedulerArguments(context),
+    args: () => schedulerArguments(context),
     logFormat: 'klog',
     readyTimeoutMs: 60_000,
     stopTimeoutMs: 10_000,

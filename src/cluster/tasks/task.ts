@@ -1,10 +1,10 @@
-import type { Capability, ComponentContext } from '../../components/component.ts'
+import type { Capability, ComponentContext, ComponentName } from '../../components/component.ts'
 import type { Board } from '../condition.ts'
 import type { Storage } from '../../storage/storage.ts'
 
 /** What the daemon does beside keeping components running. It ends with the daemon; a failure of it ends nothing else. */
 export interface Task {
-  readonly name: 'images' | 'addons' | 'snapshots' | 'certificates'
+  readonly name: 'images' | 'addons' | 'snapshots' | 'certificates' | 'node-address'
   /** What it does, as the end of "cannot ...". */
   readonly purpose: string
   /** Where several servers share the cluster, one of them does it. */
@@ -17,6 +17,10 @@ export interface TaskContext extends ComponentContext {
   readonly storage: Storage
   /** Where it reports the parts that it brings, for `k8s status`. */
   readonly board: Board
+  /** The Node has another address from now on; what is started from now on is told so. */
+  readonly moveNode: (nodeIp: string) => void
+  /** Ends a component and starts it anew; resolves when it is ready, or at once when this role has none of that name. */
+  readonly restart: (name: ComponentName, signal: AbortSignal) => Promise<void>
   /** Resolves when what provides it has become ready for the first time. */
   readonly whenReady: (capability: Capability) => Promise<void>
 }

@@ -37,7 +37,7 @@ export const nodeSettings: Rows<NodeSettings> = {
     description: 'The address of the Node.',
     kind: nodeAddress,
     defaultText:
-      'the last one used while an interface has it, else the source address of the default route, else the first global one of an interface that is no bridge of containers',
+      'the last one used while an interface has it, else the source address of the default route, else the first global one of an interface that is no bridge of containers; a changed one is followed',
     roles: nodes,
   },
   'node-label': {

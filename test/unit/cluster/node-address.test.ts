@@ -1,8 +1,9 @@
 import { mkdtempDisposableSync, readFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { expect, onTestFinished, test } from 'vitest'
+import { type NetworkInterfaceInfo, tmpdir } from 'node:os'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { silentLogger } from '../../../src/base/logger.ts'
-import { addressesOf, settleNodeAddress } from '../../../src/cluster/node-address.ts'
+import { addressesOf, heldAddresses, settleNodeAddress } from '../../../src/cluster/node-address.ts'
+import { SettledChange } from '../../../src/cluster/tasks/node-address.ts'
 import { loadConfig } from '../../../src/config/load.ts'
 import { paths as pathsOf } from '../../../src/config/paths.ts'
 import type { Network } from '../../../src/node/facts/node-address.ts'
@@ -46,9 +47,13 @@ test('the address is remembered, and taken by a start without a network', async 
         return Promise.resolve({ ...network, last })
       },
     })
-  expect(await settle(there)).toEqual({ address: '192.0.2.7', isPresent: true })
+  expect(await settle(there)).toEqual({ address: '192.0.2.7', isPresent: true, former: undefined })
   expect(JSON.parse(readFileSync(paths.nodeRecord, 'utf8'))).toEqual({ address: '192.0.2.7' })
-  expect(await settle(away)).toEqual({ address: '192.0.2.7', isPresent: false })
+  expect(await settle(away)).toEqual({
+    address: '192.0.2.7',
+    isPresent: false,
+    former: '192.0.2.7',
+  })
   expect(looks).toEqual([undefined, '192.0.2.7'])
 })
 
@@ -57,7 +62,7 @@ test('a machine that never had one waits until there is one, and says so', async
   const { signal } = new AbortController()
   const networks = [away, there]
   const look = () => Promise.resolve(networks.shift() ?? expect.fail('looked once too often'))
-  expect(await settleNodeAddress({ ...options, signal, look, intervalMs: 1 })).toEqual({
+  expect(await settleNodeAddress({ ...options, signal, look, intervalMs: 1 })).toMatchObject({
     address: '192.0.2.7',
     isPresent: true,
   })
@@ -80,7 +85,7 @@ test('what a user wrote is not remembered while no interface has it', async () =
   const { paths, options } = await machine({ nodeIp: '198.51.100.9' })
   const { signal } = new AbortController()
   const settle = () => settleNodeAddress({ ...options, signal, look: () => Promise.resolve(there) })
-  expect(await settle()).toEqual({ address: '198.51.100.9', isPresent: false })
+  expect(await settle()).toMatchObject({ address: '198.51.100.9', isPresent: false })
   expect(() => readFileSync(paths.nodeRecord)).toThrow('ENOENT')
 })
 
@@ -92,4 +97,29 @@ test('the API server has the address of the Node, unless it is told otherwise', 
     advertiseAddress: '192.0.2.7',
   })
   expect(addressesOf(advertised, '192.0.2.7').advertiseAddress).toBe('203.0.113.5')
+})
+
+describe('what lo has', () => {
+  const interfaces = {
+    lo: ['127.0.0.1', '127.0.1.1', '::1', '192.0.2.7'].map((address) => ({ address, internal: true })),
+    eth0: [{ address: '192.0.2.9', internal: false }],
+  } as unknown as NodeJS.Dict<NetworkInterfaceInfo[]>
+
+  test('beside its own was kept there', () => {
+    expect(heldAddresses(interfaces)).toEqual(['192.0.2.7'])
+  })
+})
+
+test('an address has to be there in two looks before it is followed', () => {
+  const change = new SettledChange()
+  const looks = ['a', 'b', 'c', 'c', 'a', 'b', 'a']
+  expect(looks.map((found) => change.isSettled('a', found))).toEqual([
+    true,
+    false,
+    false,
+    true,
+    true,
+    false,
+    true,
+  ])
 })

@@ -7,6 +7,7 @@ import type { Paths } from '../../../src/config/paths.ts'
 import type { Payload } from '../../../src/payload/payload.ts'
 import { probeHttp } from '../../../src/components/probe.ts'
 import { defaultTiming, probeIntervalMs } from '../../../src/components/probe-loop.ts'
+import { restartComponent } from '../../../src/cluster/lifecycle.ts'
 import { processComponent, type ProcessRecipe } from '../../../src/components/process-component.ts'
 import { freePort } from '../../free-port.ts'
 import {
@@ -42,7 +43,7 @@ function make(
 ): Component {
   const component = processComponent(
     {
-      args: command.args,
+      args: () => command.args,
       name: 'kubelet',
       env: environment,
       needs: [],
@@ -204,6 +205,22 @@ test('a process that never answers is killed at a limit of its own', async () =>
   await component.start(never)
   await until(() => component.status().restarts > 0)
   expect(component.status().lastFailure?.message).toMatch(/; it has not answered for 0 s: nobody listens$/)
+})
+
+test('a restart starts the process with the arguments of now', async () => {
+  let seconds = 1000
+  const component = make(
+    { command: '/bin/sleep', args: [] },
+    { args: () => [String(seconds)], probe: () => Promise.resolve() },
+  )
+  await component.start(never)
+  const formerPid = await untilPid(component)
+  seconds = 2000
+  await restartComponent(component, never)
+  const { pid, state, restarts } = component.status()
+  expect([state, restarts]).toEqual(['ready', 0])
+  expect(pid).not.toBe(formerPid)
+  expect(readFileSync(`/proc/${pid}/cmdline`, 'utf8')).toBe('/bin/sleep\x002000\x00')
 })
 
 describe('the wait for readiness', () => {

@@ -1,0 +1,77 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { describeError } from '../../base/errors.ts'
+import type { ComponentName } from '../../components/component.ts'
+import { HostFiles } from '../../node/facts/host-files.ts'
+import { readLastAddress } from '../../node/facts/last-address.ts'
+import { chooseNodeAddress, readNetwork } from '../../node/facts/node-address.ts'
+import { prepareCredentials } from '../credentials.ts'
+import { holdWhileAway, rememberAddress } from '../node-address.ts'
+import type { Task, TaskContext } from './task.ts'
+
+const lookIntervalMs = 5_000
+
+/** Those that are told an address by a flag, or take it from the Node once: in the order in which they need each other. */
+const toldByFlag: readonly ComponentName[] = ['kube-apiserver', 'kubelet', 'kube-proxy']
+
+/**
+ * Follows the machine's address with certificates, the API server's endpoints and the Node. One that a user wrote is the
+ * Node's for good. While no interface has it, it is kept on lo: the kubelet reports nothing for an address that the machine has not.
+ */
+export const nodeAddress: Task = {
+  name: 'node-address',
+  purpose: "follow the machine's address",
+  leaderOnly: false,
+  async run(context, signal) {
+    const { config, addresses, paths, log, whenReady } = context
+    const files = new HostFiles()
+    const change = new SettledChange()
+    await whenReady('api')
+    for (;;) {
+      await sleep(lookIntervalMs, undefined, { signal, ref: false })
+      const { nodeIp } = addresses()
+      const network = await readNetwork(files, { ...config, last: nodeIp })
+      const chosen = chooseNodeAddress(config, network)
+      if (chosen === undefined) continue
+      try {
+        if (!change.isSettled(nodeIp, chosen.address)) continue
+        if (chosen.address !== nodeIp) await follow(context, chosen.address, signal)
+        await holdWhileAway(chosen, { ...context, former: readLastAddress(paths.nodeRecord) })
+        if (chosen.isPresent) rememberAddress(chosen.address, { paths, log })
+      } catch (error) {
+        signal.throwIfAborted()
+        log.error({ reason: describeError(error) }, "cannot follow the machine's address; it is tried again")
+      }
+    }
+  },
+}
+
+/** An address that is there in two looks: networks come and go while they are set up. */
+export class SettledChange {
+  #seen: string | undefined
+
+  /** Whether `found` is what it was, or has been found in the look before, too. */
+  isSettled(current: string, found: string): boolean {
+    const isSettled = found === current || found === this.#seen
+    this.#seen = found
+    return isSettled
+  }
+}
+
+async function follow(context: TaskContext, nodeIp: string, signal: AbortSignal): Promise<void> {
+  const { addresses, log, moveNode, restart } = context
+  const from = addresses().nodeIp
+  log.warn(
+    { from, to: nodeIp },
+    "the machine's address has changed: certificates, API server and Node follow",
+  )
+  moveNode(nodeIp)
+  await prepareCredentials(context)
+  for (const name of toldByFlag) {
+    await restart(name, signal).catch((error: unknown) => {
+      signal.throwIfAborted()
+      // It is tried again by whoever keeps it running.
+      log.error({ component: name, reason: describeError(error) }, 'not ready with the new address yet')
+    })
+  }
+  log.info({ address: nodeIp }, "the machine's new address is the Node's")
+}
