@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError, describeError } from '../base/errors.ts'
-import { request, type HttpResponse, type TlsIdentity } from '../base/https.ts'
+import { request, type HttpResponse, type TlsIdentity } from '../base/http.ts'
 import type { Logger } from '../base/logger.ts'
 import { manifestPath, type Manifest } from './manifest.ts'
 
@@ -9,6 +9,7 @@ const fieldManager = 'k8s'
 /** A namespace or a role that the API server is still making is there within this many tries. */
 const maxAttempts = 20
 const retryDelayMs = 250
+const applyTimeoutMs = 10_000
 
 export interface ApplyOptions {
   /** https://127.0.0.1:6443 */
@@ -69,6 +70,7 @@ function applyOne({
     headers: { 'content-type': 'application/apply-patch+yaml', accept: 'application/json' },
     body: JSON.stringify(manifest),
     tls,
-    signal: AbortSignal.any([signal, AbortSignal.timeout(10_000)]),
+    signal,
+    timeoutMs: applyTimeoutMs,
   })
 }

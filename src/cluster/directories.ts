@@ -1,5 +1,6 @@
-import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { privateDirectoryMode, publicMode, writeFileAtomically } from '../base/files.ts'
 import type { Paths } from '../config/paths.ts'
 import { HostFiles } from '../node/facts/host-files.ts'
 import { isBelow, readMounts } from '../node/facts/mounts.ts'
@@ -14,10 +15,10 @@ export async function prepareDirectories(paths: Paths): Promise<void> {
   await mkdir(paths.dataDir, { recursive: true, mode: 0o755 })
   await forgetFormerBoot(paths.runDir)
   const modes: readonly (readonly [string, number])[] = [
-    [paths.databaseDir, 0o700],
-    [paths.pkiDir, 0o700],
-    [paths.kubeconfigDir, 0o700],
-    [paths.etcDir, 0o700],
+    [paths.databaseDir, privateDirectoryMode],
+    [paths.pkiDir, privateDirectoryMode],
+    [paths.kubeconfigDir, privateDirectoryMode],
+    [paths.etcDir, privateDirectoryMode],
     [paths.imagesDir, 0o755],
     [paths.runDir, 0o711],
   ]
@@ -27,7 +28,8 @@ export async function prepareDirectories(paths: Paths): Promise<void> {
       await chmod(dir, mode)
     }),
   )
-  await writeFile(join(paths.runDir, 'boot-id'), await readFile(bootIdFile, 'utf8'))
+  const bootId = await readFile(bootIdFile, 'utf8')
+  await writeFileAtomically(join(paths.runDir, 'boot-id'), bootId, { mode: publicMode })
 }
 
 /**

@@ -1,5 +1,5 @@
 import { describeError } from '../base/errors.ts'
-import type { TlsIdentity } from '../base/https.ts'
+import type { TlsIdentity } from '../base/http.ts'
 import type { Component } from '../components/component.ts'
 import { probeNode } from '../components/kubelet.ts'
 import { apiserverUrl } from '../components/probe.ts'

@@ -1,5 +1,5 @@
-import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { rendered, writeFileAtomically } from '../base/files.ts'
 import type { Paths } from '../config/paths.ts'
 import { flags } from './arguments.ts'
 import type { ComponentContext } from './component.ts'
@@ -21,7 +21,7 @@ export function apiserver(context: ComponentContext): ProcessRecipe {
     ports: [config.httpsListenPort],
     prepare: async () => {
       await credentials
-      await writeFile(authenticationConfigFile(paths), authenticationConfig(), { mode: 0o600 })
+      await writeFileAtomically(authenticationConfigFile(paths), authenticationConfig(), rendered)
     },
     // A storage that is away is no reason to start it again.
     alive: (signal) => probeWithAuthority({ pki, url: `${apiserverUrl(config)}/livez?exclude=etcd`, signal }),

@@ -1,5 +1,6 @@
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { privateDirectoryMode, rendered, writeFileAtomically } from '../base/files.ts'
 import type { Paths } from '../config/paths.ts'
 import { cniConfigName, nodePodCidr, renderCniConfig } from '../node/render/cni-config.ts'
 import { renderContainerdConfig } from '../node/render/containerd-config.ts'
@@ -43,7 +44,9 @@ async function prepare({ config, paths, payload, host, choices }: ComponentConte
   const dropInDir = join(paths.etcDir, 'containerd.d')
   if (host.kernel.feature('bridgeNetfilter') !== 'present') await loadModules()
   applySysctls(networkSysctls(config.clusterCidr))
-  await Promise.all([cniConfDir, dropInDir].map((dir) => mkdir(dir, { recursive: true, mode: 0o700 })))
+  await Promise.all(
+    [cniConfDir, dropInDir].map((dir) => mkdir(dir, { recursive: true, mode: privateDirectoryMode })),
+  )
   const containerdConfig = renderContainerdConfig({
     root: paths.containerdRoot,
     state: paths.containerdState,
@@ -65,8 +68,8 @@ async function prepare({ config, paths, payload, host, choices }: ComponentConte
     mtu: host.defaultRoute?.mtu,
   })
   await Promise.all([
-    writeFile(configFile(paths), containerdConfig, { mode: 0o600 }),
-    writeFile(join(cniConfDir, cniConfigName), cniConfig, { mode: 0o600 }),
+    writeFileAtomically(configFile(paths), containerdConfig, rendered),
+    writeFileAtomically(join(cniConfDir, cniConfigName), cniConfig, rendered),
   ])
 }
 

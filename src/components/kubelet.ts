@@ -1,6 +1,7 @@
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { request, type TlsIdentity } from '../base/https.ts'
+import { privateDirectoryMode, rendered, writeFileAtomically } from '../base/files.ts'
+import { request, type TlsIdentity } from '../base/http.ts'
 import type { Paths } from '../config/paths.ts'
 import { renderKubeletConfig } from '../node/render/kubelet-config.ts'
 import { kubeconfigPath } from '../pki/kubeconfig.ts'
@@ -72,9 +73,10 @@ async function writeFiles({ config, paths, pki, host, choices }: ComponentContex
     resolvConf,
     nodeTaint: config.nodeTaint,
   })
-  await mkdir(staticPodDir, { recursive: true, mode: 0o700 })
-  await writeFile(configFile(paths), text, { mode: 0o600 })
-  if (host.resolvConf.kind === 'rendered') await writeFile(resolvConf, host.resolvConf.text, { mode: 0o600 })
+  await mkdir(staticPodDir, { recursive: true, mode: privateDirectoryMode })
+  await writeFileAtomically(configFile(paths), text, rendered)
+  if (host.resolvConf.kind === 'rendered')
+    await writeFileAtomically(resolvConf, host.resolvConf.text, rendered)
 }
 
 /** The flags of kubelet (cmd/kubelet/app/options): what its configuration file has no field for. */

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { connect, isIPv6 } from 'node:net'
-import { request, type TlsIdentity } from '../base/https.ts'
+import { request, type TlsIdentity } from '../base/http.ts'
 import type { Config } from '../config/config.ts'
 import type { PkiFiles } from '../pki/pki.ts'
 

@@ -1,13 +1,12 @@
-import { type IncomingMessage, request as httpRequest } from 'node:http'
 import { setTimeout as delay } from 'node:timers/promises'
 import { AppError, errorCode } from '../base/errors.ts'
+import { type HttpResponse, request } from '../base/http.ts'
 import { type ErrorReply, type MessageName, type Messages, routes } from './messages.ts'
 
 /** No path of a Unix socket is longer: sun_path of unix(7) without its final zero byte. */
 export const socketPathLimit = 107
 
-/** The bytes of a reply. */
-const replyLimit = 16 * 1024 * 1024
+const replyLimitBytes = 16 * 1024 * 1024
 
 /** A daemon that has too many clients, or ends just now, closes connections: it is asked again. */
 const attemptsLimit = 5
@@ -29,38 +28,34 @@ export async function exchange<Name extends MessageName>(
   options: ExchangeOptions<Name>,
 ): Promise<Messages[Name]['reply']> {
   if (Buffer.byteLength(options.socketPath) > socketPathLimit) throw pathTooLong(options.socketPath)
-  const signal = AbortSignal.timeout(options.timeoutMs)
+  const end = performance.now() + options.timeoutMs
   for (let attempt = 1; ; attempt++) {
-    try {
-      return readReply(options, await send(options, signal))
-    } catch (error) {
-      if (error instanceof AppError) throw error
-      if (signal.aborted) throw silent(options)
-      const code = errorCode(error)
-      const closed = code === 'ECONNRESET' || code === 'EPIPE'
-      if (!closed || attempt === attemptsLimit) throw cannotReach(options, error)
-    }
+    const leftMs = Math.max(1, Math.ceil(end - performance.now()))
+    const sent = await send(options, leftMs).then(
+      (reply) => ({ reply }),
+      (error: unknown) => ({ error }),
+    )
+    if ('reply' in sent) return readReply(options, sent.reply)
+    const code = errorCode(sent.error)
+    if (code === 'TIME_LIMIT') throw silent(options)
+    const closed = code === 'ECONNRESET' || code === 'EPIPE'
+    if (!closed || attempt === attemptsLimit) throw cannotReach(options, sent.error)
     await delay(attemptIntervalMs)
   }
 }
 
-interface RawReply {
-  readonly statusCode: number
-  readonly text: string
-}
-
 function readReply<Name extends MessageName>(
   { socketPath }: ExchangeOptions<Name>,
-  { statusCode, text }: RawReply,
+  { status, body }: HttpResponse,
 ): Messages[Name]['reply'] {
   let reply: unknown
   try {
-    reply = JSON.parse(text)
+    reply = JSON.parse(body)
   } catch (cause) {
     throw cannotUnderstand(socketPath, cause)
   }
   if (typeof reply !== 'object' || reply === null) throw cannotUnderstand(socketPath)
-  if (statusCode >= 200 && statusCode < 300) return reply as Messages[Name]['reply']
+  if (status >= 200 && status < 300) return reply as Messages[Name]['reply']
   const { error } = reply as Partial<ErrorReply>
   if (typeof error?.message !== 'string' || typeof error.code !== 'string') throw cannotUnderstand(socketPath)
   const { message, code, remedy } = error
@@ -69,30 +64,14 @@ function readReply<Name extends MessageName>(
 
 function send<Name extends MessageName>(
   { socketPath, message, body }: ExchangeOptions<Name>,
-  signal: AbortSignal,
-): Promise<RawReply> {
+  timeoutMs: number,
+): Promise<HttpResponse> {
   const { method, path } = routes[message]
-  const content = body === undefined ? '' : JSON.stringify(body)
-  const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(content) }
-  return new Promise((resolve, reject) => {
-    const request = httpRequest({ socketPath, method, path, headers, agent: false, signal })
-    request.on('error', reject)
-    request.on('response', (response) => {
-      readText(response).then((text) => resolve({ statusCode: response.statusCode ?? 0, text }), reject)
-    })
-    request.end(content)
+  return request({
+    ...{ url: `http://localhost${path}`, socketPath, method, timeoutMs, maxBytes: replyLimitBytes },
+    headers: { 'content-type': 'application/json' },
+    body: body === undefined ? '' : JSON.stringify(body),
   })
-}
-
-async function readText(response: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = []
-  let length = 0
-  for await (const chunk of response as AsyncIterable<Buffer>) {
-    length += chunk.length
-    if (length > replyLimit) throw new Error(`its reply is longer than ${replyLimit} bytes`)
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks).toString('utf8')
 }
 
 function silent({ socketPath, timeoutMs }: ExchangeOptions<MessageName>): AppError {

@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import type { Server } from 'node:net'
 import { dirname, join } from 'node:path'
 import { AppError, errorCode } from '../base/errors.ts'
+import { privateDirectoryMode, privateMode } from '../base/files.ts'
 import { exchange, pathTooLong, socketPathLimit } from './exchange.ts'
 
 /*
@@ -32,12 +33,12 @@ export async function listenAt(server: Server, path: string): Promise<() => void
   for (const socketPath of [path, ownPath]) {
     if (Buffer.byteLength(socketPath) > socketPathLimit) throw pathTooLong(socketPath)
   }
-  mkdirSync(directory, { recursive: true, mode: 0o700 })
+  mkdirSync(directory, { recursive: true, mode: privateDirectoryMode })
   refuseOpenDirectory(directory)
   server.listen(ownPath)
   try {
     await once(server, 'listening')
-    chmodSync(ownPath, 0o600)
+    chmodSync(ownPath, privateMode)
     await claim(ownPath, path)
   } catch (error) {
     server.close()

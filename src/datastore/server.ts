@@ -3,6 +3,7 @@ import { dirname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 
 import { AppError, describeError } from '../base/errors.ts'
+import { createPrivateFileSync, makePrivateDirectorySync } from '../base/files.ts'
 import type { Logger } from '../base/logger.ts'
 import { RareLog } from '../base/rare-log.ts'
 import type { Method } from './grpc/http2/call.ts'
@@ -23,7 +24,6 @@ import { watchService } from './grpc/services/watch.ts'
 import { codeNames } from './grpc/status.ts'
 import { DatastoreLock } from './log/lock.ts'
 import { Log } from './log/log.ts'
-import { createPrivateFile, makePrivateDirectory } from './log/private-file.ts'
 import type { Listening, WorkerData } from './messages.ts'
 import { MetricsServer } from './metrics/metrics-server.ts'
 import { Engine } from './mvcc/engine.ts'
@@ -192,8 +192,8 @@ function troubleLog(log: Logger): (error: AppError) => void {
 /** The file is for its owner alone from its beginning; SQLite gives -wal and -shm the same mode. */
 function prepareFile(path: string): void {
   try {
-    makePrivateDirectory(dirname(path))
-    createPrivateFile(path)
+    makePrivateDirectorySync(dirname(path))
+    createPrivateFileSync(path)
   } catch (thrown) {
     throw new AppError(
       'cannot open datastore',

@@ -3,6 +3,7 @@ import { mkdirSync, rmSync, statfsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 
+import { privateDirectoryMode } from '../base/files.ts'
 import type { SpaceUse } from './log/log.ts'
 import type { SnapshotFiles } from './grpc/services/snapshot.ts'
 import { StatusError, codes } from './grpc/status.ts'
@@ -37,7 +38,7 @@ export function snapshotFiles({ path, nativeBinding, program, workerUrl, space }
       throw new StatusError(codes.unimplemented, 'snapshots need the program etcd-file')
     signal.throwIfAborted()
     refuseWithoutSpace(dirname(path), space().bytesInUse)
-    mkdirSync(directory, { recursive: true, mode: 0o700 })
+    mkdirSync(directory, { recursive: true, mode: privateDirectoryMode })
     const target = join(directory, String(count++))
     const remove = async (): Promise<void> => rmSync(target, { force: true })
     const data: WorkerData = { role: 'export', database: { path, nativeBinding }, program, target }

@@ -8,8 +8,8 @@ import {
 import { join } from 'node:path'
 import { earliestClock } from '../base/clock.ts'
 import { AppError } from '../base/errors.ts'
+import { narrowMode, privateMode, publicMode, readFileIfPresent, writeFileAtomically } from '../base/files.ts'
 import { encodeName, type Issuer, issueCertificate, issuerOf, keyIdentifier } from './certificate.ts'
-import { narrowMode, privateMode, publicMode, readFileIfPresent, writeFileAtomically } from './files.ts'
 
 /**
  * Authorities of their own for what must not stand in for one another: who serves (server), who may
@@ -119,8 +119,12 @@ async function writeAuthority(made: {
     notAfter: new Date(now.getTime() + authorityLifeMs),
   })
   // The key first: a certificate without its key is what a crash must not leave.
-  if (isNew) await writeFileAtomically(files.keyFile, exportKey(privateKey), { mode: privateMode })
-  await writeFileAtomically(files.certFile, certificatePem, { mode: publicMode })
+  if (isNew)
+    await writeFileAtomically(files.keyFile, exportKey(privateKey), {
+      mode: privateMode,
+      durable: 'contents',
+    })
+  await writeFileAtomically(files.certFile, certificatePem, { mode: publicMode, durable: 'contents' })
   return { name, certificate: new X509Certificate(certificatePem), certificatePem, issuer }
 }
 

@@ -1,7 +1,14 @@
 import { realpath } from 'node:fs/promises'
 import { join } from 'node:path'
+import { allDone } from '../base/all-done.ts'
 import { errorCode } from '../base/errors.ts'
-import { allDone, prepareParent, preparePrivateDirectory, privateMode, writeFileIfChanged } from './files.ts'
+import {
+  prepareParent,
+  preparePrivateDirectory,
+  privateMode,
+  rendered,
+  writeFileIfChanged,
+} from '../base/files.ts'
 import type { LeafName } from './leaves.ts'
 import { type PkiFiles, readIdentity } from './pki.ts'
 
@@ -43,18 +50,18 @@ export async function writeKubeconfigs(options: KubeconfigOptions): Promise<void
       certificate: `client-certificate: ${JSON.stringify(pki.leaves[leaf].certFile)}`,
       key: `client-key: ${JSON.stringify(pki.leaves[leaf].keyFile)}`,
     })
-    return writeFileIfChanged(kubeconfigPath(dir, client as KubeconfigClient), text, privateMode)
+    return writeFileIfChanged(kubeconfigPath(dir, client as KubeconfigClient), text, rendered)
   })
-  await allDone([...writes, writeFileIfChanged(adminPath, admin, privateMode)])
+  await allDone([...writes, writeFileIfChanged(adminPath, admin, rendered)])
   if (copyPath !== undefined) {
     await prepareParent(copyPath)
-    await writeFileIfChanged(await followLink(copyPath), admin, privateMode)
+    await writeFileIfChanged(await followLink(copyPath), admin, { mode: privateMode })
   }
 }
 
 /** The admin's stands alone, so that it can be copied. */
 async function renderAdmin(pki: PkiFiles, server: string): Promise<string> {
-  const { ca, cert = '', key = '' } = await readIdentity(pki, 'admin-client')
+  const { ca = '', cert = '', key = '' } = await readIdentity(pki, 'admin-client')
   const base64 = (text: string) => Buffer.from(text).toString('base64')
   return renderKubeconfig({
     user: 'admin',

@@ -9,9 +9,19 @@
  * The first column and the last line are made once and kept for the cluster's life; the certificates
  * in the second column are issued anew whenever one does not fit any more.
  */
-import type { TlsIdentity } from '../base/https.ts'
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
+import { allDone } from '../base/all-done.ts'
+import {
+  narrowMode,
+  preparePrivateDirectory,
+  privateMode,
+  publicMode,
+  readFileIfPresent,
+  syncDirectory,
+  writeFileAtomically,
+} from '../base/files.ts'
+import type { TlsIdentity } from '../base/http.ts'
 import {
   type Authority,
   authorityFiles,
@@ -22,16 +32,6 @@ import {
   openAuthority,
   requirePlausibleClock,
 } from './authority.ts'
-import {
-  allDone,
-  narrowMode,
-  preparePrivateDirectory,
-  privateMode,
-  publicMode,
-  readFileIfPresent,
-  syncDirectory,
-  writeFileAtomically,
-} from './files.ts'
 import {
   type ClusterIdentity,
   issueLeaf,
@@ -171,8 +171,8 @@ async function writeLeaf(given: {
   const { files, leaf, authorities, now } = given
   const { certificate, key } = issueLeaf(leaf, authorityOf(authorities, leaf), now)
   await allDone([
-    writeFileAtomically(files.keyFile, key, { mode: privateMode, isDurable: false }),
-    writeFileAtomically(files.certFile, certificate, { mode: publicMode, isDurable: false }),
+    writeFileAtomically(files.keyFile, key, { mode: privateMode, durable: 'nothing' }),
+    writeFileAtomically(files.certFile, certificate, { mode: publicMode, durable: 'nothing' }),
   ])
 }
 

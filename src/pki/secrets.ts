@@ -1,16 +1,16 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes } from 'node:crypto'
 import { join } from 'node:path'
+import { allDone } from '../base/all-done.ts'
 import { AppError } from '../base/errors.ts'
-import { exportKey } from './authority.ts'
 import {
-  allDone,
   narrowMode,
   privateMode,
   publicMode,
   readFileIfPresent,
   writeFileAtomically,
   writeFileIfChanged,
-} from './files.ts'
+} from '../base/files.ts'
+import { exportKey } from './authority.ts'
 
 /** crypto_secretbox's key size. */
 const encryptionKeyBytes = 32
@@ -50,12 +50,15 @@ async function prepareServiceAccountKey(files: SecretFiles, mayCreate: boolean):
   if (keyPem === undefined) {
     if (!mayCreate) throw missing(path, 'the tokens of service accounts cannot be signed as before')
     keyPem = exportKey(generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey)
-    await writeFileAtomically(path, keyPem, { mode: privateMode })
+    await writeFileAtomically(path, keyPem, { mode: privateMode, durable: 'contents' })
   } else {
     await narrowMode(path, privateMode)
   }
   const publicPem = publicKeyOf(path, keyPem)
-  await writeFileIfChanged(files.serviceAccountPublicKeyFile, publicPem, publicMode)
+  await writeFileIfChanged(files.serviceAccountPublicKeyFile, publicPem, {
+    mode: publicMode,
+    durable: 'contents',
+  })
 }
 
 function publicKeyOf(path: string, keyPem: string): string {
@@ -76,7 +79,10 @@ async function prepareEncryptionConfig(path: string, mayCreate: boolean): Promis
   if (text === undefined) {
     if (!mayCreate) throw missing(path, 'Secrets in the datastore cannot be read')
     const key = randomBytes(encryptionKeyBytes).toString('base64')
-    return writeFileAtomically(path, renderEncryptionConfig(key), { mode: privateMode })
+    return writeFileAtomically(path, renderEncryptionConfig(key), {
+      mode: privateMode,
+      durable: 'contents',
+    })
   }
   if (!/^kind: *EncryptionConfiguration$/m.test(text)) {
     throw new AppError(`cannot use ${path}: it is no EncryptionConfiguration`, {

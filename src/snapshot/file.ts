@@ -4,6 +4,7 @@ import { type FileHandle, open, rm } from 'node:fs/promises'
 import { pipeline } from 'node:stream/promises'
 import { constants, createZstdCompress, createZstdDecompress } from 'node:zlib'
 import { AppError, describeError } from '../base/errors.ts'
+import { privateMode } from '../base/files.ts'
 import { deriveKey, type KeyDerivation, newDerivation, seal, unseal } from './seal.ts'
 import { packTar, type TarEntry, type TarFile, unpackTar } from './tar.ts'
 
@@ -25,7 +26,6 @@ const headerLimit = 64 * 1024
 const format = 'k8s snapshot'
 const formatVersion = 1
 const compressionLevel = 3
-const privateMode = 0o600
 
 /** What can be read of a snapshot without its secret. */
 export interface SnapshotHeader {

@@ -3,11 +3,11 @@ import { mkdir, readdir, rename, rm, rmdir } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { AppError } from '../base/errors.ts'
+import { privateDirectoryMode, privateMode, syncDirectory } from '../base/files.ts'
 import type { Paths } from '../config/paths.ts'
 import { checkDatabase } from '../datastore/log/soundness.ts'
 import { adoptCopy, revisionOf } from '../datastore/log/copy.ts'
 import { DatastoreLock } from '../datastore/log/lock.ts'
-import { privateMode, syncDirectory } from '../pki/files.ts'
 import { checkDigest, openSnapshotFile, readSnapshotFile } from './file.ts'
 import { pendingDir, preparingDir } from './pending.ts'
 import { databaseEntry, keyFileNames, pkiEntryPrefix } from './save.ts'
@@ -28,7 +28,6 @@ import type { TarEntry } from './tar.ts'
  * snapshot. https://etcd.io/docs/v3.6/op-guide/recovery/#restoring-with-revision-bump
  */
 export const revisionBump = 1_000_000_000
-const directoryMode = 0o700
 /** Database files in the order in which they go away; the WAL without its database is nothing. */
 const databaseFiles = ['state.db', 'state.db-wal', 'state.db-shm'] as const
 
@@ -55,7 +54,7 @@ export interface Restored {
  */
 export async function restoreSnapshot(options: RestoreOptions): Promise<Restored> {
   const { paths, nativeBinding } = options
-  await mkdir(paths.databaseDir, { recursive: true, mode: directoryMode })
+  await mkdir(paths.databaseDir, { recursive: true, mode: privateDirectoryMode })
   using _lock = new DatastoreLock({ path: paths.database, nativeBinding })
   await carryOut(paths)
   const snapshot = await openSnapshotFile(options.file)
@@ -65,7 +64,7 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<Restored
   await rm(preparing, { recursive: true, force: true })
   try {
     const databaseDir = join(preparing, 'new', 'db')
-    await mkdir(databaseDir, { recursive: true, mode: directoryMode })
+    await mkdir(databaseDir, { recursive: true, mode: privateDirectoryMode })
     for await (const entry of readSnapshotFile(snapshot, options.secret))
       await unpack(entry, preparing, paths)
     const fresh = { path: join(databaseDir, 'state.db'), nativeBinding }
@@ -92,7 +91,7 @@ export async function finishRestore(
 ): Promise<boolean> {
   const isDecided = existsSync(pendingDir(paths))
   if (!isDecided && !existsSync(preparingDir(paths))) return false
-  await mkdir(paths.databaseDir, { recursive: true, mode: directoryMode })
+  await mkdir(paths.databaseDir, { recursive: true, mode: privateDirectoryMode })
   using _lock = new DatastoreLock({ path: paths.database, nativeBinding })
   await rm(preparingDir(paths), { recursive: true, force: true })
   await carryOut(paths)
@@ -109,7 +108,7 @@ async function unpack(
   const mode = name === databaseEntry ? privateMode : modes.get(name)
   if (mode === undefined) throw new Error(`it has a file ${name}, which no snapshot has`)
   const path = join(preparing, 'new', name)
-  await mkdir(dirname(path), { recursive: true, mode: directoryMode })
+  await mkdir(dirname(path), { recursive: true, mode: privateDirectoryMode })
   await pipeline(content, createWriteStream(path, { flags: 'wx', mode, flush: true }))
 }
 
@@ -140,7 +139,7 @@ async function carryOut(paths: RestorePaths): Promise<string | undefined> {
   if (!existsSync(pending)) return undefined
   const fresh = join(pending, 'new')
   const old = join(pending, 'old')
-  await mkdir(join(old, 'db'), { recursive: true, mode: directoryMode })
+  await mkdir(join(old, 'db'), { recursive: true, mode: privateDirectoryMode })
   if (existsSync(join(fresh, 'db', 'state.db'))) {
     for (const file of databaseFiles)
       await moveIfPresent(join(paths.databaseDir, file), join(old, 'db', file))
@@ -161,7 +160,7 @@ async function keepOld({ dataDir }: RestorePaths, old: string): Promise<string |
   if ((await readdir(join(old, 'db'))).length === 0) await rmdir(join(old, 'db'))
   if ((await readdir(old)).length === 0) return undefined
   const kept = join(dataDir, 'replaced', new Date().toISOString().replaceAll(/[-:]/g, ''))
-  await mkdir(dirname(kept), { recursive: true, mode: directoryMode })
+  await mkdir(dirname(kept), { recursive: true, mode: privateDirectoryMode })
   await rename(old, kept)
   await syncDirectory(dirname(kept))
   return kept

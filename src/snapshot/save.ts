@@ -2,10 +2,10 @@ import { existsSync, statSync } from 'node:fs'
 import { mkdir, readdir, rename, rm, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '../base/errors.ts'
+import { privateDirectoryMode, privateMode, publicMode, syncDirectory } from '../base/files.ts'
 import type { Paths } from '../config/paths.ts'
 import { copyDatabase } from '../datastore/log/copy.ts'
 import { inspectDatabase } from '../datastore/log/inspect.ts'
-import { privateMode, publicMode, syncDirectory } from '../pki/files.ts'
 import { pkiFiles } from '../pki/pki.ts'
 import { openSnapshotFile, type SnapshotFile, writeSnapshotFile } from './file.ts'
 import { refuseUnfinishedRestore } from './pending.ts'
@@ -23,7 +23,6 @@ export interface SaveOptions {
   readonly secret: string | undefined
 }
 
-const directoryMode = 0o700
 /** A copy of the database, and that compressed beside it. */
 const spaceFactor = 1.5
 const reservedBytes = 64 * 1024 * 1024
@@ -85,9 +84,9 @@ export function keyFileNames(pkiDir: string): readonly { readonly file: string; 
 async function prepareDirectory(dir: string): Promise<string> {
   const work = join(dir, `${unfinishedPrefix}${process.pid}`)
   try {
-    await mkdir(dir, { recursive: true, mode: directoryMode })
+    await mkdir(dir, { recursive: true, mode: privateDirectoryMode })
     await removeUnfinished(dir)
-    await mkdir(work, { mode: directoryMode })
+    await mkdir(work, { mode: privateDirectoryMode })
     return work
   } catch (cause) {
     throw new AppError(

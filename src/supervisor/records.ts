@@ -1,6 +1,7 @@
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { AppError, errorCode } from '../base/errors.ts'
+import { privateDirectoryMode, privateMode, writeFileAtomicallySync } from '../base/files.ts'
 import { readBootId, readStat } from '../base/proc.ts'
 
 /** What is kept of a running process, so that the daemon's successor recognizes it. */
@@ -41,10 +42,10 @@ export function writeRecord(recordDir: string, { name, pid }: { name: string; pi
   // It has ended already; its exit is on the way.
   if (startTicks === undefined) return
   const record: ProcessRecord = { name, pid, startTicks, bootId: readBootId() }
-  const path = recordPath(recordDir, name)
-  mkdirSync(recordDir, { recursive: true, mode: 0o700 })
-  writeFileSync(`${path}.new`, `${JSON.stringify(record)}\n`, { mode: 0o600 })
-  renameSync(`${path}.new`, path)
+  mkdirSync(recordDir, { recursive: true, mode: privateDirectoryMode })
+  const text = `${JSON.stringify(record)}\n`
+  // After a power cut no process is left that it could name.
+  writeFileAtomicallySync(recordPath(recordDir, name), text, { mode: privateMode, durable: 'nothing' })
 }
 
 export function removeRecord(recordDir: string, name: string): void {

@@ -1,5 +1,6 @@
-import { mkdirSync, rmSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
+import { makePrivateDirectorySync } from '../../base/files.ts'
 import { boolean } from '../../config/table/kinds.ts'
 import type { LiveEtcdOptions } from '../../datastore/transfer/live-etcd.ts'
 import { type Command, type Invocation, optionValues } from '../command.ts'
@@ -64,7 +65,7 @@ async function handler(invocation: Invocation): Promise<number> {
 
 async function saveSnapshot(options: LiveEtcdOptions, file: string): Promise<void> {
   const { LiveEtcd } = await import('../../datastore/transfer/live-etcd.ts')
-  mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
+  makePrivateDirectorySync(dirname(file))
   rmSync(file, { force: true })
   using etcd = new LiveEtcd(options)
   await etcd.saveSnapshot(file)

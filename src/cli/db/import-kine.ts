@@ -94,7 +94,7 @@ async function writeConfiguration(config: EncryptionConfiguration, target: strin
   const [{ withOwnKey }, { prepareParent, privateMode, writeFileAtomically }, { stringify }] =
     await Promise.all([
       import('../../datastore/transfer/encrypted.ts'),
-      import('../../pki/files.ts'),
+      import('../../base/files.ts'),
       import('yaml'),
     ])
   await prepareParent(target)

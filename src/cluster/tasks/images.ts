@@ -1,7 +1,7 @@
-import { writeFileSync } from 'node:fs'
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { describeError, errorCode } from '../../base/errors.ts'
+import { privateMode, writeFileAtomicallySync } from '../../base/files.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { Paths } from '../../config/paths.ts'
 import type { Payload } from '../../payload/payload.ts'
@@ -85,7 +85,9 @@ class ImageImport {
       if (failure === undefined) {
         record[archive] = { sizeBytes, modifiedMs }
         // At once, for all that was imported so far: the other half may be under way.
-        writeFileSync(this.#recordFile, `${JSON.stringify(record, undefined, 2)}\n`, { mode: 0o600 })
+        writeFileAtomicallySync(this.#recordFile, `${JSON.stringify(record, undefined, 2)}\n`, {
+          mode: privateMode,
+        })
         log.info({ archive }, 'imported images')
       } else {
         log.error(

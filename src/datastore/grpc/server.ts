@@ -4,6 +4,7 @@ import { type AddressInfo, type Server, type Socket, connect, createServer } fro
 import { dirname, join } from 'node:path'
 
 import { AppError, describeError, errorCode } from '../../base/errors.ts'
+import { privateMode } from '../../base/files.ts'
 import type { Logger } from '../../base/logger.ts'
 import { RareLog } from '../../base/rare-log.ts'
 import type { Methods } from './http2/call.ts'
@@ -28,7 +29,6 @@ const keepAliveDelayMs = 30_000
 /** Of all clients together, also while they shake hands; a further one is turned away, and those that are there go on. */
 const connectionsLimit = 1000
 const handshakeTimeoutMs = 10_000
-const privateMode = 0o600
 
 /** Accepts connections and serves gRPC methods on them. */
 export class GrpcServer {

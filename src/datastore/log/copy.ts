@@ -1,7 +1,6 @@
 import { AppError } from '../../base/errors.ts'
-import { createPrivateFile } from './private-file.ts'
+import { createPrivateFileSync, syncPathSync } from '../../base/files.ts'
 import { type DatabaseFile, inspectDatabase } from './inspect.ts'
-import { syncFile } from './load.ts'
 import { connect, openReadOnly } from './schema.ts'
 
 const cacheBytes = 2 * 1024 * 1024
@@ -14,7 +13,7 @@ const cacheBytes = 2 * 1024 * 1024
 export function copyDatabase(file: DatabaseFile, target: string): void {
   const database = openReadOnly(file)
   try {
-    createPrivateFile(target)
+    createPrivateFileSync(target)
     // The copy is not what is kept: nothing waits for it to be on the disk.
     database.pragma('synchronous = OFF')
     database.prepare('VACUUM INTO ?').run(target)
@@ -47,7 +46,7 @@ export function adoptCopy(file: DatabaseFile, { revision }: { revision: number }
   } finally {
     database.close()
   }
-  syncFile(file.path)
+  syncPathSync(file.path)
 }
 
 /** The revision of a database that may be missing or damaged; undefined where it cannot be told. */

@@ -1,11 +1,11 @@
-import { closeSync, fsyncSync, openSync, rmSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 
 import type { Database, Statement } from 'better-sqlite3'
 
+import { createPrivateFileSync, syncPathSync } from '../../base/files.ts'
 import type { LoggedLease } from './batch.ts'
 import type { DumpedVersion } from './dump.ts'
 import type { DatabaseFile } from './inspect.ts'
-import { createPrivateFile } from './private-file.ts'
 import { openDatabase } from './schema.ts'
 import { inserts } from './version-row.ts'
 
@@ -28,7 +28,7 @@ export class Loader {
   /** `path` must not exist. */
   constructor(file: DatabaseFile) {
     this.#path = file.path
-    createPrivateFile(file.path)
+    createPrivateFileSync(file.path)
     this.#database = openDatabase({ ...file, cacheBytes })
     // One file, without a WAL beside it that a rename would leave behind.
     this.#database.pragma('journal_mode = DELETE')
@@ -63,7 +63,7 @@ export class Loader {
     }
     this.#database.exec('COMMIT')
     this.#close()
-    syncFile(this.#path)
+    syncPathSync(this.#path)
   }
 
   /** Removes what was loaded. */
@@ -75,15 +75,5 @@ export class Loader {
   #close(): void {
     if (this.#isOpen) this.#database.close()
     this.#isOpen = false
-  }
-}
-
-/** Brings a file that no connection has open to the disk. */
-export function syncFile(path: string): void {
-  const descriptor = openSync(path, 'r')
-  try {
-    fsyncSync(descriptor)
-  } finally {
-    closeSync(descriptor)
   }
 }

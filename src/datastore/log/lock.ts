@@ -3,7 +3,7 @@ import { readFileSync, statSync } from 'node:fs'
 import Database from 'better-sqlite3'
 
 import { AppError, errorCode } from '../../base/errors.ts'
-import { createPrivateFile } from './private-file.ts'
+import { createPrivateFileSync } from '../../base/files.ts'
 
 /**
  * Lets one process at a time have a datastore. The lock is SQLite's exclusive lock (fcntl) on an empty
@@ -17,7 +17,7 @@ export class DatastoreLock implements Disposable {
     const options = nativeBinding === undefined ? {} : { nativeBinding }
     try {
       // Whoever may open the file could hold the lock; SQLite's own files beside it take its mode.
-      createPrivateFile(lockPath)
+      createPrivateFileSync(lockPath)
       this.#database = new Database(lockPath, { ...options, timeout: 0 })
     } catch (thrown) {
       throw new AppError(

@@ -1,6 +1,8 @@
-import { existsSync, renameSync, rmSync } from 'node:fs'
+import { existsSync, rmSync } from 'node:fs'
+import { dirname } from 'node:path'
 
-import { AppError } from '../../base/errors.ts'
+import { AppError, errorCode } from '../../base/errors.ts'
+import { renameToNewSync, syncPathSync, temporaryPath } from '../../base/files.ts'
 import { readEtcdFile, writeEtcdFile } from '../etcd-file/etcd-file.ts'
 import { Dump } from '../log/dump.ts'
 import type { DatabaseFile, DatabaseReport } from '../log/inspect.ts'
@@ -44,20 +46,25 @@ export async function exportEtcdFile(options: {
   readonly file: string
 }): Promise<{ readonly revision: number }> {
   const { database, program, file } = options
-  if (existsSync(file)) {
-    throw new AppError(`cannot export: ${file} exists`, {
-      code: 'EXPORT_EXISTS',
-      path: file,
-      remedy: 'name another file, or remove that one',
-    })
-  }
+  if (existsSync(file)) throw exists(file)
   using dump = new Dump(database)
-  const unfinished = `${file}.${process.pid}.tmp`
+  const unfinished = temporaryPath(file)
   try {
     await writeEtcdFile(dump, { program, path: unfinished })
-    renameSync(unfinished, file)
+    renameToNewSync(unfinished, file)
+    syncPathSync(dirname(file))
+  } catch (thrown) {
+    throw errorCode(thrown) === 'EEXIST' ? exists(file) : thrown
   } finally {
     rmSync(unfinished, { force: true })
   }
   return { revision: dump.revision }
+}
+
+function exists(file: string): AppError {
+  return new AppError(`cannot export: ${file} exists`, {
+    code: 'EXPORT_EXISTS',
+    path: file,
+    remedy: 'name another file, or remove that one',
+  })
 }

@@ -1,20 +1,20 @@
-import { once } from 'node:events'
 import { createWriteStream, readFileSync } from 'node:fs'
-import { type IncomingMessage, request as requestHttp } from 'node:http'
-import { Agent, request as requestHttps } from 'node:https'
-import { createInterface } from 'node:readline'
 import { Readable } from 'node:stream'
-import { text } from 'node:stream/consumers'
 import { pipeline } from 'node:stream/promises'
 
-import { AppError } from '../../base/errors.ts'
+import { AppError, describeError } from '../../base/errors.ts'
+import { privateMode } from '../../base/files.ts'
+import { Connections, type HttpRequest, request, requestStream, type TlsIdentity } from '../../base/http.ts'
 import type { Dump, DumpedVersion } from '../log/dump.ts'
 
 /** etcd's limits of a transaction (--max-txn-ops) and of a request (--max-request-bytes), with a margin. */
 const operationsLimit = 128
 const bytesLimit = 1024 * 1024
-const privateMode = 0o600
 const answerTimeoutMs = 60_000
+/** etcd sends 32 KiB in each (maintenance.go, snapshotSendBufferSize). */
+const lineLimit = 4 * 1024 * 1024
+/** In Base64 a quota of 48 GiB; etcd's advice is 8 GiB. */
+const snapshotLimitBytes = 64 * 1024 ** 3
 
 export interface LiveEtcdOptions {
   /** http(s)://HOST:PORT */
@@ -30,19 +30,23 @@ export interface LiveEtcdOptions {
  */
 export class LiveEtcd implements Disposable {
   readonly #endpoint: string
-  readonly #agent: Agent | undefined
+  readonly #tls: TlsIdentity
+  readonly #connections: Connections
 
   constructor({ endpoint, caFile, certFile, keyFile }: LiveEtcdOptions) {
     this.#endpoint = endpoint.replace(/\/$/, '')
-    this.#agent = endpoint.startsWith('https:')
-      ? new Agent({ keepAlive: true, ca: readTls(caFile), cert: readTls(certFile), key: readTls(keyFile) })
-      : undefined
+    this.#tls = { ca: readTls(caFile), cert: readTls(certFile), key: readTls(keyFile) }
+    this.#connections = new Connections(this.#endpoint, this.#tls)
   }
 
   /** Saves a snapshot with its digest, as etcdctl does. */
   async saveSnapshot(path: string): Promise<void> {
-    const answer = await this.#post('/v3/maintenance/snapshot', {})
-    await pipeline(Readable.from(blobs(answer)), createWriteStream(path, { flags: 'wx', mode: privateMode }))
+    const asked = { ...this.#post('/v3/maintenance/snapshot', {}), maxBytes: snapshotLimitBytes }
+    const { status, body } = await requestStream(asked).catch((cause: unknown) => {
+      throw this.#failure(describeError(cause))
+    })
+    if (status !== 200) throw this.#failure(reasonOf(status, await firstPart(body)))
+    await pipeline(Readable.from(blobs(body)), createWriteStream(path, { flags: 'wx', mode: privateMode }))
   }
 
   /** How many keys it has. */
@@ -79,7 +83,7 @@ export class LiveEtcd implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#agent?.destroy()
+    this.#connections[Symbol.dispose]()
   }
 
   async #put(versions: readonly DumpedVersion[]): Promise<void> {
@@ -91,28 +95,24 @@ export class LiveEtcd implements Disposable {
     })
   }
 
-  async #ask(path: string, body: object): Promise<unknown> {
-    return JSON.parse(await text(await this.#post(path, body)))
+  async #ask(path: string, sent: object): Promise<unknown> {
+    const { status, body } = await request(this.#post(path, sent)).catch((cause: unknown) => {
+      throw this.#failure(describeError(cause))
+    })
+    if (status !== 200) throw this.#failure(reasonOf(status, body))
+    return JSON.parse(body)
   }
 
-  async #post(path: string, body: object): Promise<IncomingMessage> {
-    const url = `${this.#endpoint}${path}`
-    const options = {
-      ...{ method: 'POST', timeout: answerTimeoutMs },
+  #post(path: string, body: object): HttpRequest {
+    return {
+      url: `${this.#endpoint}${path}`,
+      method: 'POST',
       headers: { 'content-type': 'application/json' },
-      ...(this.#agent !== undefined && { agent: this.#agent }),
+      body: JSON.stringify(body),
+      tls: this.#tls,
+      connections: this.#connections,
+      timeoutMs: answerTimeoutMs,
     }
-    const request = url.startsWith('https:') ? requestHttps(url, options) : requestHttp(url, options)
-    request.on('timeout', () => request.destroy(new Error(`no answer within ${answerTimeoutMs / 1000} s`)))
-    request.end(JSON.stringify(body))
-    let answer: IncomingMessage
-    try {
-      ;[answer] = (await once(request, 'response')) as [IncomingMessage]
-    } catch (cause) {
-      throw this.#failure(cause instanceof Error ? cause.message : String(cause))
-    }
-    if (answer.statusCode === 200) return answer
-    throw this.#failure(reasonOf(answer, await text(answer)))
   }
 
   #failure(reason: string): AppError {
@@ -125,16 +125,21 @@ export class LiveEtcd implements Disposable {
   }
 }
 
-function readTls(path: string | undefined): Buffer | undefined {
+function readTls(path: string | undefined): string | undefined {
   try {
-    return path === undefined ? undefined : readFileSync(path)
+    return path === undefined ? undefined : readFileSync(path, 'utf8')
   } catch (cause) {
     throw new AppError(`cannot read ${path}`, { code: 'LIVE_ETCD', path }, { cause })
   }
 }
 
-async function* blobs(answer: IncomingMessage): AsyncGenerator<Buffer> {
-  for await (const line of createInterface({ input: answer })) {
+async function firstPart(body: AsyncIterable<Buffer>): Promise<string> {
+  for await (const part of body) return part.toString()
+  return ''
+}
+
+async function* blobs(body: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  for await (const line of linesOf(body)) {
     if (line === '') continue
     const { result, error } = JSON.parse(line) as {
       result?: { blob?: string }
@@ -145,14 +150,29 @@ async function* blobs(answer: IncomingMessage): AsyncGenerator<Buffer> {
   }
 }
 
-function reasonOf({ statusCode }: IncomingMessage, body: string): string {
+async function* linesOf(body: AsyncIterable<Buffer>): AsyncGenerator<string> {
+  let rest = ''
+  for await (const part of body) {
+    const [head = '', ...lines] = part.toString('latin1').split('\n')
+    rest += head
+    for (const line of lines) {
+      yield rest
+      rest = line
+    }
+    if (rest.length > lineLimit)
+      throw new Error(`a message of its snapshot is longer than ${lineLimit} bytes`)
+  }
+  yield rest
+}
+
+function reasonOf(status: number, body: string): string {
   try {
     const { message } = JSON.parse(body) as { message?: string }
     if (message !== undefined) return message
   } catch {
     // Whatever answers there is no etcd.
   }
-  return `it answers with status ${statusCode}`
+  return `it answers with status ${status}`
 }
 
 /** Where the newest version of each key that exists is. */

@@ -1,13 +1,12 @@
-import { existsSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs'
+import { existsSync, renameSync, rmSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 
 import { AppError } from '../../base/errors.ts'
-import { checkDatabase } from '../log/soundness.ts'
+import { makePrivateDirectorySync, syncPathSync } from '../../base/files.ts'
 import { type DatabaseFile, type DatabaseReport, inspectDatabase } from '../log/inspect.ts'
-import { Loader, syncFile } from '../log/load.ts'
+import { Loader } from '../log/load.ts'
 import { DatastoreLock } from '../log/lock.ts'
-
-const directoryMode = 0o700
+import { checkDatabase } from '../log/soundness.ts'
 
 /**
  * Makes a database of what `fill` loads, which returns the compacted revision (-1 for none). There must be
@@ -18,7 +17,7 @@ export async function fillDatabase(
   fill: (loader: Loader) => Promise<number>,
   beforeUse?: () => Promise<void>,
 ): Promise<DatabaseReport> {
-  mkdirSync(dirname(path), { recursive: true, mode: directoryMode })
+  makePrivateDirectorySync(dirname(path))
   using _lock = new DatastoreLock({ path, nativeBinding })
   refuseExisting(path)
   const loading = { path: `${path}.loading`, nativeBinding }
@@ -34,7 +33,7 @@ export async function fillDatabase(
     }
     await beforeUse?.()
     renameSync(loading.path, path)
-    syncFile(dirname(path))
+    syncPathSync(dirname(path))
     return inspectDatabase({ path, nativeBinding })
   } catch (thrown) {
     loader.discard()

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { once } from 'node:events'
 import { join } from 'node:path'
@@ -46,9 +46,8 @@ describe('start', () => {
   })
 
   test('needs no record: what cannot be written costs a warning', async () => {
-    using directory = temporaryDirectory()
-    mkdirSync(join(directory.path, 'child.json.new'))
-    await using child = supervise({ ...shell('exec sleep 1000'), recordDir: directory.path })
+    // No directory can be made there.
+    await using child = supervise({ ...shell('exec sleep 1000'), recordDir: '/proc/none' })
     await child.supervised.start()
     expect(child.records()).toContainEqual(
       expect.objectContaining({ level: 'warn', msg: 'cannot keep the record of the process' }),
