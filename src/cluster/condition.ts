@@ -45,7 +45,11 @@ export class Board {
     let isPending = components.length === 0
     for (const component of components) {
       const { name, state, reason, lastFailure, restarts } = component.status()
-      if (state === 'ready') continue
+      if (state === 'ready') {
+        // It answers, and says itself that not all is well.
+        if (reason !== undefined) problems.push(`${name}: ${reason}`)
+        continue
+      }
       const why = this.#reasons.get(name) ?? reason ?? lastFailure?.message
       const isLate = this.#beenReady.has(name) || this.#reasons.has(name) || restarts >= failuresUntilProblem
       if (isLate) {

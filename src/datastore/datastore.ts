@@ -3,6 +3,7 @@ import { Worker } from 'node:worker_threads'
 import { AppError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import {
+  type DatastoreAlarm,
   type Listening,
   type ServerReply,
   type ServerRequest,
@@ -31,11 +32,21 @@ export interface Datastore {
   readonly failed: Promise<AppError>
   /** Resolves when the event loop of the thread that serves has come round; never for one that hangs. */
   ping(): Promise<void>
+  /** What is the matter with it, in a sentence with its remedy, while it goes on; undefined when all is well. */
+  trouble(): string | undefined
   /**
    * Ends all calls, brings what was written to the disk and lets the database go. May be repeated. When the signal
    * fires, its thread is ended at once; one that waits for a disk goes on waiting.
    */
   stop(signal?: AbortSignal): Promise<void>
+}
+
+/** Of the alarm NOSPACE, by its cause. */
+const alarmWords: Readonly<Record<DatastoreAlarm['cause'], string>> = {
+  disk: 'no writes: its disk is full. Free space; writes go on by themselves then',
+  quota:
+    'no writes: the database has reached its quota. Delete objects, compact ("k8s db compact"), then "k8s db disarm"',
+  request: 'no writes: a client has raised the alarm NOSPACE. "k8s db disarm" lowers it',
 }
 
 /** The heap of the thread that serves. With a nursery of 8 MB, more buffers are garbage at a time: up to 50 MB under load. */
@@ -59,8 +70,10 @@ export async function startDatastore({ workerUrl, log, ...settings }: DatastoreO
     failed.resolve(error)
     void worker.terminate()
   }
+  let alarm: DatastoreAlarm | undefined
   worker.on('message', (reply: ServerReply) => {
-    if (reply.kind === 'serving') serving.resolve(reply)
+    if (reply.kind === 'alarm') alarm = reply.alarm
+    else if (reply.kind === 'serving') serving.resolve(reply)
     else if (reply.kind === 'failed') fail(fromPlainError(reply.error))
     else if (reply.kind === 'pong') pings.shift()?.()
     else log[reply.level](reply.fields, reply.message)
@@ -85,6 +98,7 @@ export async function startDatastore({ workerUrl, log, ...settings }: DatastoreO
         pings.push(resolve)
         worker.postMessage({ kind: 'ping' } satisfies ServerRequest)
       }),
+    trouble: () => alarm && alarmWords[alarm.cause],
     stop: async (signal) => {
       const hurry = () => void worker.terminate()
       if (!isStopping) worker.postMessage({ kind: 'stop' } satisfies ServerRequest)

@@ -1,6 +1,7 @@
 import { AppError, describeError, type ErrorFields } from '../base/errors.ts'
 import type { LogLevel } from '../base/logger.ts'
 import type { DatabaseOptions } from './log/schema.ts'
+import type { AlarmCause } from './mvcc/space-alarm.ts'
 import type { DatastoreSettings } from './settings.ts'
 
 /** What a thread of the datastore is started with. */
@@ -29,11 +30,18 @@ export interface Listening {
   readonly metricsUrl: string | undefined
 }
 
+/** What keeps a datastore from taking writes, while reads and watches go on. */
+export interface DatastoreAlarm {
+  readonly name: 'NOSPACE'
+  readonly cause: AlarmCause
+}
+
 /** From the server's thread. */
 export type ServerReply =
   | ({ readonly kind: 'serving' } & Listening)
   | { readonly kind: 'failed'; readonly error: PlainError }
   | { readonly kind: 'pong' }
+  | { readonly kind: 'alarm'; readonly alarm: DatastoreAlarm | undefined }
   | { readonly kind: 'log'; readonly level: LogLevel; readonly fields: object; readonly message: string }
 
 /** An AppError on its way between threads. */

@@ -24,10 +24,11 @@ import { watchService } from './grpc/services/watch.ts'
 import { codeNames } from './grpc/status.ts'
 import { DatastoreLock } from './log/lock.ts'
 import { Log } from './log/log.ts'
-import type { Listening, WorkerData } from './messages.ts'
+import type { DatastoreAlarm, Listening, WorkerData } from './messages.ts'
 import { MetricsServer } from './metrics/metrics-server.ts'
 import { Engine } from './mvcc/engine.ts'
 import { Retention } from './mvcc/retention.ts'
+import type { AlarmCause } from './mvcc/space-alarm.ts'
 import { type DatastoreSettings, defaultSettings } from './settings.ts'
 import { snapshotFiles } from './snapshot-files.ts'
 
@@ -45,6 +46,8 @@ export interface ServerOptions {
   readonly workerUrl: URL
   readonly log: Logger
   readonly onFailure: (error: AppError) => void
+  /** Called for an alarm that is found at the start, too. */
+  readonly onAlarm: (alarm: DatastoreAlarm | undefined) => void
 }
 
 /** The whole datastore, as it runs in its thread: log, engine and gRPC server. */
@@ -59,7 +62,7 @@ export class DatastoreServer {
   /** Known once the server listens: the kernel may have chosen the port. */
   readonly #clientUrls: string[] = []
 
-  constructor({ settings, workerUrl, log, onFailure }: ServerOptions) {
+  constructor({ settings, workerUrl, log, onFailure, onAlarm }: ServerOptions) {
     const { path, nativeBinding } = settings
     prepareFile(path)
     this.#settings = settings
@@ -72,7 +75,12 @@ export class DatastoreServer {
       quotaBytes,
       onFailure,
       onTrouble: troubleLog(log),
+      onAlarm: (cause) => {
+        if (cause === undefined) log.info({}, 'the datastore takes writes again')
+        onAlarm(alarmOf(cause))
+      },
     })
+    if (this.#engine.alarm !== undefined) onAlarm(alarmOf(this.#engine.alarm))
     const maxRequestBytes = settings.maxRequestBytes ?? defaultSettings.maxRequestBytes
     const retentionMs = settings.retentionMs ?? defaultSettings.retentionMs
     if (retentionMs > 0) this.#retention = new Retention({ engine: this.#engine, periodMs: retentionMs })
@@ -178,6 +186,10 @@ export class DatastoreServer {
     }
     return { clusterId: idOf('cluster_id'), memberId: idOf('member_id') }
   }
+}
+
+function alarmOf(cause: AlarmCause | undefined): DatastoreAlarm | undefined {
+  return cause && { name: 'NOSPACE', cause }
 }
 
 /** However many requests run into it. */

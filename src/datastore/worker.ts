@@ -46,6 +46,7 @@ async function serve(port: MessagePort, data: Extract<WorkerData, { role: 'serve
       workerUrl: new URL(data.workerUrl),
       log: forwardingLogger(reply),
       onFailure: fail,
+      onAlarm: (alarm) => reply({ kind: 'alarm', alarm }),
     })
     port.on('message', async ({ kind }: ServerRequest) => {
       if (kind === 'ping') return reply({ kind: 'pong' })

@@ -106,6 +106,7 @@ function datastore({
     },
     status: () => ({
       name: 'datastore',
+      ...troubleOf(running),
       state,
       restarts: 0,
       since: since.toISOString(),
@@ -115,6 +116,11 @@ function datastore({
   // Before it serves it may read for long, and after its end nobody answers.
   const ping = async () => (state === 'running' || state === 'ready' ? running?.ping() : undefined)
   return { component, ping }
+}
+
+function troubleOf(datastore: Datastore | undefined): { reason?: string } {
+  const reason = datastore?.trouble()
+  return reason === undefined ? {} : { reason }
 }
 
 /** In a process of its own: what a snapshot takes of memory and processor is gone after it. */

@@ -67,6 +67,6 @@ function report(database: Database, path: string): DatabaseReport {
     liveBytes: bytesInUse,
     freeBytes: bytes - bytesInUse,
     walBytes: statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0,
-    alarms: meta.get('no_space') === '1' ? ['NOSPACE'] : [],
+    alarms: [undefined, '0'].includes(meta.get('no_space') as string | undefined) ? [] : ['NOSPACE'],
   }
 }

@@ -78,6 +78,7 @@ export class Log {
   #isReading = false
   #space: SpaceUse
   #tidied: (() => void)[] = []
+  #roomTried: ((hasRoom: boolean) => void)[] = []
   #closed: (() => void) | undefined
 
   /** `writer` is a thread that runs `runLogWriter`; it opens the database when it gets its first batch. */
@@ -245,6 +246,12 @@ export class Log {
     this.#writer.postMessage({ tidy: true } satisfies WriterRequest)
   }
 
+  /** Tells whether a disk that was full has room again, which is tried by writing a file. */
+  tryRoom(callback: (hasRoom: boolean) => void): void {
+    this.#roomTried.push(callback)
+    this.#writer.postMessage({ tryRoom: true } satisfies WriterRequest)
+  }
+
   /** Writes what was appended and closes the database. */
   async close(): Promise<void> {
     this.#endReading()
@@ -289,6 +296,8 @@ export class Log {
         this.#space = reply.space
         if (reply.isAll) for (const callback of this.#tidied.splice(0)) callback()
         return
+      case 'room-tried':
+        return this.#roomTried.shift()?.(reply.hasRoom)
       case 'closed':
         return
     }

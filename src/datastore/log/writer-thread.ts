@@ -1,7 +1,7 @@
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads'
 
 import { describeError, errorCode } from '../../base/errors.ts'
-import { isNoSpace } from './no-space.ts'
+import { hasRoom, isNoSpace } from './no-space.ts'
 import type { DatabaseOptions } from './schema.ts'
 import type { SpaceUse } from './space.ts'
 import { LogWriter } from './writer.ts'
@@ -13,11 +13,12 @@ const measureBytes = 256 * 1024
 /** No more than this goes into one transaction, but for a single batch: it bounds the WAL and the wait. */
 const transactionBytes = 8 * 1024 * 1024
 
-/** To the writer: a batch; to write again after a failure; to give back all free space; to finish. */
+/** To the writer: a batch; to write again after a failure; to give back all free space; to look for room; to finish. */
 export type WriterRequest =
   | { readonly batch: Uint8Array<ArrayBuffer> }
   | { readonly resume: true }
   | { readonly tidy: true }
+  | { readonly tryRoom: true }
   | { readonly close: true }
 
 /** From the writer; batches are counted in the order of their arrival. */
@@ -39,6 +40,7 @@ export type WriterReply =
     }
   /** Free space was given back, all of it when that was asked for. */
   | { readonly kind: 'tidied'; readonly space: SpaceUse; readonly isAll: boolean }
+  | { readonly kind: 'room-tried'; readonly hasRoom: boolean }
   | { readonly kind: 'closed' }
 
 /**
@@ -83,6 +85,7 @@ class WriterThread {
       pendingBytes = 0
       if ('resume' in request) this.#isBroken = false
       else if ('tidy' in request) this.#isTidyAsked = true
+      else if ('tryRoom' in request) this.#reply({ kind: 'room-tried', hasRoom: hasRoom(this.#options.path) })
       else if ('close' in request) return this.#close()
     }
     this.#commit(pending, pendingBytes)

@@ -15,6 +15,7 @@ import type {
 } from './requests.ts'
 import { OpenRanges } from './open-ranges.ts'
 import { leaseCostBytes, putCostBytes, txnCostBytes } from './quota.ts'
+import { type AlarmCause, SpaceAlarm } from './space-alarm.ts'
 import { Store } from './store.ts'
 import { Transactions } from './transaction.ts'
 import { WatchHub } from './watch-hub.ts'
@@ -35,6 +36,8 @@ export interface EngineOptions {
   readonly onFailure: (error: AppError) => void
   /** Something is wrong that its users should know of; it goes on. */
   readonly onTrouble: (error: AppError) => void
+  /** The alarm NOSPACE was raised, for a reason, or lowered. */
+  readonly onAlarm?: (cause: AlarmCause | undefined) => void
 }
 
 /**
@@ -50,16 +53,14 @@ export class Engine {
   readonly #transactions: Transactions
   readonly #quotaBytes: number
   readonly #onTrouble: (error: AppError) => void
-  #hasNoSpace: boolean
-  /** The alarm was set when nothing could be written. */
-  #isAlarmUnsaved = false
+  readonly #alarm: SpaceAlarm
   #lossPauseMs: number = lossPauseMs.first
   /** Until then the disk is taken to be full; on the monotonic clock. */
   #pausedUntilMs = 0
   #isCompacting = false
   #compactionsWaiting: (() => void)[] = []
 
-  constructor({ log, quotaBytes, onFailure, onTrouble }: EngineOptions) {
+  constructor({ log, quotaBytes, onFailure, onTrouble, onAlarm }: EngineOptions) {
     this.#log = log
     this.#onTrouble = onTrouble
     this.#quotaBytes = quotaBytes
@@ -67,7 +68,14 @@ export class Engine {
     this.lessor = new Lessor({ log, store: this.store, onExpired: (leases) => this.#expire(leases) })
     this.hub = new WatchHub(this.store)
     this.#transactions = new Transactions(this.store, this.lessor)
-    this.#hasNoSpace = log.readMeta('no_space') === '1'
+    this.#alarm = new SpaceAlarm({
+      log,
+      onChange: (cause) => {
+        // Whoever lowers it says that there is space again: it is tried at once.
+        if (cause === undefined) this.#pausedUntilMs = 0
+        onAlarm?.(cause)
+      },
+    })
     this.store.listen({ published: (versions, revision) => this.hub.publish(versions, revision) })
     log.listen({
       committed: (revision) => this.#committed(revision),
@@ -78,9 +86,13 @@ export class Engine {
     this.#removeSuperseded()
   }
 
-  /** Whether the alarm NOSPACE is set. */
+  /** Why the alarm NOSPACE is set; undefined when it is not. */
+  get alarm(): AlarmCause | undefined {
+    return this.#alarm.cause
+  }
+
   get hasNoSpace(): boolean {
-    return this.#hasNoSpace
+    return this.#alarm.cause !== undefined
   }
 
   get space(): SpaceUse {
@@ -179,17 +191,15 @@ export class Engine {
     this.#log.tidy(done)
   }
 
-  /** Sets or clears the alarm NOSPACE. */
+  /** Sets or clears the alarm NOSPACE, as a client asks. */
   setNoSpace(hasNoSpace: boolean): void {
-    if (this.#hasNoSpace === hasNoSpace) return
-    // Whoever clears it says that there is space again: it is tried at once.
-    if (!hasNoSpace) this.#pausedUntilMs = 0
-    this.#hasNoSpace = hasNoSpace
-    this.#log.appendMeta('no_space', hasNoSpace ? '1' : '0')
+    if (hasNoSpace) this.#alarm.raise('request')
+    else this.#alarm.lower()
   }
 
   stop(): void {
     this.lessor.stop()
+    this.#alarm.stop()
   }
 
   #removeSuperseded(): void {
@@ -226,8 +236,7 @@ export class Engine {
 
   #committed(revision: number): void {
     this.#lossPauseMs = lossPauseMs.first
-    if (this.#isAlarmUnsaved) this.#log.appendMeta('no_space', this.#hasNoSpace ? '1' : '0')
-    this.#isAlarmUnsaved = false
+    this.#alarm.diskHasRoom()
     this.store.publish(revision)
   }
 
@@ -235,8 +244,7 @@ export class Engine {
   #lost(): void {
     this.store.reload()
     this.lessor.reload()
-    this.#hasNoSpace = true
-    this.#isAlarmUnsaved = true
+    this.#alarm.diskIsFull()
     this.#pausedUntilMs = performance.now() + this.#lossPauseMs
     this.#lossPauseMs = Math.min(this.#lossPauseMs * 2, lossPauseMs.longest)
     // What the lost commit would have removed is still there.
@@ -244,7 +252,8 @@ export class Engine {
     this.#onTrouble(
       new AppError('cannot write to the datastore: the disk is full', {
         code: 'DATASTORE_NO_SPACE',
-        remedy: 'Free space, then clear the alarm ("etcdctl alarm disarm"); reads and watches go on.',
+        remedy:
+          'Free space: writes go on by themselves then, or at once after "k8s db disarm". Reads and watches go on.',
       }),
     )
   }
@@ -256,8 +265,8 @@ export class Engine {
   /** etcd: etcdserver/apply/apply.go, applierV3Capped, and api/v3rpc/quota.go. What waits for the disk counts, too. */
   #checkSpace(costBytes: number): void {
     const bytes = this.#log.space.bytesInUse + this.#log.uncommittedBytes + costBytes
-    if (this.#quotaBytes > 0 && bytes >= this.#quotaBytes) this.setNoSpace(true)
-    if (this.#hasNoSpace) throw new MvccError('no-space')
+    if (this.#quotaBytes > 0 && bytes >= this.#quotaBytes) this.#alarm.raise('quota')
+    if (this.hasNoSpace) throw new MvccError('no-space')
     this.#checkBacklog()
   }
 

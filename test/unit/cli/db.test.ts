@@ -101,6 +101,39 @@ describe('k8s db compact', () => {
   })
 })
 
+describe('k8s db disarm', () => {
+  /** Raises NOSPACE as a client. */
+  const raise = (listening: string) =>
+    new RawClient(listening).unary('/etcdserverpb.Maintenance/Alarm', message({ 1: 1, 3: 1 }))
+
+  test('lowers the alarm of a datastore that serves', async () => {
+    const { dataDir, datastore } = await filled()
+    const endpoint = `--endpoint=${datastore.listening}`
+    expect((await db('disarm', dataDir, endpoint)).stdout).toBe('There is no alarm.\n')
+    await raise(datastore.listening)
+    expect(datastore.trouble()).toContain('k8s db disarm')
+    expect(await status(dataDir)).toMatchObject({ alarms: ['NOSPACE'] })
+    expect((await db('disarm', dataDir, endpoint)).stdout).toBe('Lowered the alarm NOSPACE.\n')
+    expect(await status(dataDir)).toMatchObject({ alarms: [] })
+    expect(datastore.trouble()).toBeUndefined()
+  })
+
+  test('lowers that of a file which nobody has', async () => {
+    const { dataDir, datastore } = await filled()
+    await raise(datastore.listening)
+    await datastore.stop()
+    expect((await db('disarm', dataDir)).stdout).toBe('Lowered the alarm NOSPACE.\n')
+    expect(await status(dataDir)).toMatchObject({ alarms: [] })
+  })
+
+  test('names who has the database when it is not where it is asked', async () => {
+    const { dataDir } = await filled()
+    const { code, stderr } = await db('disarm', dataDir)
+    expect(code).toBe(1)
+    expect(stderr).toContain(`cannot disarm: process ${process.pid} has the database`)
+  })
+})
+
 describe('k8s db check', () => {
   test('finds nothing wrong with a sound database, compacted or not, served or not', async () => {
     const { dataDir, path, datastore } = await filled()
@@ -156,7 +189,9 @@ describe('k8s db check', () => {
 test('db alone, and what it does not have, is refused', async () => {
   expect(await runCli({ args: ['db'] })).toMatchObject({
     code: 2,
-    stderr: expect.stringContaining('cannot run db alone: there is db status, db compact, db check'),
+    stderr: expect.stringContaining(
+      'cannot run db alone: there is db status, db compact, db disarm, db check',
+    ),
   })
   expect(await runCli({ args: ['db', 'statsu'] })).toMatchObject({
     code: 2,

@@ -11,6 +11,7 @@ import { EtcdClient } from './etcd-client.ts'
 import { message, runDatastore, temporaryDirectory, workerUrl } from './support.ts'
 
 const fullProgram = new URL('./disk-full.ts', import.meta.url).pathname
+const healsProgram = new URL('./disk-heals.ts', import.meta.url).pathname
 const startProgram = new URL('./start-once.ts', import.meta.url).pathname
 const noSpace = '8 RESOURCE_EXHAUSTED: etcdserver: mvcc: database space exceeded'
 const noSpaceAlarm = 1
@@ -45,6 +46,18 @@ test('a full disk refuses writes; reads and watches go on, nothing is damaged, a
     events: seen.after.revision - 101,
     restarted: { count: 100, revision: seen.after.revision },
     foundAfter: [],
+  })
+})
+
+test('a full disk that is freed takes writes again without anybody’s help', async () => {
+  const script = 'mount -t tmpfs -o size=48m tmpfs "$1" && exec "$2" "$3" "$1" "$4"'
+  const { stdout } = await inNamespace(script, temporaryDirectory(), healsProgram)
+  expect(JSON.parse(stdout)).toEqual({
+    troubleBefore: null,
+    refusal: noSpace,
+    trouble: expect.stringContaining('its disk is full'),
+    after: { alarms: [], trouble: null },
+    found: [],
   })
 })
 
