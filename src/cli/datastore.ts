@@ -1,4 +1,7 @@
+import { describeError } from '../base/errors.ts'
+import type { Logger } from '../base/logger.ts'
 import type { DatastoreConfig } from '../config/config.ts'
+import { keepFacts } from '../config/facts.ts'
 import { loadAnyConfig } from '../config/load.ts'
 import { paths as pathsOf } from '../config/paths.ts'
 import { settingsOf } from '../config/schema.ts'
@@ -53,6 +56,7 @@ export async function runDatastore(
     import('../datastore/datastore.ts'),
   ])
   const payload = openPayload(environment['K8S_PAYLOAD_DIR'])
+  const log = createLogger(loggerOptions(config))
   const stopped = new Promise<undefined>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => resolve(undefined))
   })
@@ -62,14 +66,24 @@ export async function runDatastore(
     nativeBinding: payload.sqliteAddon,
     etcdFileProgram: payload.bin('etcd-file'),
     workerUrl: payload.datastoreWorker,
-    log: createLogger(loggerOptions(config)),
+    log,
   })
+  keepRole(config, log)
   print(`serving on ${running.listening}\n`)
   if (running.metricsUrl !== undefined) print(`serving metrics on ${running.metricsUrl}/metrics\n`)
   const failure = await Promise.race([stopped, running.failed])
   if (failure !== undefined) throw failure
   await running.stop()
   return 0
+}
+
+/** A full disk is no reason not to serve what is on it. */
+function keepRole(config: DatastoreConfig, log: Logger): void {
+  try {
+    keepFacts(config)
+  } catch (error) {
+    log.warn({ reason: describeError(error) }, 'cannot keep what this data directory is for')
+  }
 }
 
 function listenAddress(config: DatastoreConfig): DatastoreSettings['listen'] {

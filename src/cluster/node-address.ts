@@ -1,4 +1,3 @@
-import { writeFileSync } from 'node:fs'
 import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -7,9 +6,10 @@ import type { Logger } from '../base/logger.ts'
 import type { Notifier } from '../base/notify.ts'
 import type { Addresses } from '../components/component.ts'
 import type { Config } from '../config/config.ts'
+import { updateNodeRecord } from '../config/facts.ts'
 import type { Paths } from '../config/paths.ts'
 import { HostFiles } from '../node/facts/host-files.ts'
-import { readLastAddress, renderNodeRecord } from '../node/facts/last-address.ts'
+import { readLastAddress } from '../node/facts/last-address.ts'
 import {
   chooseNodeAddress,
   describePassedOver,
@@ -118,7 +118,7 @@ export function rememberAddress(
 ): void {
   if (readLastAddress(paths.nodeRecord) === address) return
   try {
-    writeFileSync(paths.nodeRecord, renderNodeRecord(address), { mode: 0o600 })
+    updateNodeRecord(paths, { address })
   } catch (error) {
     log.warn(
       { path: paths.nodeRecord, reason: describeError(error) },

@@ -11,6 +11,7 @@ import { embeddedStorage, type EmbeddedStorageOptions } from '../storage/embedde
 import type { Storage } from '../storage/storage.ts'
 import { addons } from './tasks/addons.ts'
 import { certificates } from './tasks/certificates.ts'
+import { facts } from './tasks/facts.ts'
 import { images } from './tasks/images.ts'
 import { nodeAddress } from './tasks/node-address.ts'
 import { snapshots } from './tasks/snapshots.ts'
@@ -29,7 +30,7 @@ export const roles = {
   single: {
     storage: embeddedStorage,
     components: [containerd, apiserver, controllerManager, scheduler, kubelet, kubeProxy],
-    tasks: [images, addons, snapshots, certificates, nodeAddress],
+    tasks: [facts, images, addons, snapshots, certificates, nodeAddress],
   },
 } as const satisfies Partial<Record<RoleName, RoleRow>>
 

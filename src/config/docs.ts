@@ -1,4 +1,5 @@
 import { presentRoles } from './roles.ts'
+import type { Row } from './settings/rows.ts'
 import { environmentName } from './table/option.ts'
 import { schema } from './schema.ts'
 import { isList } from './table/setting.ts'
@@ -41,7 +42,20 @@ What this machine decides (its name, its addresses) and cannot be used ends with
 \`k8s check\` shows in advance what this machine is missing.
 `
 
-const afterword = `## Flags passed through
+const afterword = `## What is fixed
+
+Some settings cannot change once there is a cluster: certificates, Services and pods have been made with them. When
+the API server is ready for the first time, they are written to \`cluster.json\` in the data directory; snapshots have that
+file, and a restore brings it back. From then on they need not be given again. A start that gives another value ends with
+exit code 2 and one line that says what is fixed, what was asked, and the way out. A cluster of a version before this one
+gets the file at its next start, with what it then runs with: give it the same settings as before that once.
+
+The role and the Node's name are this machine's own, and are in \`node.json\`. A restore removes that file, so that
+a snapshot goes on under the name of the machine that it is brought to. When a machine gets another host name, its Node
+keeps the name that it has, and each start says so: another name would make a second Node beside the first. To make
+that other Node: \`k8s stop --pods\`, remove \`node.json\`, start again, and \`k8s kubectl delete node\` with the old name.
+
+## Flags passed through
 
 \`--kubelet-arg=max-pods=200\` hands \`--max-pods=200\` to the kubelet, after the daemon's own flags and so in
 their place. Some flags are refused, because the daemon itself relies on them; the message names the setting
@@ -55,6 +69,8 @@ Below the data directory:
 | path | what |
 |---|---|
 | \`db/state.db\` | the datastore |
+| \`cluster.json\` | what is fixed since the cluster was created |
+| \`node.json\` | the name, the role and the last address of this machine |
 | \`pki/\`, \`kubeconfig/\` | certificates, keys, and the components' kubeconfigs |
 | \`admin.kubeconfig\` | for kubectl; full rights, readable by root alone |
 | \`snapshots/\` | what \`k8s snapshot\` and the schedule take |
@@ -75,7 +91,7 @@ function renderGroup(group: string): string {
 }
 
 function renderOption(name: keyof typeof schema): string {
-  const option = schema[name]
+  const option: Row = schema[name]
   const { description, kind, defaultText } = option
   const value = Array.isArray(option.default) ? 'none' : `\`${String(option.default)}\``
   return `### ${name}
@@ -86,7 +102,15 @@ ${description}
 - for: ${presentRoles(option.roles).join(', ')}
 - allowed: ${kind.allowed}
 - default: ${defaultText ?? value}
+- changed later: ${changeOf(option)}
 `
+}
+
+/** What becomes of another value when there is a cluster already. */
+function changeOf({ factOf, change }: Row): string {
+  if (factOf === 'cluster') return 'refused: it is fixed when the cluster is created'
+  if (factOf === 'node') return 'refused: it is fixed when this machine first starts'
+  return change ?? 'it counts from the next start on'
 }
 
 if (import.meta.main) process.stdout.write(renderDocs())

@@ -3,14 +3,16 @@ import { formatAddress } from '../base/address.ts'
 import { AppError } from '../base/errors.ts'
 import { findConflict, rangeOf, tenthAddress } from './conflicts.ts'
 import type { AnyConfig, Config } from './config.ts'
+import type { Facts } from './facts.ts'
+import { addFacts, presentRole, settingsOfFacts, warningOfHostName } from './fixed-settings.ts'
 import { defaultConfigFile, settingsOfFile } from './table/file.ts'
 import { type Host, thisHost } from './host.ts'
 import { file } from './table/kinds.ts'
-import { camelCase, type OptionTable } from './table/option.ts'
+import { camelCase } from './table/option.ts'
 import { type PresentRole, presentRoles, type RoleName, roleOf, roles } from './roles.ts'
-import { type SettingName, schema } from './schema.ts'
+import { rowOf, type SettingName, schema } from './schema.ts'
 import type { RoleSettings } from './settings/role.ts'
-import type { RowFacts } from './settings/rows.ts'
+import type { Row } from './settings/rows.ts'
 import { describeSetting, parseSetting, type Setting, showText, usageError } from './table/setting.ts'
 import {
   type Environment,
@@ -31,7 +33,7 @@ export interface Sources {
   readonly warn?: (line: string) => void
 }
 
-const options: Readonly<Record<string, OptionTable[string] & RowFacts>> = schema
+const options: Readonly<Record<string, Row>> = schema
 
 /**
  * The whole configuration of a server: flags before environment before file before defaults. What cannot
@@ -55,8 +57,13 @@ export async function loadAnyConfig({
   unknownInEnvironment(environment, options).forEach(warn)
   refuseUnknownKeys([...settings.file, ...settings.flags], options)
   const chosen = choose(settings)
-  const role = roleOf(chosenRole(chosen, wanted))
+  const dataDir = dataDirOf(chosen)
+  const facts = host.facts(dataDir)
+  const role = roleOf(chosenRole({ chosen, wanted, facts, dataDir }))
   refuseOtherRoles([...settings.flags, ...settings.environment, ...settings.file], role)
+  const renamed = roles[role].hasNode ? warningOfHostName({ chosen, facts, host, dataDir }) : undefined
+  if (renamed !== undefined) warn(renamed)
+  addFacts(chosen, settingsOfFacts(facts, dataDir), role)
   const given = Object.fromEntries(
     [...chosen].map(([name, setting]) => [camelCase(name), parseSetting(optionOf(name), setting)]),
   )
@@ -65,19 +72,31 @@ export async function loadAnyConfig({
   return Object.freeze(config)
 }
 
-function chosenRole(
-  chosen: ReadonlyMap<string, Setting>,
-  wanted: PresentRole | undefined,
-): Pick<RoleSettings, 'role' | 'serverMode'> {
-  const [role, mode] = [chosen.get('role'), chosen.get('server-mode')]
-  const asked = role && (parseSetting(optionOf('role'), role) as PresentRole)
-  if (role !== undefined && wanted !== undefined && asked !== wanted) {
+function chosenRole(given: {
+  chosen: ReadonlyMap<string, Setting>
+  wanted: PresentRole | undefined
+  facts: Facts
+  dataDir: string
+}): Pick<RoleSettings, 'role' | 'serverMode'> {
+  const { chosen, wanted, facts, dataDir } = given
+  const [setting, mode] = [chosen.get('role'), chosen.get('server-mode')]
+  const asked = setting && (parseSetting(optionOf('role'), setting) as PresentRole)
+  if (setting !== undefined && wanted !== undefined && asked !== wanted) {
     throw usageError(
-      `cannot use ${describeSetting(role, asked)}: the command ${wanted} is of another role; k8s without a command runs that of the settings`,
+      `cannot use ${describeSetting(setting, asked)}: the command ${wanted} is of another role; k8s without a command runs that of the settings`,
+    )
+  }
+  const role = wanted ?? asked
+  const former = presentRole(facts.node['role'])
+  if (role !== undefined && former !== undefined && role !== former) {
+    const what =
+      setting === undefined ? `run a ${role} in ${dataDir}` : `use ${describeSetting(setting, asked)}`
+    throw usageError(
+      `cannot ${what}: ${setting === undefined ? 'it' : dataDir} is the data directory of a ${former}; choose another one with --data-dir, or remove what is in it with k8s reset`,
     )
   }
   const serverMode = mode && (parseSetting(optionOf('server-mode'), mode) as 'single' | 'ha')
-  return { role: wanted ?? asked ?? 'server', serverMode: serverMode ?? 'single' }
+  return { role: role ?? former ?? 'server', serverMode: serverMode ?? 'single' }
 }
 
 /** A value is not shown: some are secrets, and none of them is what is wrong. */
@@ -95,7 +114,11 @@ function refuseOtherRoles(settings: readonly Setting[], role: RoleName): void {
  * has just broken a setting that they don't need.
  */
 export async function loadDataDir(sources: Sources): Promise<string> {
-  const setting = choose(await gather(sources)).get('data-dir')
+  return dataDirOf(choose(await gather(sources)))
+}
+
+function dataDirOf(chosen: ReadonlyMap<string, Setting>): string {
+  const setting = chosen.get('data-dir')
   return String(
     setting === undefined ? schema['data-dir'].default : parseSetting(schema['data-dir'], setting),
   )
@@ -208,8 +231,8 @@ function refuseConflict(config: AnyConfig, chosen: ReadonlyMap<string, Setting>)
   throw usageError(`cannot use ${describe(conflict.name)}: ${conflict.reason}`)
 }
 
-function optionOf(name: string): OptionTable[string] & RowFacts {
-  const option = options[name]
+function optionOf(name: string): Row {
+  const option = rowOf(name)
   if (option === undefined) throw new Error(`bug: there is no option ${name}`)
   return option
 }

@@ -17,8 +17,12 @@ export interface Paths {
   readonly kubeconfigDir: string
   readonly adminKubeconfig: string
   readonly imagesDir: string
-  /** The Node's last address. */
+  /** What is fixed since the cluster was created (facts.ts). */
+  readonly clusterFacts: string
+  /** What is fixed since this node was, and its last address. */
   readonly nodeRecord: string
+  /** A restore that is decided, and not carried out yet. */
+  readonly restoreDir: string
   /** The unpacked payloads, one directory per artifact. */
   readonly payloadsDir: string
   /** Rendered configuration of the components. */
@@ -32,6 +36,10 @@ export interface Paths {
   readonly containerdSocket: string
 }
 
+export function restoreDirIn(dataDir: string): string {
+  return join(dataDir, 'restore')
+}
+
 /** Pure: no file is looked at. */
 export function paths({ dataDir }: Pick<StorageSettings, 'dataDir'>): Paths {
   const runDir = runDirectory(dataDir)
@@ -43,7 +51,9 @@ export function paths({ dataDir }: Pick<StorageSettings, 'dataDir'>): Paths {
     kubeconfigDir: join(dataDir, 'kubeconfig'),
     adminKubeconfig: join(dataDir, 'admin.kubeconfig'),
     imagesDir: join(dataDir, 'images'),
+    clusterFacts: join(dataDir, 'cluster.json'),
     nodeRecord: join(dataDir, 'node.json'),
+    restoreDir: restoreDirIn(dataDir),
     payloadsDir: join(dataDir, 'data'),
     etcDir: join(dataDir, 'etc'),
     containerdRoot: join(dataDir, 'containerd'),

@@ -8,6 +8,7 @@ import { roleSettings } from './settings/role.ts'
 import { serverSettings } from './settings/server.ts'
 import { snapshotsSettings } from './settings/snapshots.ts'
 import { storageSettings } from './settings/storage.ts'
+import type { Row } from './settings/rows.ts'
 import type { OptionTable } from './table/option.ts'
 
 /**
@@ -34,4 +35,9 @@ export function settingsOf(...names: readonly RoleName[]): OptionTable {
   return Object.fromEntries(
     Object.entries(schema).filter(([, { roles }]) => names.some((name) => roles.includes(name))),
   )
+}
+
+/** undefined when there is no such setting. */
+export function rowOf(name: string): Row | undefined {
+  return Object.hasOwn(schema, name) ? schema[name as SettingName] : undefined
 }

@@ -1,13 +1,12 @@
 import { existsSync } from 'node:fs'
-import { join } from 'node:path'
 import { AppError } from '../base/errors.ts'
-import type { Paths } from '../config/paths.ts'
+import { type Paths, restoreDirIn } from '../config/paths.ts'
 
 type DataDir = Pick<Paths, 'dataDir'>
 
 /** What is decided, and has to be carried out (restore.ts). */
 export function pendingDir({ dataDir }: DataDir): string {
-  return join(dataDir, 'restore')
+  return restoreDirIn(dataDir)
 }
 
 /** What is being prepared, or what of that is left. */

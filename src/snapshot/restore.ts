@@ -1,22 +1,23 @@
 import { createWriteStream, existsSync } from 'node:fs'
-import { mkdir, readdir, rename, rm, rmdir } from 'node:fs/promises'
+import { mkdir, readdir, rename, rm, rmdir, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { AppError } from '../base/errors.ts'
 import { privateDirectoryMode, privateMode, syncDirectory } from '../base/files.ts'
+import { emptyRecord } from '../config/facts.ts'
 import type { Paths } from '../config/paths.ts'
 import { checkDatabase } from '../datastore/log/soundness.ts'
 import { adoptCopy, revisionOf } from '../datastore/log/copy.ts'
 import { DatastoreLock } from '../datastore/log/lock.ts'
 import { checkDigest, openSnapshotFile, readSnapshotFile } from './file.ts'
 import { pendingDir, preparingDir } from './pending.ts'
-import { databaseEntry, keyFileNames, pkiEntryPrefix } from './save.ts'
+import { databaseEntry, factsEntry, keyFileNames, pkiEntryPrefix } from './save.ts'
 import type { TarEntry } from './tar.ts'
 
 /*
  * A restore is prepared beside what it replaces, and becomes decided by one rename:
  *
- *    restore.preparing/new/{db,pki}  --rename-->  restore/new/{db,pki}
+ *    restore.preparing/new/{db,pki,cluster.json}  --rename-->  restore/new/{db,pki,cluster.json}
  *
  * From then on it is only carried out: what is there goes to restore/old, what is new to its place. Each
  * step may be done again, so that whoever starts next (the daemon, or another restore) finishes what a
@@ -31,7 +32,10 @@ export const revisionBump = 1_000_000_000
 /** Database files in the order in which they go away; the WAL without its database is nothing. */
 const databaseFiles = ['state.db', 'state.db-wal', 'state.db-shm'] as const
 
-type RestorePaths = Pick<Paths, 'dataDir' | 'database' | 'databaseDir' | 'pkiDir'>
+type RestorePaths = Pick<
+  Paths,
+  'dataDir' | 'database' | 'databaseDir' | 'pkiDir' | 'clusterFacts' | 'nodeRecord'
+>
 
 export interface RestoreOptions {
   readonly paths: RestorePaths
@@ -71,6 +75,7 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<Restored
     refuseUnsound(options.file, fresh)
     const revision = revisionAfter(paths, { nativeBinding, snapshotRevision: snapshot.header.revision })
     adoptCopy(fresh, { revision })
+    await replaceFacts(paths, join(preparing, 'new', factsEntry))
     await syncTree(preparing)
     await rename(preparing, pendingDir(paths))
     await syncDirectory(paths.dataDir)
@@ -105,11 +110,17 @@ async function unpack(
   { pkiDir }: RestorePaths,
 ): Promise<void> {
   const modes = new Map(keyFileNames(pkiDir).map(({ file, mode }) => [`${pkiEntryPrefix}${file}`, mode]))
-  const mode = name === databaseEntry ? privateMode : modes.get(name)
+  const mode = [databaseEntry, factsEntry].includes(name) ? privateMode : modes.get(name)
   if (mode === undefined) throw new Error(`it has a file ${name}, which no snapshot has`)
   const path = join(preparing, 'new', name)
   await mkdir(dirname(path), { recursive: true, mode: privateDirectoryMode })
   await pipeline(content, createWriteStream(path, { flags: 'wx', mode, flush: true }))
+}
+
+/** What was fixed for the cluster that goes must not bind the one that comes, although nothing is known of that. */
+async function replaceFacts({ clusterFacts }: RestorePaths, fresh: string): Promise<void> {
+  if (existsSync(fresh) || !existsSync(clusterFacts)) return
+  await writeFile(fresh, emptyRecord, { mode: privateMode, flush: true })
 }
 
 function refuseUnsound(
@@ -149,6 +160,12 @@ async function carryOut(paths: RestorePaths): Promise<string | undefined> {
     await moveIfPresent(paths.pkiDir, join(old, 'pki'))
     await rename(join(fresh, 'pki'), paths.pkiDir)
   }
+  if (existsSync(join(fresh, factsEntry))) {
+    await moveIfPresent(paths.clusterFacts, join(old, factsEntry))
+    await rename(join(fresh, factsEntry), paths.clusterFacts)
+  }
+  // The Node's name and address are those of the machine on which the snapshot goes on.
+  await moveIfPresent(paths.nodeRecord, join(old, basename(paths.nodeRecord)))
   for (const dir of [old, join(old, 'db'), paths.databaseDir, paths.dataDir]) await syncDirectory(dir)
   const replaced = await keepOld(paths, old)
   await rm(pending, { recursive: true })

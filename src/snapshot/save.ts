@@ -30,10 +30,12 @@ const reservedBytes = 64 * 1024 * 1024
 /** What the database is called in a snapshot, and the directory of the keys. */
 export const databaseEntry = 'db/state.db'
 export const pkiEntryPrefix = 'pki/'
+/** What was fixed when the cluster was created. */
+export const factsEntry = 'cluster.json'
 
 /**
  * Takes a snapshot while the datastore serves, or while nobody does. It has one state of the database, the
- * authorities, the service accounts' key and the encryption key: what a cluster needs to go on elsewhere.
+ * authorities, the service accounts' key, the encryption key and what was fixed at creation: what a cluster needs to go on elsewhere.
  * Certificates are issued anew by the authorities and are not in it.
  */
 export async function saveSnapshot(options: SaveOptions): Promise<SnapshotFile> {
@@ -49,7 +51,11 @@ export async function saveSnapshot(options: SaveOptions): Promise<SnapshotFile> 
     const unfinished = join(work, 'snapshot')
     await writeSnapshotFile(unfinished, {
       contents: { createdAt: at.toISOString(), version, revision, keys },
-      files: [...keyFiles(paths.pkiDir), { name: databaseEntry, path: copy, mode: privateMode }],
+      files: [
+        ...factsFile(paths),
+        ...keyFiles(paths.pkiDir),
+        { name: databaseEntry, path: copy, mode: privateMode },
+      ],
       secret,
     })
     // One that has begun since then may have given the new keys to the old database.
@@ -61,6 +67,11 @@ export async function saveSnapshot(options: SaveOptions): Promise<SnapshotFile> 
   } finally {
     await rm(work, { recursive: true, force: true })
   }
+}
+
+/** A cluster of an earlier version has none before its next start, and a datastore alone never has one. */
+function factsFile({ clusterFacts }: Paths): TarFile[] {
+  return existsSync(clusterFacts) ? [{ name: factsEntry, path: clusterFacts, mode: privateMode }] : []
 }
 
 /** The files of the cluster's identity, as far as they are there: a datastore alone has none. */

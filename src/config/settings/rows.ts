@@ -1,5 +1,5 @@
 import type { RoleName } from '../roles.ts'
-import type { Kebab, Option } from '../table/option.ts'
+import type { Kebab, Option, OptionTable } from '../table/option.ts'
 
 /** What a setting is beside an option. */
 export interface RowFacts {
@@ -10,6 +10,9 @@ export interface RowFacts {
   /** What a change does, where it is more or less than to count from the next start on. */
   readonly change?: string
 }
+
+/** Any setting of the table. */
+export type Row = OptionTable[string] & RowFacts
 
 /** The settings of one subject, by their names: each field of `Values` in kebab case. */
 export type Rows<Values> = {

@@ -13,6 +13,7 @@ export type Origin =
   | { readonly kind: 'flag' }
   | { readonly kind: 'environment' }
   | { readonly kind: 'file'; readonly path: string; readonly line: number }
+  | { readonly kind: 'fact'; readonly path: string }
   | { readonly kind: 'default' }
 
 /** Longer texts are cut in messages, which have one line. */
@@ -33,6 +34,8 @@ export function describeSetting({ name, origin }: Pick<Setting, 'name' | 'origin
       return `${environmentName(name)}${text === undefined ? '' : `=${value}`} in the environment`
     case 'file':
       return `${name}${text === undefined ? '' : `: ${value}`} in ${origin.path}:${origin.line}`
+    case 'fact':
+      return `${name}${text === undefined ? '' : ` ${value}`}, fixed in ${origin.path}`
     case 'default':
       return `the default ${name}${text === undefined ? '' : ` ${value}`}`
   }

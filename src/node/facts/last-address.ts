@@ -1,10 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
-
-/** `node.json` in the data directory: what this machine was, for a start without a network. */
-interface NodeRecord {
-  readonly address?: unknown
-}
+import type { NodeRecord } from '../../config/facts.ts'
 
 /** The Node's address when it was last known; undefined before the first start, and when the file is damaged. */
 export function readLastAddress(nodeRecord: string): string | undefined {
@@ -15,8 +11,4 @@ export function readLastAddress(nodeRecord: string): string | undefined {
     // It is found anew, as on the first start.
     return undefined
   }
-}
-
-export function renderNodeRecord(address: string): string {
-  return `${JSON.stringify({ address })}\n`
 }

@@ -41,6 +41,7 @@ const dataEntries = [
   'images',
   'kubeconfig',
   'manifests',
+  'cluster.json',
   'node.json',
   'pki',
   'replaced',

@@ -9,6 +9,7 @@ import type { Flags } from '../../../src/config/table/sources.ts'
 /** A machine whose name does not depend on where the test runs. */
 export const testHost: Host = {
   nodeName: () => 'worker-1',
+  facts: () => ({ cluster: {}, node: {} }),
 }
 
 export interface Given {

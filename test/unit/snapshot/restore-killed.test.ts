@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { type Paths, paths as pathsOf } from '../../../src/config/paths.ts'
@@ -15,14 +15,16 @@ const copyAtStep = new URL('../../fixtures/copy-at-step.ts', import.meta.url).pa
 test('a restore that is killed at any of its steps leaves the old state or the new one', async () => {
   const origin = dataDirectory()
   writeKeys(origin, 'snapshot')
+  writeFileSync(origin.clusterFacts, 'snapshot')
   const { put, datastore } = await serve(origin)
   await put('a', 'old')
   const { path } = await save(origin)
   await put('a', 'new')
   await datastore.stop()
   writeKeys(origin, 'later')
-  const before = { revision: 3, findings: [], keys: ['later'] }
-  const after = { revision: 3 + revisionBump, findings: [], keys: ['snapshot'] }
+  writeFileSync(origin.clusterFacts, 'later')
+  const before = { revision: 3, findings: [], keys: ['later'], facts: 'later' }
+  const after = { revision: 3 + revisionBump, findings: [], keys: ['snapshot'], facts: 'snapshot' }
 
   const states: object[] = []
   for (const dataDir of await restoreStepByStep(origin, path)) {
@@ -57,19 +59,22 @@ async function restoreStepByStep({ dataDir }: Paths, snapshot: string): Promise<
   return [...readdirSync(copies).map((_, step) => join(copies, String(step))), dataDir]
 }
 
-function stateOf({ database, pkiDir }: Pick<Paths, 'database' | 'pkiDir'>) {
+type State = Pick<Paths, 'database' | 'pkiDir' | 'clusterFacts'>
+
+function stateOf({ database, pkiDir, clusterFacts }: State) {
   const keys = keyFileNames(pkiDir).map(({ file }) => readFileSync(join(pkiDir, file), 'utf8'))
   return {
     revision: inspectDatabase({ path: database }).revision,
     findings: checkDatabase({ path: database }),
     keys: [...new Set(keys)],
+    facts: readFileSync(clusterFacts, 'utf8'),
   }
 }
 
 /** What the restore has put aside. */
-function keptOf({ dataDir }: Paths): Pick<Paths, 'database' | 'pkiDir'> {
+function keptOf({ dataDir }: Paths): State {
   const replaced = readdirSync(join(dataDir, 'replaced')).map((name) => join(dataDir, 'replaced', name))
   expect(replaced).toHaveLength(1)
   const [kept = ''] = replaced
-  return { database: join(kept, 'db', 'state.db'), pkiDir: join(kept, 'pki') }
+  return pathsOf({ dataDir: kept })
 }

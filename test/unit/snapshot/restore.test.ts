@@ -10,7 +10,8 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import type { Paths } from '../../../src/config/paths.ts'
+import { readFacts } from '../../../src/config/facts.ts'
+import { type Paths, paths as pathsOf } from '../../../src/config/paths.ts'
 import { preparePki } from '../../../src/pki/pki.ts'
 import { finishRestore, restoreSnapshot, revisionBump } from '../../../src/snapshot/restore.ts'
 import { openSnapshotFile } from '../../../src/snapshot/file.ts'
@@ -98,6 +99,30 @@ describe('a restore', () => {
     expect(second.renewed.map(({ name }) => name)).toContain('apiserver')
     for (const file of ['server-ca.crt', 'client-ca.key', 'encryption-config.yaml', 'service-account.pub'])
       expect(readFileSync(join(second.dir, file), 'utf8')).toBe(readFileSync(join(first.dir, file), 'utf8'))
+  })
+
+  test('brings what was fixed for the cluster, and leaves the former name of the node behind', async () => {
+    const [from, to] = [dataDirectory(), dataDirectory()]
+    for (const paths of [from, to]) writeKeys(paths, 'first')
+    const { put } = await serve(from)
+    await put('a', '1')
+    const older = await save(from, { name: 'older' })
+    writeFileSync(from.clusterFacts, '{"settings":{"cluster-domain":"from.test"}}')
+    const { path } = await save(from)
+
+    writeFileSync(to.clusterFacts, '{"settings":{"cluster-domain":"to.test"}}')
+    writeFileSync(to.nodeRecord, '{"settings":{"node-name":"to"}}')
+    const { replaced } = await restore(to, path)
+    expect(readFacts(to.dataDir)).toMatchObject({ cluster: { 'cluster-domain': 'from.test' }, node: {} })
+    expect(statSync(to.clusterFacts).mode & 0o777).toBe(0o600)
+    const kept = pathsOf({ dataDir: replaced ?? '' })
+    expect(readFacts(kept.dataDir)).toMatchObject({
+      cluster: { 'cluster-domain': 'to.test' },
+      node: { 'node-name': 'to' },
+    })
+    // One that was taken before there were such facts says nothing, and so does what is there then.
+    await restore(to, older.path)
+    expect(readFacts(to.dataDir).cluster).toEqual({})
   })
 
   test('grants leases anew, with their keys', async () => {

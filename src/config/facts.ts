@@ -1,0 +1,130 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { AppError, errorCode } from '../base/errors.ts'
+import { privateMode, writeFileAtomicallySync } from '../base/files.ts'
+import type { AnyConfig } from './config.ts'
+import { type Paths, paths as pathsOf } from './paths.ts'
+import { rowOf, schema } from './schema.ts'
+import { camelCase } from './table/option.ts'
+
+/*
+ * What was fixed when a cluster, or a node, was created:
+ *
+ *    cluster.json   facts of the cluster. It is in every snapshot, and a restore brings it back.
+ *    node.json      facts of this machine. No snapshot has it, and a restore removes it: the next start writes it.
+ *
+ * Both win over the defaults; a setting that contradicts them is refused (load.ts). Which settings are facts,
+ * their rows say. A data directory of an earlier version gets the files with what it runs with.
+ */
+
+const formatVersion = 1
+
+export interface Facts {
+  /** By the names of the settings, as texts that their kinds parse. */
+  readonly cluster: Readonly<Record<string, string>>
+  readonly node: Readonly<Record<string, string>>
+  /** The machine's name when the node's facts were written. */
+  readonly hostName?: string | undefined
+}
+
+export interface NodeRecord {
+  readonly settings?: Readonly<Record<string, string>>
+  readonly hostName?: string
+  /** The Node's address when it was last known. */
+  readonly address?: string
+}
+
+export function readFacts(dataDir: string): Facts {
+  const { clusterFacts, restoreDir, nodeRecord, pkiDir } = pathsOf({ dataDir })
+  // A restore that is decided and not carried out yet brings its own.
+  const restored = join(restoreDir, 'new', 'cluster.json')
+  const { settings: cluster = {} } = readRecord(existsSync(restored) ? restored : clusterFacts)
+  const { settings: node = {}, hostName } = readRecord(nodeRecord)
+  // Before there were such facts, a server had keys already, and a datastore has none.
+  const role = node['role'] ?? (existsSync(pkiDir) ? 'server' : undefined)
+  return { cluster, node: { ...node, ...(role !== undefined && { role }) }, hostName }
+}
+
+/** Writes what of the facts is not on the disk yet. To be called once what they are facts of is there. */
+export function keepFacts(config: AnyConfig, hostName?: string): void {
+  const paths = pathsOf(config)
+  const cluster = factsOf(config, 'cluster')
+  if (Object.keys(cluster).length > 0) {
+    const { settings } = readRecord(paths.clusterFacts)
+    writeRecord(paths.clusterFacts, { settings: { ...cluster, ...settings } })
+  }
+  const { settings, hostName: former } = readRecord(paths.nodeRecord)
+  const name = former ?? hostName
+  updateNodeRecord(paths, {
+    settings: { ...factsOf(config, 'node'), ...settings },
+    ...(name !== undefined && { hostName: name }),
+  })
+}
+
+/** Rejects with FACTS when the record cannot be read, and with FILE_WRITE when it cannot be written. */
+export function updateNodeRecord({ nodeRecord }: Pick<Paths, 'nodeRecord'>, changes: NodeRecord): void {
+  writeRecord(nodeRecord, { ...readRecord(nodeRecord), ...changes })
+}
+
+/** What a cluster's record is where nothing is known of it: the next start writes what it runs with. */
+export const emptyRecord = render({ settings: {} })
+
+function factsOf(config: AnyConfig, of: 'cluster' | 'node'): Record<string, string> {
+  const values = config as unknown as Readonly<Record<string, unknown>>
+  const names = Object.keys(schema).filter(
+    (name) => rowOf(name)?.factOf === of && values[camelCase(name)] !== undefined,
+  )
+  return Object.fromEntries(names.map((name) => [name, String(values[camelCase(name)])]))
+}
+
+function readRecord(path: string): NodeRecord {
+  let text: string
+  try {
+    text = readFileSync(path, 'utf8')
+  } catch (cause) {
+    // Whoever may not read it is not root, and starts nothing.
+    if (['ENOENT', 'ENOTDIR', 'EACCES'].includes(errorCode(cause) ?? '')) return {}
+    throw unusable(path, cause)
+  }
+  const record = parseRecord(path, text)
+  const version = record.formatVersion ?? formatVersion
+  if (version === formatVersion) return record
+  throw unusable(
+    path,
+    new Error(`its format is ${String(version)}; this version of k8s reads ${formatVersion}`),
+  )
+}
+
+function parseRecord(path: string, text: string): NodeRecord & { readonly formatVersion?: unknown } {
+  try {
+    const record = JSON.parse(text) as NodeRecord | null
+    const texts = Object.values(record?.settings ?? {})
+    if (typeof record === 'object' && record !== null && texts.every((value) => typeof value === 'string'))
+      return record
+    throw new Error('it is no record of facts')
+  } catch (cause) {
+    throw unusable(path, cause)
+  }
+}
+
+function writeRecord(path: string, record: NodeRecord): void {
+  const text = render(record)
+  if (existsSync(path) && readFileSync(path, 'utf8') === text) return
+  writeFileAtomicallySync(path, text, { mode: privateMode })
+}
+
+function render(record: NodeRecord): string {
+  return `${JSON.stringify({ formatVersion, ...record }, null, 2)}\n`
+}
+
+function unusable(path: string, cause: unknown): AppError {
+  return new AppError(
+    `cannot use ${path}, which holds what was fixed at creation`,
+    {
+      code: 'FACTS',
+      path,
+      remedy: 'mend it, or remove it: the next start writes what the settings say then',
+    },
+    { cause },
+  )
+}
