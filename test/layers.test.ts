@@ -53,6 +53,12 @@ describe('a violation', () => {
     },
     {
       file: 'supervisor/state.ts',
+      text: "await writeFile(path, 'x')",
+      message:
+        'src/supervisor/state.ts has writeFile(: files are written with writeFileAtomically of base/files.ts',
+    },
+    {
+      file: 'supervisor/state.ts',
       text: 'process.exit(1)',
       message: 'src/supervisor/state.ts calls process.exit, which only cli may: throw an AppError instead',
     },

@@ -77,11 +77,35 @@ export const owners: readonly { libraries: readonly string[]; owner: string }[] 
   { libraries: ['@kubernetes/client-node'], owner: 'addons' },
 ]
 
+/** What only these files may contain, since there is one of each; the others use what they export. */
+const reserved: readonly { pattern: RegExp; files: readonly string[]; instead: string }[] = [
+  {
+    pattern: /\bwriteFile(Sync)?\(/,
+    // The latter writes what the kernel shows as files.
+    files: ['base/files.ts', 'node/render/sysctls.ts'],
+    instead: 'files are written with writeFileAtomically of base/files.ts',
+  },
+  {
+    pattern: /\b0o[67]00\b/,
+    files: ['base/files.ts'],
+    instead: 'private modes are those of base/files.ts',
+  },
+  {
+    pattern: /'node:https'|\bhttp\.request\(/,
+    files: ['base/http.ts'],
+    instead: 'the HTTP client is that of base/http.ts',
+  },
+]
+
 /** What is wrong with the imports of `file` (a path below src/), one sentence each. */
 export function violations({ file, text }: { file: string; text: string }): string[] {
   const room = roomOf(file)
   if (room === undefined) return [`src/${file} is in no room; the rooms are ${Object.keys(rooms).join(', ')}`]
   const found = importsOf(text).flatMap((specifier) => importViolations({ file, room, specifier }))
+  for (const { pattern, files, instead } of reserved) {
+    const used = pattern.exec(text)?.[0]
+    if (used !== undefined && !files.includes(file)) found.push(`src/${file} has ${used}: ${instead}`)
+  }
   if (/\bprocess\.(exit|reallyExit)\(/.test(text) && !isInside(file, 'cli')) {
     found.push(`src/${file} calls process.exit, which only cli may: throw an AppError instead`)
   }

@@ -1,9 +1,9 @@
 import { createWriteStream, existsSync } from 'node:fs'
-import { mkdir, readdir, rename, rm, rmdir, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, rename, rm, rmdir } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { AppError } from '../base/errors.ts'
-import { privateDirectoryMode, privateMode, syncDirectory } from '../base/files.ts'
+import { privateDirectoryMode, privateMode, syncDirectory, writeFileAtomically } from '../base/files.ts'
 import { emptyRecord } from '../config/facts.ts'
 import type { Paths } from '../config/paths.ts'
 import { checkDatabase } from '../datastore/log/soundness.ts'
@@ -120,7 +120,7 @@ async function unpack(
 /** What was fixed for the cluster that goes must not bind the one that comes, although nothing is known of that. */
 async function replaceFacts({ clusterFacts }: RestorePaths, fresh: string): Promise<void> {
   if (existsSync(fresh) || !existsSync(clusterFacts)) return
-  await writeFile(fresh, emptyRecord, { mode: privateMode, flush: true })
+  await writeFileAtomically(fresh, emptyRecord, { mode: privateMode })
 }
 
 function refuseUnsound(

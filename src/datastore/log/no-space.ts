@@ -1,6 +1,8 @@
 import { closeSync, fsyncSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs'
 import { constants } from 'node:os'
 
+import { privateMode } from '../../base/files.ts'
+
 /**
  * What SQLite says when a file cannot grow: the database, its WAL or the WAL's index (-shm). SQLITE_FULL is ENOSPC
  * alone; a share of the disk that is used up (EDQUOT) comes as any other failure to write, and the errno is lost.
@@ -40,7 +42,7 @@ function errnoOfWriting(path: string, bytes: number): number {
   const tried = `${path}.room`
   try {
     rmSync(tried, { force: true })
-    const descriptor = openSync(tried, 'wx', 0o600)
+    const descriptor = openSync(tried, 'wx', privateMode)
     try {
       const block = Buffer.alloc(leastFreeBytes, 1)
       for (let written = 0; written < bytes; ) written += writeSync(descriptor, block)
