@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { constants } from 'node:os'
 import { BoundedWriter } from '../base/bounded-writer.ts'
 import { AppError } from '../base/errors.ts'
+import { parseMask } from '../base/proc.ts'
 import type { Config } from '../config/config.ts'
 import { loadConfig } from '../config/load.ts'
 import { servers } from '../config/roles.ts'
@@ -94,6 +95,6 @@ function stopSignals(): { stop: AbortSignal; hurry: AbortSignal } {
 
 /** As whoever started this process left it; a handler of ours would undo that. */
 function isIgnored(signal: number): boolean {
-  const mask = /^SigIgn:\s+([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0'
-  return ((BigInt(`0x${mask}`) >> BigInt(signal - 1)) & 1n) === 1n
+  const mask = parseMask(readFileSync('/proc/self/status', 'utf8'), 'SigIgn')
+  return ((mask >> BigInt(signal - 1)) & 1n) === 1n
 }

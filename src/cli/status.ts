@@ -1,4 +1,3 @@
-import { readlinkSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError, describeError, errorCode } from '../base/errors.ts'
 import { boolean, duration } from '../config/table/kinds.ts'
@@ -9,7 +8,6 @@ import { controlSocketOf, daemonOptions } from './daemon.ts'
 import { outputOption } from './output.ts'
 import { renderSince } from './since.ts'
 import { renderTable } from './table.ts'
-import { measureUsage, type Usage } from './usage.ts'
 
 const pollIntervalMs = 250
 
@@ -36,7 +34,7 @@ const ownOptions = {
 export const status: Command = {
   name: 'status',
   description: 'Show each component: its state, process and restarts, and what it uses.',
-  details: `MEMORY is the proportional set size; CPU is measured over a quarter of a second, in thousandths of a core.
+  details: `MEMORY is the proportional set size; CPU is that of the last minute, in thousandths of a core.
 The datastore runs in the daemon: its row is the daemon's process.
 
 Exits with 0 when all is well or on its way, with 3 when the cluster serves but something is not as it should be,
@@ -56,12 +54,8 @@ async function handler(invocation: Invocation): Promise<number> {
   const { connectControl } = await import('../control/client.ts')
   const client = connectControl(socket)
   const current = wait ? await readyStatus({ client, timeoutMs: timeout }) : await client.status()
-  const { pidNamespace } = await client.identity()
-  // Seen from another namespace, the pids are those of strangers.
-  const isHere = pidNamespace === readlinkSync('/proc/self/ns/pid')
-  const pids = isHere ? current.components.flatMap(({ pid }) => pid ?? []) : []
-  const usage = await measureUsage([...new Set(pids)])
-  invocation.print(output === 'json' ? renderJson(current, usage) : renderStatus(current, usage, Date.now()))
+  const json = () => `${JSON.stringify(current, null, 2)}\n`
+  invocation.print(output === 'json' ? json() : renderStatus(current, Date.now()))
   return current.state === 'degraded' ? degradedExitCode : 0
 }
 
@@ -100,21 +94,9 @@ function notReady(answer: DaemonStatus | Error, timeoutMs: number): AppError {
   })
 }
 
-function renderJson(current: DaemonStatus, usage: ReadonlyMap<number, Usage>): string {
-  const components = current.components.map((component) => ({
-    ...component,
-    ...usageOf(component.pid, usage),
-  }))
-  return `${JSON.stringify({ ...current, components }, null, 2)}\n`
-}
-
-export function renderStatus(
-  current: DaemonStatus,
-  usage: ReadonlyMap<number, Usage>,
-  nowMs: number,
-): string {
+export function renderStatus(current: DaemonStatus, nowMs: number): string {
   const rows = current.components.map((component) => {
-    const { memoryBytes, cpuMillicores } = usageOf(component.pid, usage)
+    const { memoryBytes, cpuMillicores } = component
     return [
       component.name,
       component.state,
@@ -131,7 +113,9 @@ export function renderStatus(
       : [`\n${name} failed ${renderSince(lastFailure.at, nowMs)} ago: ${lastFailure.message}\n`],
   )
   const reasons = current.components.flatMap(({ name, state, reason }) =>
-    reason === undefined ? [] : [`\n${name} is ${state}: ${reason}\n`],
+    reason === undefined || current.problems.some((problem) => problem.startsWith(`${name} `))
+      ? []
+      : [`\n${name} is ${state}: ${reason}\n`],
   )
   const parts = current.parts.map(({ name, state, message }) => [name, state, message ?? ''])
   const partsTable = parts.length === 0 ? '' : `\n${renderTable(['PART', 'STATE', ''], parts)}`
@@ -139,8 +123,4 @@ export function renderStatus(
   const problems = current.problems.map((problem) => `  ${problem}\n`)
   const table = renderTable(['NAME', 'STATE', 'PID', 'RESTARTS', 'SINCE', 'MEMORY', 'CPU'], rows)
   return [table, partsTable, ...reasons, ...failures, node, ...problems].join('')
-}
-
-function usageOf(pid: number | undefined, usage: ReadonlyMap<number, Usage>): Usage {
-  return (pid === undefined ? undefined : usage.get(pid)) ?? { memoryBytes: null, cpuMillicores: null }
 }

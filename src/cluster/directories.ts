@@ -1,11 +1,10 @@
 import { chmod, mkdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { privateDirectoryMode, publicMode, writeFileAtomically } from '../base/files.ts'
+import { readBootId } from '../base/proc.ts'
 import type { Paths } from '../config/paths.ts'
 import { HostFiles } from '../node/facts/host-files.ts'
 import { isBelow, readMounts } from '../node/facts/mounts.ts'
-
-const bootIdFile = '/proc/sys/kernel/random/boot_id'
 
 /**
  * Makes the directories of the daemon. Keys, rendered files and the database are for root alone; the way to a
@@ -28,8 +27,7 @@ export async function prepareDirectories(paths: Paths): Promise<void> {
       await chmod(dir, mode)
     }),
   )
-  const bootId = await readFile(bootIdFile, 'utf8')
-  await writeFileAtomically(join(paths.runDir, 'boot-id'), bootId, { mode: publicMode })
+  await writeFileAtomically(join(paths.runDir, 'boot-id'), `${readBootId()}\n`, { mode: publicMode })
 }
 
 /**
@@ -37,11 +35,8 @@ export async function prepareDirectories(paths: Paths): Promise<void> {
  * reboot, as they would be from /run. Where something is mounted, that reboot has not been one for it.
  */
 async function forgetFormerBoot(runDir: string): Promise<void> {
-  const [former, current] = await Promise.all([
-    readFile(join(runDir, 'boot-id'), 'utf8').catch(() => undefined),
-    readFile(bootIdFile, 'utf8'),
-  ])
-  if (former === undefined || former === current) return
+  const former = await readFile(join(runDir, 'boot-id'), 'utf8').catch(() => undefined)
+  if (former === undefined || former.trim() === readBootId()) return
   if (readMounts(new HostFiles()).some(({ path }) => isBelow(path, runDir))) return
   await rm(runDir, { recursive: true, force: true })
 }

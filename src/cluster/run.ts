@@ -18,6 +18,7 @@ import { detectHost } from '../node/facts/host.ts'
 import { pkiFiles, readIdentity } from '../pki/pki.ts'
 import { finishRestore } from '../snapshot/restore.ts'
 import { endLeftovers } from '../supervisor/leftovers.ts'
+import { UsageSampler } from '../supervisor/usage.ts'
 import { Readiness, TaskGroup } from './background.ts'
 import { Board } from './condition.ts'
 import { prepareCredentials } from './credentials.ts'
@@ -69,6 +70,9 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
   const version = payload.version.gitVersion
   const board = new Board()
   let components: readonly Component[] = []
+  using usage = new UsageSampler({
+    pids: () => components.flatMap((component) => component.status().pid ?? []),
+  })
   let endPods = config.stopPods
 
   await prepareDirectories(paths)
@@ -77,7 +81,7 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
     path: paths.controlSocket,
     log,
     handlers: {
-      status: () => clusterStatus({ config, version, startedAt, components, board, kubeletIdentity }),
+      status: () => clusterStatus({ config, version, startedAt, components, board, usage, kubeletIdentity }),
       stop({ pods }) {
         endPods ||= pods
         asked.abort()

@@ -4,7 +4,8 @@ import type { Component } from '../components/component.ts'
 import { probeNode } from '../components/kubelet.ts'
 import { apiserverUrl } from '../components/probe.ts'
 import type { Config } from '../config/config.ts'
-import type { DaemonStatus } from '../control/messages.ts'
+import type { ComponentStatus, DaemonStatus } from '../control/messages.ts'
+import type { UsageSampler } from '../supervisor/usage.ts'
 import type { Board } from './condition.ts'
 
 const nodeProbeTimeoutMs = 2_000
@@ -15,6 +16,7 @@ export interface StatusOptions {
   readonly startedAt: Date
   readonly components: readonly Component[]
   readonly board: Board
+  readonly usage: UsageSampler
   readonly kubeletIdentity: () => Promise<TlsIdentity>
 }
 
@@ -25,6 +27,7 @@ export async function clusterStatus({
   startedAt,
   components,
   board,
+  usage,
   kubeletIdentity,
 }: StatusOptions): Promise<DaemonStatus> {
   const { state, problems } = board.condition(components)
@@ -40,8 +43,14 @@ export async function clusterStatus({
     state: state === 'ready' && node !== undefined ? 'degraded' : state,
     problems: node === undefined ? problems : [...problems, node],
     parts: board.parts(),
-    components: components.map((component) => ({ ...component.status(), needs: component.needs })),
+    components: components.map((component) => componentStatus(component, usage)),
   }
+}
+
+function componentStatus(component: Component, usage: UsageSampler): ComponentStatus {
+  const status = component.status()
+  const used = status.pid === undefined ? { memoryBytes: null, cpuMillicores: null } : usage.usage(status.pid)
+  return { ...status, needs: component.needs, ...used }
 }
 
 /** Why the Node is not Ready; undefined: it is. */

@@ -1,5 +1,4 @@
-import { readlinkSync } from 'node:fs'
-import { isAlive, readStat } from '../base/proc.ts'
+import { isAlive, ownPidNamespace, readStat } from '../base/proc.ts'
 import type { DaemonIdentity } from './messages.ts'
 
 /** This process, as a daemon introduces itself. */
@@ -14,8 +13,4 @@ export function ownIdentity(): DaemonIdentity {
 /** Whether this very process still runs. One of another pid namespace cannot be seen, and counts as gone. */
 export function isRunning({ pid, pidNamespace, startTicks }: DaemonIdentity): boolean {
   return pidNamespace === ownPidNamespace() && isAlive({ pid, startTicks })
-}
-
-function ownPidNamespace(): string {
-  return readlinkSync('/proc/self/ns/pid')
 }

@@ -53,6 +53,10 @@ export interface ComponentStatus {
   readonly reason?: string
   readonly needs?: readonly string[]
   readonly lastFailure?: ComponentFailure
+  /** Proportional set size; null: no process. */
+  readonly memoryBytes: number | null
+  /** Of the last minute, in thousandths of a core; null: no process. */
+  readonly cpuMillicores: number | null
 }
 
 export interface ComponentFailure {

@@ -1,5 +1,5 @@
 import { readdir, readFile, readlink } from 'node:fs/promises'
-import { listPids, readCommand } from '../base/proc.ts'
+import { type Listener, listPids, parseListeners, readCommand } from '../base/proc.ts'
 
 /** Who listens on a TCP port. */
 export interface PortHolder {
@@ -56,39 +56,9 @@ export function saysInUse(line: string): boolean {
   return /address already in use|EADDRINUSE/i.test(line)
 }
 
-interface Listener {
-  readonly port: number
-  readonly address: string
-  readonly userId: number
-  readonly inode: string
-}
-
-/** TCP_LISTEN of include/net/tcp_states.h. */
-const listenState = '0A'
-
-/** Reads /proc/net/tcp or tcp6; see proc_net_tcp of the kernel's documentation. */
 async function readListeners(table: 'tcp' | 'tcp6'): Promise<Listener[]> {
   // A kernel without IPv6 has no tcp6.
-  const text = await readFile(`/proc/net/${table}`, 'utf8').catch(() => '')
-  return text
-    .split('\n')
-    .slice(1)
-    .flatMap((line) => {
-      const [, local = '', , state, , , , userId, , inode = ''] = line.trim().split(/\s+/)
-      if (state !== listenState) return []
-      const [address = '', port = ''] = local.split(':')
-      return [
-        { address: readAddress(address), port: Number.parseInt(port, 16), userId: Number(userId), inode },
-      ]
-    })
-}
-
-/** The kernel prints addresses as 32-bit words in the machine's (little-endian) order. */
-function readAddress(hex: string): string {
-  const bytes = Buffer.from(hex, 'hex').swap32()
-  if (bytes.length === 4) return bytes.join('.')
-  const groups = Array.from({ length: 8 }, (_, index) => bytes.readUInt16BE(index * 2).toString(16))
-  return new URL(`http://[${groups.join(':')}]`).hostname.slice(1, -1)
+  return parseListeners(await readFile(`/proc/net/${table}`, 'utf8').catch(() => ''))
 }
 
 /** Which process has each socket open. Reads the descriptors of all processes: for failures only. */

@@ -1,5 +1,6 @@
 import { accessSync, constants } from 'node:fs'
 import { delimiter, join } from 'node:path'
+import { parseMask } from '../../base/proc.ts'
 import { type Cgroups, readCgroups } from './cgroups.ts'
 import { HostFiles } from './host-files.ts'
 import { type Kernel, readKernel } from './kernel.ts'
@@ -62,8 +63,7 @@ export function detectHost({
 }
 
 function readCapabilities(files: HostFiles): HostFacts['capabilities'] {
-  const hex = /^CapEff:\s*([0-9a-f]+)$/m.exec(files.read('/proc/self/status') ?? '')?.[1] ?? '0'
-  const effective = BigInt(`0x${hex}`)
+  const effective = parseMask(files.read('/proc/self/status') ?? '', 'CapEff')
   const has = (bit: number) => ((effective >> BigInt(bit)) & 1n) === 1n
   return {
     netAdmin: has(capabilities.netAdmin),

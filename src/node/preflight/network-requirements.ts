@@ -1,3 +1,4 @@
+import { parseListeners } from '../../base/proc.ts'
 import type { HostFiles } from '../facts/host-files.ts'
 import { chooseNodeAddress, describePassedOver } from '../facts/node-address.ts'
 import type { Examination } from './examination.ts'
@@ -64,17 +65,9 @@ function ports(
   })
 }
 
-/** The local ports of /proc/net/tcp and tcp6 in state LISTEN (0A). */
 function listeningPorts(files: HostFiles): Set<number> {
-  const rows = ['/proc/net/tcp', '/proc/net/tcp6'].flatMap((path) =>
-    (files.read(path) ?? '').split('\n').slice(1),
-  )
-  return new Set(
-    rows.flatMap((row) => {
-      const [, local = '', , state] = row.trim().split(/\s+/)
-      return state === '0A' ? [Number.parseInt(local.slice(local.lastIndexOf(':') + 1), 16)] : []
-    }),
-  )
+  const tables = ['/proc/net/tcp', '/proc/net/tcp6'].map((path) => files.read(path) ?? '')
+  return new Set(tables.flatMap(parseListeners).map(({ port }) => port))
 }
 
 function nameServers({ host: { resolvConf }, config }: Examination): Requirement {

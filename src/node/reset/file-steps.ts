@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError, describeError, errorCode } from '../../base/errors.ts'
 import { HostFiles } from '../facts/host-files.ts'
 import { isBelow, readMounts } from '../facts/mounts.ts'
-import { readStartTime } from './pod-processes.ts'
+import { readStartTicks } from './pod-processes.ts'
 import type { FileStep } from './steps.ts'
 
 const killLimitMs = 10_000
@@ -37,10 +37,10 @@ export async function runFileStep(
 /** Returns when it is gone: until then its mounts and its cgroup are in use. */
 async function killIfSame(
   files: HostFiles,
-  { pid, startTime }: { pid: number; startTime: string },
+  { pid, startTicks }: { pid: number; startTicks: number },
 ): Promise<void> {
   const deadline = performance.now() + killLimitMs
-  while (readStartTime(files, pid) === startTime) {
+  while (readStartTicks(files, pid) === startTicks) {
     if (performance.now() > deadline) {
       throw new AppError(`cannot end the process ${pid}`, {
         code: 'RESET_PROCESS',

@@ -74,11 +74,11 @@ export async function resetPlan(
 /** Containers are killed with their shims, which would report their end to a containerd that is gone. */
 function processSteps(config: Config, files: HostFiles): ResetStep[] {
   const found = readPodProcesses(files, paths(config).containerdSocket)
-  return found.map(({ pid, startTime, command }) => ({
+  return found.map(({ pid, startTicks, command }) => ({
     kind: 'kill',
     description: `kill ${command} (${pid})`,
     pid,
-    startTime,
+    startTicks,
   }))
 }
 

@@ -1,9 +1,10 @@
+import { parseStat } from '../../base/proc.ts'
 import type { HostFiles } from '../facts/host-files.ts'
 
 export interface PodProcess {
   readonly pid: number
   /** In clock ticks after the boot: with the pid it names one process for good. */
-  readonly startTime: string
+  readonly startTicks: number
   readonly command: string
 }
 
@@ -26,18 +27,15 @@ export function readPodProcesses(files: HostFiles, containerdSocket: string): Po
 }
 
 /** undefined: it has ended. */
-export function readStartTime(files: HostFiles, pid: number): string | undefined {
-  return readProcess(files, pid)?.startTime
+export function readStartTicks(files: HostFiles, pid: number): number | undefined {
+  return readProcess(files, pid)?.startTicks
 }
 
-/** proc_pid_stat(5): "pid (command) state ppid ... starttime(22)"; the command may hold blanks and parentheses. */
 function readProcess(files: HostFiles, pid: number): Process | undefined {
-  const [, command, rest] = /^\d+ \((.*)\) (.*)$/s.exec(files.read(`/proc/${pid}/stat`) ?? '') ?? []
-  const fields = rest?.split(' ')
-  const state = fields?.[0]
-  const startTime = fields?.[19]
-  if (command === undefined || startTime === undefined || state === 'Z') return undefined
-  return { pid, command, parent: Number(fields?.[1]), startTime }
+  const text = files.read(`/proc/${pid}/stat`)
+  if (text === undefined) return undefined
+  const { command, parentPid, startTicks, state } = parseStat(text)
+  return state === 'Z' ? undefined : { pid, command, parent: parentPid, startTicks }
 }
 
 function isShim(files: HostFiles, pid: number, containerdSocket: string): boolean {

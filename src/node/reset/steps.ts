@@ -25,7 +25,7 @@ export type FileStep =
   /** Something mounted; tried again for a while, as long as it is in use. */
   | { readonly kind: 'unmount'; readonly description: string; readonly path: string }
   /** Sent SIGKILL and awaited, if it is still the process that the plan saw. */
-  | { readonly kind: 'kill'; readonly description: string; readonly pid: number; readonly startTime: string }
+  | { readonly kind: 'kill'; readonly description: string; readonly pid: number; readonly startTicks: number }
   /** A cgroup with those below it. */
   | { readonly kind: 'cgroup'; readonly description: string; readonly path: string }
   /** A file or a tree; refused while something is mounted in it. */

@@ -1,7 +1,6 @@
-import { describe, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { renderSince } from '../../../src/cli/since.ts'
 import { renderTable } from '../../../src/cli/table.ts'
-import { measureUsage } from '../../../src/cli/usage.ts'
 
 test('a table has columns as wide as their widest cell', () => {
   expect(
@@ -26,17 +25,4 @@ test.each([
 ])('%d ms ago is %s', (elapsedMs, expected) => {
   const since = '2026-11-21T10:00:00.000Z'
   expect(renderSince(since, Date.parse(since) + elapsedMs)).toBe(expected)
-})
-
-describe('use', () => {
-  test('of this process has memory and CPU', async () => {
-    const usage = (await measureUsage([process.pid])).get(process.pid)
-    expect(usage?.memoryBytes).toBeGreaterThan(1024 * 1024)
-    expect(usage?.cpuMillicores).toBeGreaterThanOrEqual(0)
-  })
-
-  test('of a process that is gone is not known', async () => {
-    const pid = 2 ** 22 + 1
-    expect((await measureUsage([pid])).get(pid)).toEqual({ memoryBytes: null, cpuMillicores: null })
-  })
 })

@@ -25,7 +25,15 @@ export const daemonStatus: DaemonStatus = {
   problems: [],
   parts: [],
   components: [
-    { name: 'datastore', state: 'ready', restarts: 0, since: '2026-11-21T10:00:00.000Z', needs: [] },
+    {
+      name: 'datastore',
+      state: 'ready',
+      restarts: 0,
+      since: '2026-11-21T10:00:00.000Z',
+      needs: [],
+      memoryBytes: 1_000_000,
+      cpuMillicores: 3,
+    },
     {
       name: 'kube-apiserver',
       state: 'backoff',
@@ -38,6 +46,8 @@ export const daemonStatus: DaemonStatus = {
         exitCode: 1,
         lastLines: ['Error: no such file'],
       },
+      memoryBytes: null,
+      cpuMillicores: null,
     },
   ],
 }

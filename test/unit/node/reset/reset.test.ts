@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest'
 import type { Config } from '../../../../src/config/config.ts'
 import { paths } from '../../../../src/config/paths.ts'
 import { HostFiles } from '../../../../src/node/facts/host-files.ts'
-import { readPodProcesses, readStartTime } from '../../../../src/node/reset/pod-processes.ts'
+import { readPodProcesses, readStartTicks } from '../../../../src/node/reset/pod-processes.ts'
 import { runFileStep } from '../../../../src/node/reset/file-steps.ts'
 import { keepForeignRules } from '../../../../src/node/reset/firewall-rules.ts'
 import { resetPlan } from '../../../../src/node/reset/plan.ts'
@@ -246,16 +246,16 @@ describe('a step', () => {
     })
     await once(child.stdout, 'data')
     const { pid = 0 } = child
-    const startTime = readStartTime(new HostFiles(), pid) ?? ''
+    const startTicks = readStartTicks(new HostFiles(), pid) ?? 0
     const ended = once(child, 'exit')
-    await runFileStep({ kind: 'kill', description: '', pid, startTime })
-    expect(readStartTime(new HostFiles(), pid)).toBeUndefined()
+    await runFileStep({ kind: 'kill', description: '', pid, startTicks })
+    expect(readStartTicks(new HostFiles(), pid)).toBeUndefined()
     expect(await ended).toEqual([null, 'SIGKILL'])
   })
 
   test('spares a process that only got the number of another', async () => {
-    await runFileStep({ kind: 'kill', description: '', pid: process.pid, startTime: 'long ago' })
-    expect(readStartTime(new HostFiles(), process.pid)).toMatch(/^\d+$/)
+    await runFileStep({ kind: 'kill', description: '', pid: process.pid, startTicks: -1 })
+    expect(readStartTicks(new HostFiles(), process.pid)).toBeGreaterThan(0)
   })
 })
 

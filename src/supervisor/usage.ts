@@ -1,0 +1,109 @@
+import { ageMs, readProportionalBytes, readStat } from '../base/proc.ts'
+
+/** The time over which the use of a processor is told. */
+const windowMs = 60_000
+
+/** Between two looks: as many as a window has are kept. */
+const intervalMs = 10_000
+
+/** What a process uses: null where the kernel does not say, since it is gone or belongs to somebody else. */
+export interface Usage {
+  /** Proportional set size: pages that processes share are split between them. */
+  readonly memoryBytes: number | null
+  /** Of the last minute, or of its life where that is shorter. */
+  readonly cpuMillicores: number | null
+}
+
+interface Sample {
+  readonly atMs: number
+  readonly processorMs: number
+}
+
+interface History {
+  readonly startTicks: number
+  readonly samples: Sample[]
+}
+
+export interface UsageSamplerOptions {
+  /** The processes that are looked at; they may change. */
+  readonly pids: () => readonly number[]
+  /** A steady clock. */
+  readonly nowMs?: () => number
+  /** Default: what the kernel says. undefined: there is no such process. */
+  readonly look?: (pid: number) => Look | undefined
+}
+
+/** What is seen of a process. */
+export interface Look {
+  readonly startTicks: number
+  readonly processorMs: number
+  readonly ageMs: number
+}
+
+function lookAt(pid: number): Look | undefined {
+  const stat = readStat(pid)
+  return stat === undefined ? undefined : { ...stat, ageMs: ageMs(stat) }
+}
+
+/**
+ * Looks at the processor time of some processes now and then, which costs a read of one small file each, so that
+ * their use can be told over a time in which the kernel's steps of 10 ms do not show.
+ */
+export class UsageSampler {
+  readonly #pids: () => readonly number[]
+  readonly #nowMs: () => number
+  readonly #look: (pid: number) => Look | undefined
+  readonly #timer: NodeJS.Timeout
+  readonly #histories = new Map<number, History>()
+
+  constructor({ pids, nowMs = () => performance.now(), look = lookAt }: UsageSamplerOptions) {
+    this.#pids = pids
+    this.#nowMs = nowMs
+    this.#look = look
+    this.#timer = setInterval(() => this.sample(), intervalMs).unref()
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer)
+  }
+
+  /** One look at all of them; those that are gone are forgotten. */
+  sample(): void {
+    const pids = new Set(this.#pids())
+    for (const pid of this.#histories.keys()) if (!pids.has(pid)) this.#histories.delete(pid)
+    for (const pid of pids) this.#keep(pid)
+  }
+
+  usage(pid: number): Usage {
+    return { memoryBytes: readProportionalBytes(pid) ?? null, cpuMillicores: this.#millicores(pid) }
+  }
+
+  #keep(pid: number): void {
+    const look = this.#look(pid)
+    if (look === undefined) return
+    const { samples } = this.#historyOf(pid, look.startTicks)
+    const atMs = this.#nowMs()
+    samples.push({ atMs, processorMs: look.processorMs })
+    // The oldest one that is kept is as old as the window, or older by less than an interval.
+    while (samples.length > 1 && samples[1]!.atMs <= atMs - windowMs) samples.shift()
+  }
+
+  /** A new one for a process that has the number of an earlier one. */
+  #historyOf(pid: number, startTicks: number): History {
+    const known = this.#histories.get(pid)
+    if (known?.startTicks === startTicks) return known
+    const history = { startTicks, samples: [] }
+    this.#histories.set(pid, history)
+    return history
+  }
+
+  #millicores(pid: number): number | null {
+    const look = this.#look(pid)
+    if (look === undefined) return null
+    const nowMs = this.#nowMs()
+    const birth = { atMs: nowMs - look.ageMs, processorMs: 0 }
+    const [oldest = birth] = this.#historyOf(pid, look.startTicks).samples
+    const from = look.ageMs <= windowMs ? birth : oldest
+    return Math.round(((look.processorMs - from.processorMs) / Math.max(nowMs - from.atMs, 1)) * 1000)
+  }
+}
