@@ -9,7 +9,7 @@ import {
   componentNames,
 } from '../components/component.ts'
 import type { Config } from '../config/config.ts'
-import { paths as pathsOf } from '../config/paths.ts'
+import { type Paths, paths as pathsOf } from '../config/paths.ts'
 import { refuseDuringReset, resetLockPath } from '../control/reset-lock.ts'
 import { serveControl } from '../control/server.ts'
 import type { Payload } from '../payload/payload.ts'
@@ -28,6 +28,7 @@ import { restartComponent, startComponents, stopComponents } from './lifecycle.t
 import { type Plan, planRole } from './plan.ts'
 import { stopPods } from './pods.ts'
 import { clusterStatus } from './status.ts'
+import { StopRequests } from './stop-requests.ts'
 import { startReport, tellCondition } from './telling.ts'
 import { feedWatchdog } from './watchdog.ts'
 
@@ -64,7 +65,10 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
   const startedAt = new Date()
   const paths = pathsOf(config)
   const pki = pkiFiles(paths.pkiDir)
-  const asked = new AbortController()
+  const requests = new StopRequests({
+    ...{ signalled: options.stop, hurried: options.hurry },
+    endPods: config.stopPods,
+  })
   const failed = new AbortController()
   const kubeletIdentity = () => readIdentity(pki, 'kubelet-client')
   const version = payload.version.gitVersion
@@ -73,7 +77,6 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
   using usage = new UsageSampler({
     pids: () => components.flatMap((component) => component.status().pid ?? []),
   })
-  let endPods = config.stopPods
 
   await prepareDirectories(paths)
   // Before anything else: a restore, or a second daemon, finds this one by its socket.
@@ -82,10 +85,7 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
     log,
     handlers: {
       status: () => clusterStatus({ config, version, startedAt, components, board, usage, kubeletIdentity }),
-      stop({ pods }) {
-        endPods ||= pods
-        asked.abort()
-      },
+      stop: (request) => requests.ask(request),
     },
   })
   await refuseDuringReset(resetLockPath(paths.dataDir), 'start')
@@ -93,7 +93,7 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
   const host = detectHost()
   const node = await settleNodeAddress({
     ...{ config, paths, log, notify: options.notify },
-    signal: AbortSignal.any([options.stop, asked.signal]),
+    signal: requests.asked,
   })
   if (node === undefined) return
   await holdWhileAway(node, { payload, log, former: node.former }).catch((error: unknown) =>
@@ -112,14 +112,8 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
   })
   components = plan.components
   void plan.storage.failed.then((error) => failed.abort(error))
-  await endLeftovers({
-    recordDir: paths.processRecordsDir,
-    order: componentNames.toReversed(),
-    stopTimeoutMs: leftoverStopTimeoutMs,
-    log,
-    signal: options.hurry,
-  })
-  const end = AbortSignal.any([options.stop, asked.signal, failed.signal])
+  await endFormer(paths, { log, signal: requests.hurried })
+  const end = AbortSignal.any([requests.asked, failed.signal])
   const errors: unknown[] = []
   using _watchdog = feedWatchdog({ notify, storage: plan.storage, log })
   try {
@@ -131,11 +125,21 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
   board.isStopping = true
   notify.stopping()
   // Without its storage kube-apiserver can do nothing but wait.
-  const hurry = AbortSignal.any([options.hurry, failed.signal])
-  await stopCluster(plan, { ...options, hurry, endPods }).catch((error: unknown) => errors.push(error))
+  const hurry = AbortSignal.any([requests.hurried, failed.signal])
+  await stopCluster(plan, { ...options, hurry, requests }).catch((error: unknown) => errors.push(error))
   const [first, ...later] = failed.signal.aborted ? [failed.signal.reason, ...errors] : errors
   for (const error of later) log.error({ reason: describeError(error) }, 'and then')
   if (first !== undefined) throw first
+}
+
+/** Ends what a daemon that died left running. */
+async function endFormer(paths: Paths, options: { log: Logger; signal: AbortSignal }): Promise<void> {
+  await endLeftovers({
+    ...options,
+    recordDir: paths.processRecordsDir,
+    order: componentNames.toReversed(),
+    stopTimeoutMs: leftoverStopTimeoutMs,
+  })
 }
 
 interface ServeOptions extends RunOptions {
@@ -192,16 +196,16 @@ async function serve({ components, tasks, context }: Plan, options: ServeOptions
 
 async function stopCluster(
   { components, context: { paths } }: Plan,
-  { payload, log, hurry, endPods }: RunOptions & { endPods: boolean },
+  { payload, log, hurry, requests }: RunOptions & { requests: StopRequests },
 ): Promise<void> {
-  log.info({ pods: endPods ? 'end' : 'stay' }, 'stopping')
+  log.info({ pods: requests.endPods ? 'end' : 'stay' }, 'stopping')
   await stopComponents({
     components,
     hurry,
     onStop: ({ name }, tookMs) =>
       log.info({ component: name, tookMs: Math.round(tookMs) }, 'component stopped'),
     afterLosing: {
-      node: async () => (endPods ? stopPods({ payload, paths, log, signal: hurry }) : undefined),
+      node: async () => (requests.endPods ? stopPods({ payload, paths, log, signal: hurry }) : undefined),
     },
   })
 }
