@@ -92,6 +92,22 @@ export function listPids(): number[] {
     .map(Number)
 }
 
+/** The word that it was called by, which is a path or not; undefined: the process is gone, or of the kernel. */
+export function readFirstArgument(pid: number): string | undefined {
+  return readProc(`${pid}/cmdline`)?.split('\0', 1)[0] || undefined
+}
+
+/** The program that it runs, wherever that was when it was started; undefined: it is gone or not ours to read. */
+export function readExecutable(pid: number): string | undefined {
+  return unlessGone(() => readlinkSync(`/proc/${pid}/exe`))?.replace(/ \(deleted\)$/, '')
+}
+
+/** Whether it runs as this user, in all that the kernel asks for: real, effective, saved and for files. */
+export function isOfUser(pid: number, userId: number): boolean {
+  const ids = /^Uid:\s+(.*)$/m.exec(readProc(`${pid}/status`) ?? '')?.[1]?.split(/\s+/) ?? []
+  return ids.length > 0 && ids.every((id) => Number(id) === userId)
+}
+
 /** As mnt:[4026531841]; undefined when the process is gone or not ours to read. */
 export function readMountNamespace(pid: number): string | undefined {
   return unlessGone(() => readlinkSync(`/proc/${pid}/ns/mnt`))

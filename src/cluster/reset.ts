@@ -41,6 +41,7 @@ export async function resetNode(config: Config, { payload, announce }: ResetOpti
   using _database = holdDatabase(paths.database, payload.sqliteAddon)
   await endLeftovers({
     recordDir: paths.processRecordsDir,
+    programDirs: [paths.payloadsDir, payload.dir],
     order: componentNames.toReversed(),
     stopTimeoutMs: leftoverStopTimeoutMs,
     log: silentLogger,

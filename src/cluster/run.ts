@@ -112,7 +112,7 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
   })
   components = plan.components
   void plan.storage.failed.then((error) => failed.abort(error))
-  await endFormer(paths, { log, signal: requests.hurried })
+  await endFormer(paths, { payload, log, signal: requests.hurried })
   const end = AbortSignal.any([requests.asked, failed.signal])
   const errors: unknown[] = []
   using _watchdog = feedWatchdog({ notify, storage: plan.storage, log })
@@ -133,9 +133,13 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
 }
 
 /** Ends what a daemon that died left running. */
-async function endFormer(paths: Paths, options: { log: Logger; signal: AbortSignal }): Promise<void> {
+async function endFormer(
+  paths: Paths,
+  { payload, ...options }: { payload: Payload; log: Logger; signal: AbortSignal },
+): Promise<void> {
   await endLeftovers({
     ...options,
+    programDirs: [paths.payloadsDir, payload.dir],
     recordDir: paths.processRecordsDir,
     order: componentNames.toReversed(),
     stopTimeoutMs: leftoverStopTimeoutMs,

@@ -1,8 +1,19 @@
-import { resolve } from 'node:path'
+import { realpathSync } from 'node:fs'
+import { basename, resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { AppError, errorCode } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
-import { isAlive, listPids, readBootId, readEnvironment, readMountNamespace, readStat } from '../base/proc.ts'
+import {
+  isAlive,
+  isOfUser,
+  listPids,
+  readBootId,
+  readEnvironment,
+  readExecutable,
+  readFirstArgument,
+  readMountNamespace,
+  readStat,
+} from '../base/proc.ts'
 import {
   componentMark,
   listRecordedNames,
@@ -16,10 +27,14 @@ import {
  * A leftover is a process that outlived the daemon which started it. Two ways lead to it:
  *
  *    its record     the pid, the start time, the boot and the component are those of a running process
- *    its marks      the environment names the component and the directory of the records, the process
- *                   leads a session (which tells a component from what it started: containerd's shims
- *                   have its environment, and must live on) and it is in our mount namespace (which
- *                   tells it from that of another cluster with the same paths)
+ *    its marks      the environment names the component and the directory of the records, and the process
+ *                     - leads a session, which tells a component from what it started: containerd's shims
+ *                       have its environment, and must live on
+ *                     - is in our mount namespace, which tells it from that of another cluster with the same paths
+ *                     - runs the program of that name from a directory of ours, also from one that is removed: a
+ *                       helper that became a daemon (of FUSE, of NFS) has the environment of who called it
+ *
+ * Either way it runs as our user: what others write into their environment says nothing.
  *
  * The second finds what was started in the instant before a crash, or while the disk was full. In
  * both, a number that now belongs to a stranger never matches.
@@ -39,6 +54,8 @@ export interface Leftover {
 
 export interface EndLeftoversOptions {
   readonly recordDir: string
+  /** Where the programs of components are, at any depth: in this version and in earlier ones. */
+  readonly programDirs: readonly string[]
   /** Names in the order in which they are ended, one after the other; others are ended first. */
   readonly order: readonly string[]
   /** From SIGTERM to SIGKILL, for each. */
@@ -55,7 +72,7 @@ export interface EndLeftoversOptions {
  * one survives SIGKILL.
  */
 export async function endLeftovers({ order, ...options }: EndLeftoversOptions): Promise<Leftover[]> {
-  const leftovers = findLeftovers(options.recordDir)
+  const leftovers = findLeftovers(options)
   leftovers.sort((left, right) => order.indexOf(left.name) - order.indexOf(right.name))
   for (const leftover of leftovers) refuseOwned(leftover)
   for (const leftover of leftovers) await endLeftover(leftover, options)
@@ -63,11 +80,10 @@ export async function endLeftovers({ order, ...options }: EndLeftoversOptions): 
   return leftovers
 }
 
+type EndOptions = Omit<EndLeftoversOptions, 'order' | 'programDirs'>
+
 /** As endLeftovers, for the one process that has a record of this name. */
-export async function endRecorded(
-  name: string,
-  options: Omit<EndLeftoversOptions, 'order'>,
-): Promise<Leftover | undefined> {
+export async function endRecorded(name: string, options: EndOptions): Promise<Leftover | undefined> {
   const leftover = findRecorded(options.recordDir, name)
   if (leftover === undefined) return undefined
   refuseOwned(leftover)
@@ -76,30 +92,56 @@ export async function endRecorded(
 }
 
 /** Every leftover of the directory, found by record or by marks, in no order. */
-export function findLeftovers(recordDir: string): Leftover[] {
+export function findLeftovers({
+  recordDir,
+  programDirs,
+}: Pick<EndLeftoversOptions, 'recordDir' | 'programDirs'>): Leftover[] {
   const leftovers = new Map<number, Leftover>()
   for (const name of listRecordedNames(recordDir)) {
     const leftover = findRecorded(recordDir, name)
     if (leftover !== undefined) leftovers.set(leftover.pid, leftover)
   }
   const mountNamespace = readMountNamespace(process.pid)
+  const dirs = programDirs.map(withoutLinks)
   for (const pid of listPids()) {
     const stat = readStat(pid)
-    if (stat === undefined || stat.session !== pid || leftovers.has(pid)) continue
+    if (stat === undefined || stat.session !== pid || leftovers.has(pid) || !isOurs(pid)) continue
     const environment = readEnvironment(pid)
     const name = environment.get(componentMark)
     if (name === undefined || environment.get(recordDirMark) !== resolve(recordDir)) continue
+    if (readMountNamespace(pid) !== mountNamespace || !runsProgram(pid, name, dirs)) continue
     const leftover = { name, pid, startTicks: stat.startTicks }
-    if (readMountNamespace(pid) === mountNamespace && isAlive(leftover)) leftovers.set(pid, leftover)
+    if (isAlive(leftover)) leftovers.set(pid, leftover)
   }
   return [...leftovers.values()]
+}
+
+function isOurs(pid: number): boolean {
+  return isOfUser(pid, process.geteuid!())
+}
+
+/** Several programs may be one file that goes by its name: what it was called by counts, and where the file is. */
+function runsProgram(pid: number, name: string, dirs: readonly string[]): boolean {
+  const executable = readExecutable(pid) ?? ''
+  return (
+    basename(readFirstArgument(pid) ?? '') === name && dirs.some((dir) => executable.startsWith(`${dir}/`))
+  )
+}
+
+/** The kernel tells the paths of programs without links. */
+function withoutLinks(dir: string): string {
+  try {
+    return realpathSync(dir)
+  } catch {
+    return resolve(dir)
+  }
 }
 
 function findRecorded(recordDir: string, name: string): Leftover | undefined {
   const record = readRecord(recordDir, name)
   if (record === undefined || record.bootId !== readBootId() || !isAlive(record)) return undefined
   // Pids of another pid namespace can be as small as those of the first processes here.
-  if (readEnvironment(record.pid).get(componentMark) !== name) return undefined
+  if (!isOurs(record.pid) || readEnvironment(record.pid).get(componentMark) !== name) return undefined
   return { name, pid: record.pid, startTicks: record.startTicks }
 }
 
@@ -119,7 +161,7 @@ function refuseOwned({ name, pid }: Leftover): void {
 
 async function endLeftover(
   leftover: Leftover,
-  { recordDir, stopTimeoutMs, log, signal }: Omit<EndLeftoversOptions, 'order'>,
+  { recordDir, stopTimeoutMs, log, signal }: EndOptions,
 ): Promise<void> {
   const { name, pid } = leftover
   log.warn({ component: name, pid }, 'ending what an earlier daemon left running')

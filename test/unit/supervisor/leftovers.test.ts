@@ -1,7 +1,16 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, spawn, type SpawnOptions } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { endLeftovers, findLeftovers } from '../../../src/supervisor/leftovers.ts'
@@ -24,6 +33,11 @@ let directory: ReturnType<typeof temporaryDirectory>
 let logger: ReturnType<typeof recordingLogger>
 let recordDir: string
 let started: number[]
+
+/** Where sleep is. */
+const programDirs = ['/usr/bin', '/bin']
+/** A component whose name is that of its program, as all of a cluster are. */
+const sleep = { name: 'sleep', command: 'sleep', args: ['1000'] }
 
 beforeEach(() => {
   directory = temporaryDirectory()
@@ -71,7 +85,7 @@ async function kill(daemon: ChildProcess): Promise<void> {
 }
 
 const endAll = (order: readonly string[] = [], stopTimeoutMs = 60_000) =>
-  endLeftovers({ recordDir, order, stopTimeoutMs, log: logger.log })
+  endLeftovers({ recordDir, programDirs, order, stopTimeoutMs, log: logger.log })
 
 describe('after kill -9 of the daemon', () => {
   test('the next start ends what it left before it starts its own', async () => {
@@ -113,10 +127,28 @@ describe('after kill -9 of the daemon', () => {
   })
 
   test('its marks lead to it when its record is lost', async () => {
-    const { daemon, pid } = await startDaemon(shell('exec sleep 1000'))
+    const { daemon, pid } = await startDaemon(sleep)
     await kill(daemon)
-    writeFileSync(join(recordDir, 'child.json'), '')
-    expect(await endAll()).toMatchObject([{ name: 'child', pid }])
+    writeFileSync(join(recordDir, 'sleep.json'), '')
+    expect(await endAll()).toMatchObject([{ name: 'sleep', pid }])
+    expect(alive(pid)).toBe(false)
+  })
+
+  test('its marks lead to it when its program is another version’s and removed', async () => {
+    const program = join(directory.path, 'data', 'former', 'bin', 'sleep')
+    mkdirSync(dirname(program), { recursive: true })
+    copyFileSync('/bin/sleep', program)
+    const { daemon, pid } = await startDaemon({ ...sleep, command: program })
+    await kill(daemon)
+    rmSync(join(directory.path, 'data', 'former'), { recursive: true })
+    rmSync(join(recordDir, 'sleep.json'))
+    symlinkSync(join(directory.path, 'data'), join(directory.path, 'link'))
+    const dirs = [join(directory.path, 'link')]
+    const ended = await endLeftovers({
+      ...{ recordDir, programDirs: dirs, order: [], stopTimeoutMs: 60_000 },
+      log: logger.log,
+    })
+    expect(ended).toMatchObject([{ name: 'sleep', pid }])
     expect(alive(pid)).toBe(false)
   })
 
@@ -142,7 +174,7 @@ describe('after kill -9 of the daemon', () => {
     const ended = await endAll(['kube-proxy', 'kubelet', 'containerd'])
     expect(ended.map(({ name }) => name)).toEqual(['gone-from-config', 'kube-proxy', 'kubelet', 'containerd'])
     expect(ended.filter(({ pid }) => alive(pid))).toEqual([])
-    expect(findLeftovers(recordDir)).toEqual([])
+    expect(findLeftovers({ recordDir, programDirs })).toEqual([])
   })
 })
 
@@ -203,7 +235,7 @@ describe('a stranger with the pid of a record lives on', () => {
   })
 
   test('as it belongs to another cluster, which has the same paths in a mount namespace of its own', async () => {
-    const marks = { K8S_COMPONENT: 'child', K8S_RECORD_DIR: recordDir }
+    const marks = { K8S_COMPONENT: 'sleep', K8S_RECORD_DIR: recordDir }
     const args = ['--map-root-user', '--mount', 'sh', '-c', 'echo up; exec sleep 1000']
     const child = spawn('unshare', args, { env: { ...environment, ...marks }, detached: true })
     started.push(child.pid!)
@@ -218,6 +250,52 @@ describe('a stranger with the pid of a record lives on', () => {
       recordDir: join(directory.path, 'other'),
     })
     await kill(daemon)
+    expect(await endAll()).toEqual([])
+    expect(alive(pid)).toBe(true)
+  })
+})
+
+describe('marks alone make nobody ours', () => {
+  /** As whoever wants to stop every start, or was called by a component and became a daemon. */
+  async function marked(command: string, args: string[], options: SpawnOptions = {}): Promise<number> {
+    const owner = readStat(process.pid)!
+    const marks = {
+      K8S_COMPONENT: 'sleep',
+      K8S_RECORD_DIR: recordDir,
+      K8S_SUPERVISOR: `${process.pid}:${owner.startTicks}`,
+    }
+    const child = spawn(command, args, { env: { ...environment, ...marks }, detached: true, ...options })
+    await once(child, 'spawn')
+    started.push(child.pid!)
+    return child.pid!
+  }
+
+  test('they do on a program of ours that our user runs', async () => {
+    await marked('sleep', ['1000'])
+    await expect(endAll()).rejects.toMatchObject({ code: 'PROCESS_OWNED' })
+  })
+
+  test.skipIf(process.geteuid!() !== 0)(
+    'another user’s process stops no start, and is not ended',
+    async () => {
+      const pid = await marked('sleep', ['1000'], { uid: 65_534 })
+      expect(await endAll()).toEqual([])
+      expect(alive(pid)).toBe(true)
+    },
+  )
+
+  test('a helper that was called by a component is not it', async () => {
+    const helper = join(directory.path, 'rpc.statd')
+    copyFileSync('/bin/sleep', helper)
+    const pids = [await marked(helper, ['1000']), await marked('tail', ['-f', '/dev/null'])]
+    expect(await endAll()).toEqual([])
+    expect(pids.every(alive)).toBe(true)
+  })
+
+  test('a program of the same name from elsewhere is not it', async () => {
+    const elsewhere = join(directory.path, 'sleep')
+    copyFileSync('/bin/sleep', elsewhere)
+    const pid = await marked(elsewhere, ['1000'])
     expect(await endAll()).toEqual([])
     expect(alive(pid)).toBe(true)
   })
