@@ -92,7 +92,8 @@ const reserved: readonly { pattern: RegExp; files: readonly string[]; instead: s
   },
   {
     pattern: /'node:https'|\bhttp\.request\(/,
-    files: ['base/http.ts'],
+    // The metrics are a server.
+    files: ['base/http.ts', 'datastore/metrics/metrics-server.ts'],
     instead: 'the HTTP client is that of base/http.ts',
   },
 ]

@@ -5,7 +5,7 @@ import { keepFacts } from '../config/facts.ts'
 import { loadAnyConfig } from '../config/load.ts'
 import { paths as pathsOf } from '../config/paths.ts'
 import { settingsOf } from '../config/schema.ts'
-import type { DatastoreSettings } from '../datastore/datastore.ts'
+import type { DatastoreSettings, TlsFiles } from '../datastore/datastore.ts'
 import { type Command, configOption, type Invocation, requirePayload, sourcesOf } from './command.ts'
 import { loggerOptions } from './logger-options.ts'
 
@@ -17,6 +17,11 @@ export const datastore: Command = {
     {
       command: 'k8s datastore --data-dir=/srv/datastore --listen-address=127.0.0.1:2379',
       description: 'Serve without encryption on loopback',
+    },
+    {
+      command:
+        'k8s datastore --listen-address=0.0.0.0:2379 --cert-file=server.crt --key-file=server.key --trusted-ca-file=ca.crt',
+      description: 'Serve clients that show a certificate',
     },
     {
       command: 'k8s datastore --listen-address=unix:///run/datastore.sock',
@@ -46,7 +51,8 @@ export async function runDatastore(
     maxRequestBytes: config.maxRequestBytes,
     maxTxnOperations: config.maxTxnOps,
     retentionMs: config.autoCompactionRetention,
-    metricsListen: config.metricsAddress,
+    metricsListen: metricsAddress(config),
+    advertiseClientUrls: config.advertiseClientUrls.length > 0 ? config.advertiseClientUrls : undefined,
   }
   requirePayload(environment)
   const [{ createLogger }, { openPayload }, { finishRestore }, { startDatastore }] = await Promise.all([
@@ -87,7 +93,16 @@ function keepRole(config: DatastoreConfig, log: Logger): void {
 }
 
 function listenAddress(config: DatastoreConfig): DatastoreSettings['listen'] {
-  const { listenAddress: at, certFile, keyFile, trustedCaFile } = config
-  if (certFile === undefined || keyFile === undefined || 'unixPath' in at) return at
-  return { ...at, tls: { certFile, keyFile, trustedCaFile } }
+  const { listenAddress: at } = config
+  return 'unixPath' in at ? at : { ...at, tls: tlsFiles(config) }
+}
+
+function metricsAddress(config: DatastoreConfig): DatastoreSettings['metricsListen'] {
+  if (config.metricsAddress === undefined) return undefined
+  const { host, port, isTls } = config.metricsAddress
+  return { host, port, tls: isTls ? tlsFiles(config) : undefined }
+}
+
+function tlsFiles({ certFile, keyFile, trustedCaFile }: DatastoreConfig): TlsFiles | undefined {
+  return certFile === undefined || keyFile === undefined ? undefined : { certFile, keyFile, trustedCaFile }
 }

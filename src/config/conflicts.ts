@@ -3,6 +3,7 @@ import {
   type Address,
   addressAt,
   contains,
+  isLoopback,
   overlaps,
   parseAddress,
   parseRange,
@@ -53,7 +54,14 @@ const serverRules: readonly Rule<Config>[] = [
   kubeProxy,
 ]
 
-const datastoreRules: readonly Rule<DatastoreConfig>[] = [tlsFiles, tlsOnSockets]
+const datastoreRules: readonly Rule<DatastoreConfig>[] = [
+  tlsFiles,
+  tlsOnSockets,
+  clientCertAuth,
+  openToOthers,
+  metricsOpenToOthers,
+  advertisedScheme,
+]
 
 function families(config: Config, describe: Describe): Conflict | undefined {
   const family = rangeOf(config.serviceCidr).first.family
@@ -167,6 +175,51 @@ function tlsOnSockets(
     name: 'cert-file',
     reason: `${describe('listen-address')} is a Unix socket, which has no TLS; leave the files away, or listen on HOST:PORT`,
   }
+}
+
+function clientCertAuth({ clientCertAuth: isAsked, trustedCaFile }: DatastoreConfig): Conflict | undefined {
+  if (!isAsked || trustedCaFile !== undefined) return undefined
+  return { name: 'client-cert-auth', reason: 'it needs trusted-ca-file beside it' }
+}
+
+/** Whoever can write the datastore has the cluster. */
+function openToOthers({ listenAddress, trustedCaFile, insecure }: DatastoreConfig): Conflict | undefined {
+  if (insecure || trustedCaFile !== undefined) return undefined
+  if ('unixPath' in listenAddress || isOwn(listenAddress.host)) return undefined
+  return {
+    name: 'listen-address',
+    reason:
+      'other machines can reach it; give cert-file, key-file and trusted-ca-file, so that clients need a certificate, or insecure to serve everybody',
+  }
+}
+
+function metricsOpenToOthers(config: DatastoreConfig): Conflict | undefined {
+  const { metricsAddress, certFile, trustedCaFile, insecure } = config
+  if (metricsAddress === undefined) return undefined
+  const { host, isTls } = metricsAddress
+  if (isTls && certFile === undefined) {
+    return { name: 'metrics-address', reason: 'https:// needs cert-file and key-file beside it' }
+  }
+  if (insecure || isOwn(host) || (isTls && trustedCaFile !== undefined)) return undefined
+  return {
+    name: 'metrics-address',
+    reason:
+      'other machines can reach it; give https:// with cert-file, key-file and trusted-ca-file, so that clients need a certificate, or insecure to serve everybody',
+  }
+}
+
+function advertisedScheme({ advertiseClientUrls, certFile }: DatastoreConfig): Conflict | undefined {
+  const isTls = certFile !== undefined
+  const wrong = advertiseClientUrls.find((url) => url.startsWith('https:') !== isTls)
+  if (wrong === undefined) return undefined
+  const reason = isTls ? 'clients have to use TLS here' : 'there is no TLS without cert-file and key-file'
+  return { name: 'advertise-client-urls', reason: `${wrong} does not work: ${reason}` }
+}
+
+/** An address of loopback. A name may mean anything, but for this one. */
+function isOwn(host: string): boolean {
+  const parsed = parseAddress(host)
+  return parsed === undefined ? host === 'localhost' : isLoopback(parsed)
 }
 
 /** The tenth address of the service range, which its limits guarantee. */

@@ -12,7 +12,8 @@ import {
 } from './messages.ts'
 import type { DatastoreSettings } from './settings.ts'
 
-export type { ListenAddress, TlsFiles } from './grpc/server.ts'
+export type { TlsFiles } from './grpc/certificates.ts'
+export type { ListenAddress } from './grpc/server.ts'
 export { DatastoreLock } from './log/lock.ts'
 export { type DatastoreSettings, defaultSettings } from './settings.ts'
 

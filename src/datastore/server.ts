@@ -6,6 +6,7 @@ import { AppError, describeError } from '../base/errors.ts'
 import { createPrivateFileSync, makePrivateDirectorySync } from '../base/files.ts'
 import type { Logger } from '../base/logger.ts'
 import { RareLog } from '../base/rare-log.ts'
+import { chooseClientUrls, readMachine } from './advertise.ts'
 import type { Method } from './grpc/http2/call.ts'
 import { ResponseHeader } from './grpc/messages/header.ts'
 import { GrpcServer } from './grpc/server.ts'
@@ -59,8 +60,9 @@ export class DatastoreServer {
   readonly #metrics: MetricsServer | undefined
   readonly #retention: Retention | undefined
   readonly #settings: DatastoreSettings
-  /** Known once the server listens: the kernel may have chosen the port. */
-  readonly #clientUrls: string[] = []
+  /** As clients dial it, and where they are told to go; known once the server listens. */
+  #address = ''
+  #clientUrls: readonly string[] = []
 
   constructor({ settings, workerUrl, log, onFailure, onAlarm }: ServerOptions) {
     const { path, nativeBinding } = settings
@@ -103,7 +105,8 @@ export class DatastoreServer {
       metricsListen && this.#metrics?.listen(metricsListen),
       new Promise((resolve) => this.#log.afterCommit(resolve)),
     ])
-    this.#clientUrls.push(address)
+    this.#address = address
+    this.#clientUrls = this.#chooseClientUrls()
     this.#retention?.start()
     return { address, metricsUrl }
   }
@@ -116,6 +119,24 @@ export class DatastoreServer {
     this.#engine.stop()
     await this.#log.close()
     this.#lock[Symbol.dispose]()
+  }
+
+  /** Addresses and certificates change; what was good for the last client is for the next when nothing better is left. */
+  #currentClientUrls(): readonly string[] {
+    try {
+      this.#clientUrls = this.#chooseClientUrls()
+    } catch {
+      // They stay as they were.
+    }
+    return this.#clientUrls
+  }
+
+  #chooseClientUrls(): readonly string[] {
+    const { listen, advertiseClientUrls } = this.#settings
+    if (advertiseClientUrls !== undefined) return advertiseClientUrls
+    const { bound, certificates } = this.#server
+    if ('unixPath' in listen || bound === undefined) return [this.#address]
+    return chooseClientUrls({ ...bound, host: listen.host, certificate: certificates }, readMachine())
   }
 
   #countCalls(methods: Map<string, Method>, memberId: bigint, log: Logger): MetricsServer {
@@ -151,7 +172,7 @@ export class DatastoreServer {
         maxTxnOperations: settings.maxTxnOperations ?? defaultSettings.maxTxnOperations,
         progressNotifyIntervalMs:
           settings.progressNotifyIntervalMs ?? defaultSettings.progressNotifyIntervalMs,
-        clientUrls: this.#clientUrls,
+        clientUrls: () => this.#currentClientUrls(),
       },
     }
     return new Map([

@@ -1,3 +1,4 @@
+import type { TlsFiles } from './grpc/certificates.ts'
 import type { ListenAddress } from './grpc/server.ts'
 
 /** What a datastore is run with; everything is plain data, so that it can change threads. */
@@ -16,8 +17,16 @@ export interface DatastoreSettings {
   readonly maxTxnOperations?: number | undefined
   /** History that is older is compacted where nobody else does it; 0 leaves it to others. */
   readonly retentionMs?: number | undefined
+  /** Where clients are told to go: URLs. Without them they are chosen. */
+  readonly advertiseClientUrls?: readonly string[] | undefined
   /** Where metrics and health are served over HTTP; nowhere without it. */
-  readonly metricsListen?: { readonly host: string; readonly port: number } | undefined
+  readonly metricsListen?: MetricsAddress | undefined
+}
+
+export interface MetricsAddress {
+  readonly host: string
+  readonly port: number
+  readonly tls?: TlsFiles | undefined
 }
 
 /** etcd's defaults (server/embed/config.go), but for the quota, which is 2 GB there, and the retention, which is off. */

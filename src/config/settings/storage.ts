@@ -1,9 +1,11 @@
 import { everyRole, type RoleName } from '../roles.ts'
 import {
+  boolean,
+  clientUrl,
   directory,
   duration,
   file,
-  type HostPort,
+  type HttpAddress,
   httpAddress,
   integer,
   type ListenAddress,
@@ -26,7 +28,11 @@ export interface DatastoreSettings {
   readonly certFile?: string
   readonly keyFile?: string
   readonly trustedCaFile?: string
-  readonly metricsAddress?: HostPort
+  readonly clientCertAuth: boolean
+  readonly insecure: boolean
+  /** Empty: they are chosen. */
+  readonly advertiseClientUrls: readonly string[]
+  readonly metricsAddress?: HttpAddress
   /** In milliseconds. */
   readonly progressNotifyInterval: number
   /** 0 for none. */
@@ -56,7 +62,8 @@ export const storageSettings: Rows<StorageSettings & DatastoreSettings> = {
   },
   'cert-file': {
     group,
-    description: 'The certificate of the datastore, in PEM.',
+    description:
+      'The certificate of the datastore, in PEM. Files that change are taken up by the next connection.',
     kind: file,
     defaultText: 'none',
     roles: datastoreAlone,
@@ -75,10 +82,36 @@ export const storageSettings: Rows<StorageSettings & DatastoreSettings> = {
     defaultText: 'none',
     roles: datastoreAlone,
   },
+  'client-cert-auth': {
+    group,
+    description:
+      "As etcd's: trusted-ca-file has to be there. Clients are asked for certificates whenever it is.",
+    kind: boolean,
+    default: false,
+    roles: datastoreAlone,
+  },
+  insecure: {
+    group,
+    description:
+      'Serve whoever can reach it, also off loopback: without it, an address of the machine needs client certificates.',
+    kind: boolean,
+    default: false,
+    roles: datastoreAlone,
+  },
+  'advertise-client-urls': {
+    group,
+    description: 'Where clients are told to go (the member list).',
+    kind: clientUrl,
+    separator: 'comma',
+    default: [],
+    defaultText:
+      'the address that it listens on; for every address, those of the machine, and with TLS those that the certificate has',
+    roles: datastoreAlone,
+  },
   'metrics-address': {
     group,
     description:
-      'Serve metrics (/metrics) and health (/health, /livez, /readyz) here over HTTP, as etcd does.',
+      'Serve metrics (/metrics) and health (/health, /livez, /readyz) here over HTTP, as etcd does; https:// uses the files above.',
     kind: httpAddress,
     defaultText: 'nowhere',
     roles: datastoreAlone,

@@ -131,12 +131,30 @@ export const listenAddress: ValueKind<ListenAddress> = {
   },
 }
 
-export const httpAddress: ValueKind<HostPort> = {
+export interface HttpAddress extends HostPort {
+  readonly isTls: boolean
+}
+
+export const httpAddress: ValueKind<HttpAddress> = {
   placeholder: 'ADDRESS',
-  allowed: 'HOST:PORT, [IPV6]:PORT, or http:// before one of them',
+  allowed: 'HOST:PORT, [IPV6]:PORT, or http:// or https:// before one of them',
   parse(text) {
-    const parsed = listenAddress.parse(text.replace(/^http:\/\//, ''))
-    return 'host' in parsed ? parsed : new Refused()
+    const parsed = listenAddress.parse(text.replace(/^https?:\/\//, ''))
+    return 'host' in parsed ? { ...parsed, isTls: text.startsWith('https:') } : new Refused()
+  },
+}
+
+/** Where a client is sent, which has to mean the same on every machine. */
+export const clientUrl: ValueKind<string> = {
+  placeholder: 'URL',
+  allowed: 'http://HOST:PORT or https://HOST:PORT, with a host that clients can go to and nothing after it',
+  parse(text) {
+    const hostPort = /^https?:\/\/(.+)$/.exec(text)?.[1]
+    const parsed = listenAddress.parse(hostPort ?? '')
+    if (!('host' in parsed) || parsed.port === 0) return new Refused()
+    const host = parseAddress(parsed.host)
+    if (host === undefined) return dnsNameOrAddress.parse(parsed.host) === parsed.host ? text : new Refused()
+    return isUnspecified(host) || isMulticast(host) ? new Refused() : text
   },
 }
 

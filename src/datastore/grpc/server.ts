@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { chmodSync, lstatSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { chmodSync, lstatSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
 import { type AddressInfo, type Server, type Socket, connect, createServer } from 'node:net'
 import { dirname, join } from 'node:path'
 
@@ -7,6 +7,7 @@ import { AppError, describeError, errorCode } from '../../base/errors.ts'
 import { privateMode } from '../../base/files.ts'
 import type { Logger } from '../../base/logger.ts'
 import { RareLog } from '../../base/rare-log.ts'
+import type { Certificates, TlsFiles } from './certificates.ts'
 import type { Methods } from './http2/call.ts'
 import { Connection } from './http2/connection.ts'
 import { Load } from './http2/load.ts'
@@ -16,19 +17,11 @@ export type ListenAddress =
   | { readonly unixPath: string }
   | { readonly host: string; readonly port: number; readonly tls?: TlsFiles | undefined }
 
-/** With a trusted CA, clients must show a certificate of it. */
-export interface TlsFiles {
-  readonly certFile: string
-  readonly keyFile: string
-  readonly trustedCaFile?: string | undefined
-}
-
 /** How long calls may go on after `stop`. */
 const stopGraceMs = 1000
 const keepAliveDelayMs = 30_000
 /** Of all clients together, also while they shake hands; a further one is turned away, and those that are there go on. */
 const connectionsLimit = 1000
-const handshakeTimeoutMs = 10_000
 
 /** Accepts connections and serves gRPC methods on them. */
 export class GrpcServer {
@@ -41,6 +34,7 @@ export class GrpcServer {
   readonly #sockets = new Set<Socket>()
   #server: Server | undefined
   #unixPath: string | undefined
+  #certificates: Certificates | undefined
 
   constructor(options: { methods: Methods; maxMessageBytes: number; log: Logger }) {
     this.#methods = options.methods
@@ -62,6 +56,17 @@ export class GrpcServer {
         { cause: thrown },
       )
     }
+  }
+
+  /** What clients are shown now; nothing without TLS. */
+  get certificates(): Certificates | undefined {
+    return this.#certificates
+  }
+
+  /** The address and port, which the kernel may have chosen; nothing for a Unix socket. */
+  get bound(): AddressInfo | undefined {
+    const bound = this.#server?.address()
+    return typeof bound === 'object' && bound !== null ? bound : undefined
   }
 
   async stop(): Promise<void> {
@@ -102,13 +107,28 @@ export class GrpcServer {
 
   async #listenTcp({ host, port, tls }: Exclude<ListenAddress, { unixPath: string }>): Promise<string> {
     const accept = (socket: Socket): void => this.#accept(socket)
-    const server = tls === undefined ? createServer({ noDelay: true }, accept) : await tlsServer(tls, accept)
+    const server =
+      tls === undefined ? createServer({ noDelay: true }, accept) : await this.#tlsServer(tls, accept)
     server.listen({ host, port })
     await once(server, 'listening')
     this.#watch(server)
     const bound = server.address() as AddressInfo
     const name = bound.family === 'IPv6' ? `[${bound.address}]` : bound.address
     return `${tls === undefined ? 'http' : 'https'}://${name}:${bound.port}`
+  }
+
+  /** TLS is loaded where it is used: it takes as long as the rest of a start. */
+  async #tlsServer(files: TlsFiles, accept: (socket: Socket) => void): Promise<Server> {
+    const [tls, { Certificates: Loaded }] = await Promise.all([
+      import('node:tls'),
+      import('./certificates.ts'),
+    ])
+    const certificates = new Loaded(files, this.#log)
+    const options = { ...certificates.options, ALPNProtocols: ['h2'], noDelay: true }
+    const server = tls.createServer(options, accept)
+    certificates.follow(server)
+    this.#certificates = certificates
+    return server
   }
 
   #watch(server: Server): void {
@@ -142,21 +162,6 @@ export class GrpcServer {
     this.#connections.add(connection)
     socket.on('close', () => this.#connections.delete(connection))
   }
-}
-
-/** TLS is loaded where it is used: it takes as long as the rest of a start. */
-async function tlsServer(files: TlsFiles, accept: (socket: Socket) => void): Promise<Server> {
-  const tls = await import('node:tls')
-  const { certFile, keyFile, trustedCaFile } = files
-  const clients =
-    trustedCaFile === undefined
-      ? {}
-      : { ca: readFileSync(trustedCaFile), requestCert: true, rejectUnauthorized: true }
-  const pair = { cert: readFileSync(certFile), key: readFileSync(keyFile) }
-  return tls.createServer(
-    { ...pair, ...clients, ALPNProtocols: ['h2'], noDelay: true, handshakeTimeout: handshakeTimeoutMs },
-    accept,
-  )
 }
 
 /** A socket that nobody listens on is what a killed process left, and is replaced; nothing else is. */

@@ -20,7 +20,7 @@ export interface ServiceOptions {
   readonly maxTxnOperations: number
   readonly progressNotifyIntervalMs: number
   /** What clients may dial: MemberList. */
-  readonly clientUrls: readonly string[]
+  readonly clientUrls: () => readonly string[]
 }
 
 export type Service = readonly (readonly [path: string, method: Method])[]

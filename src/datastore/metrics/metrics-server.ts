@@ -1,10 +1,18 @@
 import { once } from 'node:events'
-import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http'
+import {
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+  createServer,
+} from 'node:http'
 import type { AddressInfo } from 'node:net'
 
 import { AppError, describeError } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
 import { RareLog } from '../../base/rare-log.ts'
+import type { TlsFiles } from '../grpc/certificates.ts'
+import type { MetricsAddress } from '../settings.ts'
 import { type MetricsSource, renderMetrics } from './metrics.ts'
 
 const plainText = 'text/plain; charset=utf-8'
@@ -29,20 +37,22 @@ interface Answer {
 export class MetricsServer {
   readonly #source: MetricsSource
   readonly #log: RareLog
-  readonly #server: Server
+  #server: Server | undefined
 
   constructor({ source, log }: { source: MetricsSource; log: Logger }) {
     this.#source = source
     this.#log = new RareLog(log)
-    this.#server = createServer(limits, (request, response) => this.#serve(request, response))
-    this.#server.maxConnections = connectionsLimit
   }
 
   /** Returns the URL. */
-  async listen({ host, port }: { host: string; port: number }): Promise<string> {
+  async listen({ host, port, tls }: MetricsAddress): Promise<string> {
+    const serve = (request: IncomingMessage, response: ServerResponse): void => this.#serve(request, response)
+    const server = tls === undefined ? createServer(limits, serve) : await this.#tlsServer(tls, serve)
+    server.maxConnections = connectionsLimit
+    this.#server = server
     try {
-      this.#server.listen({ host, port })
-      await once(this.#server, 'listening')
+      server.listen({ host, port })
+      await once(server, 'listening')
     } catch (thrown) {
       throw new AppError(
         `cannot serve metrics on ${host}:${port}`,
@@ -51,16 +61,27 @@ export class MetricsServer {
       )
     }
     // As when the process has too many files open; the next client may have more luck.
-    this.#server.on('error', (error) =>
+    server.on('error', (error) =>
       this.#log.error({ error: describeError(error) }, 'cannot accept a client of the metrics'),
     )
-    const bound = this.#server.address() as AddressInfo
-    return `http://${bound.family === 'IPv6' ? `[${bound.address}]` : bound.address}:${bound.port}`
+    const bound = server.address() as AddressInfo
+    return `${tls === undefined ? 'http' : 'https'}://${bound.family === 'IPv6' ? `[${bound.address}]` : bound.address}:${bound.port}`
   }
 
   stop(): void {
-    this.#server.close()
-    this.#server.closeAllConnections()
+    this.#server?.close()
+    this.#server?.closeAllConnections()
+  }
+
+  async #tlsServer(files: TlsFiles, serve: RequestListener): Promise<Server> {
+    const [https, { Certificates }] = await Promise.all([
+      import('node:https'),
+      import('../grpc/certificates.ts'),
+    ])
+    const certificates = new Certificates(files, this.#log)
+    const server = https.createServer({ ...certificates.options, ...limits }, serve)
+    certificates.follow(server)
+    return server
   }
 
   #serve(request: IncomingMessage, response: ServerResponse): void {

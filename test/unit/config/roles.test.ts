@@ -115,8 +115,73 @@ describe('refused', () => {
       },
       'cannot use --cert-file=/x.crt: --listen-address=unix:///x.sock is a Unix socket, which has no TLS; leave the files away, or listen on HOST:PORT',
     ],
+    [
+      'client certificates without authorities',
+      { role: 'datastore', flags: ['--client-cert-auth=true'] },
+      'cannot use --client-cert-auth=true: it needs trusted-ca-file beside it',
+    ],
+    ...['0.0.0.0:1', '[::]:1', '192.0.2.1:1', 'datastore.example:1', '0:1'].map(
+      (address): [string, Given, string] => [
+        `a datastore for everybody at ${address}`,
+        { role: 'datastore', flags: [`--listen-address=${address}`] },
+        `cannot use --listen-address=${address}: other machines can reach it; give cert-file, key-file and trusted-ca-file, so that clients need a certificate, or insecure to serve everybody`,
+      ],
+    ),
+    [
+      'a datastore for everybody with TLS',
+      {
+        role: 'datastore',
+        flags: ['--listen-address=0.0.0.0:1', '--cert-file=/x.crt', '--key-file=/x.key'],
+      },
+      'cannot use --listen-address=0.0.0.0:1: other machines can reach it; give cert-file, key-file and trusted-ca-file, so that clients need a certificate, or insecure to serve everybody',
+    ],
+    [
+      'metrics for everybody',
+      { role: 'datastore', flags: ['--metrics-address=0.0.0.0:1'] },
+      'cannot use --metrics-address=0.0.0.0:1: other machines can reach it; give https:// with cert-file, key-file and trusted-ca-file, so that clients need a certificate, or insecure to serve everybody',
+    ],
+    [
+      'metrics with TLS without a certificate',
+      { role: 'datastore', flags: ['--metrics-address=https://127.0.0.1:1'] },
+      'cannot use --metrics-address=https://127.0.0.1:1: https:// needs cert-file and key-file beside it',
+    ],
+    [
+      'a URL that needs TLS where there is none',
+      { role: 'datastore', flags: ['--advertise-client-urls=https://a:1'] },
+      'cannot use --advertise-client-urls=https://a:1: https://a:1 does not work: there is no TLS without cert-file and key-file',
+    ],
+    ...[
+      'http://0.0.0.0:1',
+      'http://[::]:1',
+      'http://a',
+      'a:1',
+      'http://a:1/x',
+      'http://a:0',
+      'http://A:1',
+    ].map((url): [string, Given, string] => [
+      `to send clients to ${url}`,
+      { role: 'datastore', flags: [`--advertise-client-urls=http://b:1,${url}`] },
+      `cannot use --advertise-client-urls=${url}: allowed is http://HOST:PORT or https://HOST:PORT, with a host that clients can go to and nothing after it`,
+    ]),
   ])('%s', async (_, given, message) => {
     await expect(load(given)).rejects.toMatchObject({ code: 'USAGE', message })
+  })
+})
+
+describe('a datastore', () => {
+  const tls = ['--cert-file=/x.crt', '--key-file=/x.key', '--trusted-ca-file=/ca.crt']
+
+  test.each<[string, string[]]>([
+    ['loopback', ['--listen-address=127.0.0.2:1', '--metrics-address=[::1]:2']],
+    ['loopback by its name', ['--listen-address=localhost:1']],
+    ['everybody with client certificates', ['--listen-address=0.0.0.0:1', '--client-cert-auth=true', ...tls]],
+    ['everybody with client certificates for metrics', [...tls, '--metrics-address=https://0.0.0.0:1']],
+    [
+      'everybody where that is meant',
+      ['--listen-address=0.0.0.0:1', '--metrics-address=[::]:2', '--insecure=true'],
+    ],
+  ])('serves %s', async (_, flags) => {
+    expect(await load({ role: 'datastore', flags })).toMatchObject({ role: 'datastore' })
   })
 })
 

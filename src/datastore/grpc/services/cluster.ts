@@ -15,7 +15,7 @@ export function clusterService(context: ServiceContext): Service {
   const list = unary((_reader, call) => {
     const writer = freshWriter()
     header.write(writer, 0)
-    writeMember(writer, header.memberId, options.clientUrls)
+    writeMember(writer, header.memberId, options.clientUrls())
     call.reply(writer)
   })
 
