@@ -82,6 +82,16 @@ static void pass_notify_socket(void) {
   unsetenv("NOTIFY_SOCKET");
 }
 
+/* The daemon keeps a copy of it: an upgrade replaces this file. */
+static void pass_artifact(void) {
+  char path[PATH_MAX];
+  ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
+  if (length <= 0)
+    return;
+  path[length] = '\0';
+  setenv("K8S_ARTIFACT", path, 1);
+}
+
 _Noreturn static void become_daemon(const char *payload, int argc, char **argv) {
   char node[PATH_MAX], script[PATH_MAX], libraries[PATH_MAX];
   format_path(node, sizeof node, "%s/bin/node", payload);
@@ -89,6 +99,7 @@ _Noreturn static void become_daemon(const char *payload, int argc, char **argv) 
   format_path(libraries, sizeof libraries, "%s/lib", payload);
   clean_environment();
   setenv("K8S_PAYLOAD_DIR", payload, 1);
+  pass_artifact();
   /* Node needs libatomic, which minimal systems lack. The daemon passes no environment of its own on. */
   setenv("LD_LIBRARY_PATH", libraries, 1);
   pass_notify_socket();
@@ -123,7 +134,7 @@ static void bring_payload(const struct artifact *artifact, const char *data_dire
   if (isatty(STDERR_FILENO))
     fputs("k8s: unpacking, once per version ...\n", stderr);
   bool shared = cache == NULL || writable(data_directory);
-  unpack_payload(artifact, shared ? data_directory : cache, payload, size);
+  unpack_payload(artifact, shared ? data_directory : cache, !shared, payload, size);
 }
 
 int main(int argc, char **argv) {

@@ -139,8 +139,9 @@ const char *who_changes_tree(const struct artifact *artifact, const char *direct
 
 /* The unpacked payload's directory when there is one that is whole and that no other user can change. */
 bool find_payload(const struct artifact *artifact, const char *data_directory, char *path, size_t size);
-/* Unpacks unless another process just did; ends the process with a message when it cannot. */
-void unpack_payload(const struct artifact *artifact, const char *data_directory, char *path, size_t size);
+/* Unpacks unless another process just did, and removes other versions if it is to be alone; ends the process with a message when
+ * it cannot. */
+void unpack_payload(const struct artifact *artifact, const char *data_directory, bool alone, char *path, size_t size);
 /* Marks a payload that has long been written as safe against a power cut. */
 void settle_payload(const char *path);
 

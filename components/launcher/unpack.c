@@ -97,6 +97,22 @@ static void remove_leftovers(const char *parent) {
     closedir(directory);
 }
 
+/* An ordinary user's cache is for short commands: it keeps one version. What runs from another has its files open. */
+static void remove_others(const char *parent, const char *payload_id) {
+  DIR *directory = opendir(parent);
+  for (struct dirent *entry; directory != NULL && (entry = readdir(directory)) != NULL;) {
+    const char *name = entry->d_name;
+    bool is_payload = strlen(name) == PAYLOAD_ID_DIGITS && strspn(name, "0123456789abcdef") == PAYLOAD_ID_DIGITS;
+    if (!is_payload || strcmp(name, payload_id) == 0)
+      continue;
+    char path[PATH_MAX];
+    format_path(path, sizeof path, "%s/%s", parent, name);
+    remove_tree(path);
+  }
+  if (directory != NULL)
+    closedir(directory);
+}
+
 static void make_directories(const char *path) {
   char part[PATH_MAX];
   format_path(part, sizeof part, "%s", path);
@@ -228,7 +244,7 @@ static void refuse_during_reset(const char *data_directory) {
     close(fd);
 }
 
-void unpack_payload(const struct artifact *artifact, const char *data_directory, char *path, size_t size) {
+void unpack_payload(const struct artifact *artifact, const char *data_directory, bool alone, char *path, size_t size) {
   char parent[PATH_MAX], temporary[PATH_MAX], lock_path[PATH_MAX];
   mode_t mask = umask(022);
 
@@ -262,6 +278,8 @@ void unpack_payload(const struct artifact *artifact, const char *data_directory,
     remove_tree(path);
     if (rename(temporary, path) != 0)
       fail("rename %s to %s: %s", temporary, path, strerror(errno));
+    if (alone)
+      remove_others(parent, artifact->payload_id);
   }
   close(lock);
   umask(mask);

@@ -23,6 +23,13 @@ const ownOptions = {
     default: false,
     short: 'f',
   },
+  'old-payloads': {
+    group: 'Resetting',
+    description:
+      'Remove only what earlier versions unpacked and nothing runs from; the version before stays.',
+    kind: boolean,
+    default: false,
+  },
 }
 
 export const reset: Command = {
@@ -32,6 +39,10 @@ export const reset: Command = {
 snapshots in it. Takes the settings of the server, and refuses while it runs.`,
   examples: [
     { command: 'k8s stop --pods && k8s reset --force', description: 'Remove everything without a question' },
+    {
+      command: 'k8s reset --old-payloads',
+      description: 'Free the disk of earlier versions, while it runs, too',
+    },
   ],
   options: { ...ownOptions, ...configOption, ...schema },
   handler,
@@ -39,8 +50,9 @@ snapshots in it. Takes the settings of the server, and refuses while it runs.`,
 
 async function handler(invocation: Invocation): Promise<number> {
   const { flags, environment, print } = invocation
-  const { force } = optionValues(ownOptions, flags)
+  const { force, oldPayloads } = optionValues(ownOptions, flags)
   const config = await loadConfig({ ...sourcesOf(invocation), flags: withoutOwn(flags, ownOptions) })
+  if (oldPayloads) return removeOld(config, invocation)
   if (!force && !process.stdin.isTTY) {
     throw usageError(`cannot reset ${config.dataDir} without --force: there is no terminal to ask at`)
   }
@@ -56,6 +68,24 @@ async function handler(invocation: Invocation): Promise<number> {
   ])
   const payload = openPayload(environment['K8S_PAYLOAD_DIR'])
   await resetNode(config, { payload, announce: (line) => print(`${line}\n`) })
+  return 0
+}
+
+/** The daemon does the same every hour. */
+async function removeOld(config: Config, { environment, print }: Invocation): Promise<number> {
+  requirePayload(environment)
+  const [{ openPayload }, { removeOldPayloads }, { payloadPlace }] = await Promise.all([
+    import('../payload/payload.ts'),
+    import('../payload/old-payloads.ts'),
+    import('../cluster/tasks/payloads.ts'),
+  ])
+  const place = payloadPlace(openPayload(environment['K8S_PAYLOAD_DIR']), paths(config))
+  const removed = await removeOldPayloads(place)
+  for (const { dir, version, sizeBytes } of removed) {
+    print(`removed ${dir} (${version}, ${(sizeBytes / 2 ** 20).toFixed(0)}Mi)\n`)
+  }
+  if (removed.length === 0)
+    print('Nothing was removed: nothing is left of versions before the last one, or pods run from it.\n')
   return 0
 }
 

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError, describeError, errorCode } from '../base/errors.ts'
 import { boolean, duration } from '../config/table/kinds.ts'
 import type { ControlClient } from '../control/client.ts'
-import type { DaemonStatus } from '../control/messages.ts'
+import type { DaemonStatus, PayloadStatus } from '../control/messages.ts'
 import { type Command, type Invocation, optionValues } from './command.ts'
 import { controlSocketOf, daemonOptions } from './daemon.ts'
 import { outputOption } from './output.ts'
@@ -119,8 +119,22 @@ export function renderStatus(current: DaemonStatus, nowMs: number): string {
   )
   const parts = current.parts.map(({ name, state, message }) => [name, state, message ?? ''])
   const partsTable = parts.length === 0 ? '' : `\n${renderTable(['PART', 'STATE', ''], parts)}`
+  const payloads = renderPayloads(current.payloads)
   const node = `\nNode ${current.nodeName} is ${current.nodeReady ? 'Ready' : 'not Ready'}; the cluster is ${current.state}.\n`
   const problems = current.problems.map((problem) => `  ${problem}\n`)
   const table = renderTable(['NAME', 'STATE', 'PID', 'RESTARTS', 'SINCE', 'MEMORY', 'CPU'], rows)
-  return [table, partsTable, ...reasons, ...failures, node, ...problems].join('')
+  return [table, partsTable, ...reasons, ...failures, node, ...problems, payloads].join('')
+}
+
+/** Nothing, where no other version is on the disk. */
+function renderPayloads(payloads: readonly PayloadStatus[]): string {
+  const others = payloads.filter(({ use }) => use !== 'running')
+  if (others.length === 0) return ''
+  const rows = others.map(({ version, use, sizeBytes, dir, artifact }) => [
+    version,
+    use,
+    `${(sizeBytes / 2 ** 20).toFixed(0)}Mi`,
+    artifact ?? dir,
+  ])
+  return `\n${renderTable(['OTHER VERSION', 'STATE', 'DISK', 'PLACE'], rows)}`
 }

@@ -71,7 +71,6 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
   })
   const failed = new AbortController()
   const kubeletIdentity = () => readIdentity(pki, 'kubelet-client')
-  const version = payload.version.gitVersion
   const board = new Board()
   let components: readonly Component[] = []
   using usage = new UsageSampler({
@@ -84,7 +83,8 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
     path: paths.controlSocket,
     log,
     handlers: {
-      status: () => clusterStatus({ config, version, startedAt, components, board, usage, kubeletIdentity }),
+      status: () =>
+        clusterStatus({ config, paths, payload, startedAt, components, board, usage, kubeletIdentity }),
       stop: (request) => requests.ask(request),
     },
   })

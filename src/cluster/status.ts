@@ -4,15 +4,19 @@ import type { Component } from '../components/component.ts'
 import { probeNode } from '../components/kubelet.ts'
 import { apiserverUrl } from '../components/probe.ts'
 import type { Config } from '../config/config.ts'
+import type { Paths } from '../config/paths.ts'
 import type { ComponentStatus, DaemonStatus } from '../control/messages.ts'
+import type { Payload } from '../payload/payload.ts'
 import type { UsageSampler } from '../supervisor/usage.ts'
 import type { Board } from './condition.ts'
+import { installedPayloads } from './tasks/payloads.ts'
 
 const nodeProbeTimeoutMs = 2_000
 
 export interface StatusOptions {
   readonly config: Config
-  readonly version: string
+  readonly paths: Paths
+  readonly payload: Payload
   readonly startedAt: Date
   readonly components: readonly Component[]
   readonly board: Board
@@ -23,7 +27,8 @@ export interface StatusOptions {
 /** What `k8s status` shows. The Node is asked for when somebody asks, never in between. */
 export async function clusterStatus({
   config,
-  version,
+  paths,
+  payload,
   startedAt,
   components,
   board,
@@ -36,7 +41,7 @@ export async function clusterStatus({
   const isKubeletReady = kubelet?.status().state === 'ready'
   const node = isKubeletReady ? await nodeProblem({ config, kubeletIdentity }) : undefined
   return {
-    version,
+    version: payload.version.gitVersion,
     startedAt: startedAt.toISOString(),
     nodeName: config.nodeName,
     nodeReady: isKubeletReady && node === undefined,
@@ -44,6 +49,7 @@ export async function clusterStatus({
     problems: node === undefined ? problems : [...problems, node],
     parts: board.parts(),
     components: components.map((component) => componentStatus(component, usage)),
+    payloads: await installedPayloads(payload, paths),
   }
 }
 

@@ -30,6 +30,8 @@ export interface DaemonStatus {
   /** What the cluster has beside its processes: add-ons, archives of images. */
   readonly parts: readonly PartStatus[]
   readonly components: readonly ComponentStatus[]
+  /** The unpacked artifacts, the running one first. */
+  readonly payloads: readonly PayloadStatus[]
 }
 
 /** ready: all components, the Node and every part are; starting: not yet, and in time; degraded: it serves without some of it. */
@@ -40,6 +42,16 @@ export interface PartStatus {
   readonly state: 'pending' | 'ready' | 'degraded'
   /** Why it is not ready. */
   readonly message?: string
+}
+
+export interface PayloadStatus {
+  readonly version: string
+  readonly dir: string
+  readonly sizeBytes: number
+  /** previous: the one that ran before; used: pods still run from it; unused: it is removed soon. */
+  readonly use: 'running' | 'previous' | 'used' | 'unused'
+  /** The file that it came from, where a copy is kept. */
+  readonly artifact?: string
 }
 
 export interface ComponentStatus {

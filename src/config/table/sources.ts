@@ -11,7 +11,13 @@ export type Environment = Readonly<Record<string, string | undefined>>
  * Names that start like settings and are none: the launcher's own, and the
  * version that the build takes from the same env file as a daemon in development.
  */
-const otherEnvironmentNames = ['K8S_LAUNCHER', 'K8S_NOTIFY_FD', 'K8S_PAYLOAD_DIR', 'K8S_VERSION']
+const otherEnvironmentNames = [
+  'K8S_ARTIFACT',
+  'K8S_LAUNCHER',
+  'K8S_NOTIFY_FD',
+  'K8S_PAYLOAD_DIR',
+  'K8S_VERSION',
+]
 
 export function settingsOfFlags(flags: Flags): Setting[] {
   const names = [...new Set(flags.map(({ name }) => name))]

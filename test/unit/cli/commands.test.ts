@@ -15,6 +15,7 @@ const running: DaemonStatus = {
   state: 'ready',
   problems: [],
   parts: [],
+  payloads: [],
   components: [
     {
       name: 'datastore',

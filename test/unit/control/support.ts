@@ -24,6 +24,7 @@ export const daemonStatus: DaemonStatus = {
   state: 'ready',
   problems: [],
   parts: [],
+  payloads: [],
   components: [
     {
       name: 'datastore',

@@ -336,3 +336,31 @@ test('neither does it reach the daemon that is run from memory', () => {
   expect(stdout).toContain('K8S_LAUNCHER=unpacked-not')
   for (const name of Object.keys(env)) expect(stdout).not.toContain(name)
 })
+
+test("an ordinary user's cache keeps one version, and what is no payload", () => {
+  const { path, place, dataDir } = prepare({ name: 'first version' })
+  const { path: second } = prepare({
+    name: 'second version',
+    sections: [...sections(), section([folder('lib'), file('lib/more', '')])],
+  })
+  const cache = `${place}/cache`
+  mkdirSync(cache)
+  chmodSync(cache, 0o1777)
+  const start = (artifact: string) => {
+    const env = { XDG_CACHE_HOME: cache }
+    const outcome = run({ path: artifact, args: [`--data-dir=${dataDir}`, 'kubectl'], env, asUser: true })
+    expect(outcome).toMatchObject({ code: 0, stdout: 'kubectl\n' })
+    return unpacked(`${cache}/k8s`)
+  }
+  const [first] = start(path)
+  mkdirSync(`${cache}/k8s/data/notes`)
+  const after = start(second)
+  expect(after).toHaveLength(2)
+  expect(after).toContain('notes')
+  expect(after).not.toContain(first)
+})
+
+test('the daemon is told where its artifact is, and no other', () => {
+  const { path, start } = prepare({ name: 'told' })
+  expect(start({ K8S_ARTIFACT: '/tmp/other' }).stdout.split('\n')).toContain(`K8S_ARTIFACT=${path}`)
+})
