@@ -1,4 +1,3 @@
-import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describeError } from '../base/errors.ts'
@@ -8,6 +7,7 @@ import type { Addresses } from '../components/component.ts'
 import type { Config } from '../config/config.ts'
 import { updateNodeRecord } from '../config/facts.ts'
 import type { Paths } from '../config/paths.ts'
+import { heldAddresses } from '../node/facts/addresses.ts'
 import { HostFiles } from '../node/facts/host-files.ts'
 import { readLastAddress } from '../node/facts/last-address.ts'
 import {
@@ -74,14 +74,6 @@ export async function settleNodeAddress(options: AddressOptions): Promise<Settle
     await sleep(options.intervalMs ?? lookIntervalMs, undefined, { signal }).catch(() => {})
   }
   return undefined
-}
-
-/** What lo has beside its own. */
-export function heldAddresses(interfaces = networkInterfaces()): string[] {
-  return Object.values(interfaces)
-    .flatMap((entries) => entries ?? [])
-    .filter(({ internal, address }) => internal && !address.startsWith('127.') && address !== '::1')
-    .map(({ address }) => address)
 }
 
 /**

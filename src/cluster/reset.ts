@@ -79,6 +79,9 @@ async function runStep(step: ResetStep, payload: Payload): Promise<void> {
     case 'link':
       await run(join(payload.cniBinDir, 'cni'), ['link-delete', step.name])
       return
+    case 'address':
+      await run(join(payload.cniBinDir, 'cni'), ['address-release', step.address])
+      return
     case 'rules': {
       const { stdout } = await run(step.save, [])
       const foreign = keepForeignRules(stdout)

@@ -9,13 +9,14 @@ import { readIdentity } from '../pki/pki.ts'
 import { flags } from './arguments.ts'
 import type { ComponentContext } from './component.ts'
 import { apiserverUrl, probeHttp } from './probe.ts'
+import { shareDirectory } from './shared-directory.ts'
 import type { ProcessRecipe } from './process-component.ts'
 
 const port = 10250
 const healthPort = 10248
 
 export function kubelet(context: ComponentContext): ProcessRecipe {
-  const { config, pki, credentials } = context
+  const { config, pki, credentials, log } = context
   return {
     name: 'kubelet',
     needs: ['api', 'cri'],
@@ -28,7 +29,11 @@ export function kubelet(context: ComponentContext): ProcessRecipe {
     stopTimeoutMs: 10_000,
     ports: [port, healthPort],
     prepare: async () => {
-      await Promise.all([credentials, writeFiles(context)])
+      await Promise.all([
+        credentials,
+        writeFiles(context),
+        shareDirectory(config.kubeletRootDir, log.child({ component: 'kubelet' })),
+      ])
     },
     // A Node that is not Ready may have any reason: an API server that is away, a full disk.
     alive: probeHealth,

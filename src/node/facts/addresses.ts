@@ -53,3 +53,11 @@ function leadsOut(files: HostFiles, port: string): boolean {
 function deviceType(files: HostFiles, name: string): string | undefined {
   return /^DEVTYPE=(.*)$/m.exec(files.read(`/sys/class/net/${name}/uevent`) ?? '')?.[1]
 }
+
+/** What lo has beside its own. */
+export function heldAddresses(interfaces = networkInterfaces()): string[] {
+  return Object.values(interfaces)
+    .flatMap((entries) => entries ?? [])
+    .filter(({ internal, address }) => internal && !address.startsWith('127.') && address !== '::1')
+    .map(({ address }) => address)
+}

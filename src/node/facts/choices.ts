@@ -30,7 +30,10 @@ function preferredProxyMode(host: HostFacts): 'nftables' | 'iptables' {
     : 'nftables'
 }
 
-/** kube-proxy's own condition is kernel 5.13 (pkg/proxy/nftables/supported.go). */
+/** kube-proxy's own condition (pkg/proxy/nftables/supported.go). */
+export const nftablesKernel = { major: 5, minor: 13 } as const
+
 export function canUseNftables({ kernel, command }: HostFacts): boolean {
-  return kernel.isAtLeast(5, 13) && kernel.nftables() !== 'absent' && command('nft') !== undefined
+  const { major, minor } = nftablesKernel
+  return kernel.isAtLeast(major, minor) && kernel.nftables() !== 'absent' && command('nft') !== undefined
 }

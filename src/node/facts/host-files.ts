@@ -6,6 +6,7 @@ import {
   readdirSync,
   readFileSync,
   realpathSync,
+  statSync,
 } from 'node:fs'
 import { basename, dirname, join, relative, resolve } from 'node:path'
 import { gunzipSync } from 'node:zlib'
@@ -42,6 +43,12 @@ export class HostFiles {
   /** A link counts, wherever it leads. */
   isThere(path: string): boolean {
     return lstatSync(this.path(path), { throwIfNoEntry: false }) !== undefined
+  }
+
+  /** The permission bits; undefined: there is no such thing. */
+  mode(path: string): number | undefined {
+    const mode = statSync(this.path(path), { throwIfNoEntry: false })?.mode
+    return mode === undefined ? undefined : mode & 0o777
   }
 
   isLink(path: string): boolean {

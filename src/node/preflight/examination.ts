@@ -12,5 +12,7 @@ export interface Examination {
   /** The daemon of this data directory runs. */
   readonly isRunning: boolean
   readonly isRoot: boolean
+  /** Of whoever asks. */
+  readonly umask: number
   readonly now: Date
 }

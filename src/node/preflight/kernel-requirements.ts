@@ -2,6 +2,7 @@ import { canUseNftables, chooseForNode } from '../facts/choices.ts'
 import type { HostFacts } from '../facts/host.ts'
 import type { Feature } from '../facts/kernel.ts'
 import type { Examination } from './examination.ts'
+import { minimums } from './minimums.ts'
 import { missing, ok, type Requirement, warning } from './requirement.ts'
 import { networkSysctls, sysctlPath } from '../render/sysctls.ts'
 
@@ -21,8 +22,11 @@ const kubeletTunables = {
   'kernel.keys.root_maxbytes': '25000000',
 } as const
 
-/** The kernel's own defaults; a lower limit was set by someone. */
-const inotifyInstances = 128
+/** `least` are the kernel's own defaults (of the smallest machines): a lower limit was set by someone. */
+const inotifyLimits = {
+  max_user_instances: { least: 128, wanted: 512 },
+  max_user_watches: { least: 8_192, wanted: 524_288 },
+} as const
 
 export function kernelRequirements(examination: Examination): Requirement[] {
   return [
@@ -45,8 +49,13 @@ export function kernelRequirements(examination: Examination): Requirement[] {
 }
 
 function kernelVersion({ host: { kernel } }: Examination): Requirement {
-  if (kernel.isAtLeast(4, 19)) return ok('kernel', kernel.release)
-  return missing('kernel', `${kernel.release}; Kubernetes needs 4.19 or later`, 'install a newer kernel')
+  const { major, minor } = minimums.kernel
+  if (kernel.isAtLeast(major, minor)) return ok('kernel', kernel.release)
+  return missing(
+    'kernel',
+    `${kernel.release}; ${major}.${minor} or later is needed`,
+    'install a newer kernel',
+  )
 }
 
 function controllers({ host: { cgroups } }: Examination): Requirement {
@@ -100,7 +109,7 @@ function proxyRules({ config, host }: Examination): Requirement {
     return missing(
       name,
       nftablesGap(host),
-      'install nftables and a kernel from 5.13 on, or use --kube-proxy-mode=iptables',
+      `install nftables and a kernel from ${minimums.nftablesKernel.major}.${minimums.nftablesKernel.minor} on, or use --kube-proxy-mode=iptables`,
     )
   }
   if (host.command('iptables') === undefined || host.kernel.feature('iptables') === 'absent') {
@@ -110,7 +119,8 @@ function proxyRules({ config, host }: Examination): Requirement {
 }
 
 function nftablesGap(host: HostFacts): string {
-  if (!host.kernel.isAtLeast(5, 13)) return 'nftables mode needs kernel 5.13'
+  const { major, minor } = minimums.nftablesKernel
+  if (!host.kernel.isAtLeast(major, minor)) return `nftables mode needs kernel ${major}.${minor}`
   if (host.kernel.nftables() === 'absent') return 'this kernel has no nftables'
   return host.command('nft') === undefined
     ? 'the program nft is not installed'
@@ -192,11 +202,14 @@ function swap({ host }: Examination): Requirement {
 
 function inotify({ files }: Examination): Requirement {
   const name = 'inotify'
-  const instances = Number(files.read('/proc/sys/fs/inotify/max_user_instances'))
-  if (!(instances < inotifyInstances)) return ok(name, `${instances} instances`)
+  const low = Object.entries(inotifyLimits).flatMap(([limit, { least, wanted }]) => {
+    const value = Number(files.read(`/proc/sys/fs/inotify/${limit}`))
+    return value < least ? [{ limit, value, wanted }] : []
+  })
+  if (low.length === 0) return ok(name, 'as much as the kernel gives by itself, or more')
   return warning(
     name,
-    `${instances} instances: many pods or \`kubectl logs -f\` use them up`,
-    'sysctl -w fs.inotify.max_user_instances=512',
+    `${low.map(({ limit, value }) => `${limit} is ${value}`).join(', ')}: many pods or \`kubectl logs -f\` use them up`,
+    `sysctl -w ${low.map(({ limit, wanted }) => `fs.inotify.${limit}=${wanted}`).join(' ')}`,
   )
 }

@@ -7,6 +7,7 @@ import { readLastAddress } from '../facts/last-address.ts'
 import { type Network, readNetwork } from '../facts/node-address.ts'
 import type { Examination } from './examination.ts'
 import { kernelRequirements } from './kernel-requirements.ts'
+import { mountRequirements } from './mount-requirements.ts'
 import { networkRequirements } from './network-requirements.ts'
 import { systemRequirements } from './system-requirements.ts'
 import type { Requirement } from './requirement.ts'
@@ -31,10 +32,12 @@ export async function preflight(
     network: network ?? (await readNetwork(files, { ...config, last })),
     isRunning: await isRunning(controlSocket),
     isRoot: process.getuid?.() === 0,
+    umask: process.umask(),
     now,
   }
   return [
     ...systemRequirements(examination),
+    ...mountRequirements(examination),
     ...kernelRequirements(examination),
     ...networkRequirements(examination),
   ]

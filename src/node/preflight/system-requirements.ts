@@ -1,22 +1,15 @@
-import { existsSync, statfsSync } from 'node:fs'
-import { dirname } from 'node:path'
 import { earliestClock } from '../../base/clock.ts'
-import { mountOf } from '../facts/mounts.ts'
 import type { Examination } from './examination.ts'
+import { minimums } from './minimums.ts'
 import { missing, ok, type Requirement, warning } from './requirement.ts'
 
-const gibibyte = 2 ** 30
-/** The unpacked artifact takes 0.5 GiB, images and a young cluster as much. */
-const requiredBytes = 1 * gibibyte
-const comfortableBytes = 4 * gibibyte
-/** Below it the kubelet evicts pods (evictionHard in render/kubelet-config.ts). */
-const evictionFraction = 0.05
+/** Each container, watch and connection takes some; the unit has 1,048,576. */
+const openFilesLimit = 65_536
+/** Beyond it the clock is wrong, or the certificates that this software makes end too early to be of use. */
+const softwareLifeYears = 10
 
 /** util-linux, for the kubelet's volumes. */
-const programs = ['mount', 'umount'] as const
-
-/** File systems of other machines: SQLite's locks and containers' mounts fail on them in ways of their own. */
-const networkTypes = ['nfs', 'nfs4', 'cifs', 'smb3', '9p', 'fuse.sshfs', 'ceph', 'glusterfs']
+export const programs = ['mount', 'umount'] as const
 
 export function systemRequirements(examination: Examination): Requirement[] {
   return [
@@ -24,8 +17,9 @@ export function systemRequirements(examination: Examination): Requirement[] {
     ...capabilities(examination),
     clock(examination),
     ...programs.map((program) => installed(examination, program)),
-    fileSystem(examination),
-    space(examination),
+    memory(examination),
+    openFiles(examination),
+    umask(examination),
   ]
 }
 
@@ -53,8 +47,12 @@ function capabilities({ host, isRoot }: Examination): Requirement[] {
 }
 
 function clock({ now }: Examination): Requirement {
-  if (now >= earliestClock) return ok('clock', now.toISOString())
-  return missing('clock', `${now.toISOString()} is in the past`, 'set the clock, or start a time service')
+  const remedy = 'set the clock, or start a time service'
+  if (now < earliestClock) return missing('clock', `${now.toISOString()} is in the past`, remedy)
+  if (now.getUTCFullYear() > earliestClock.getUTCFullYear() + softwareLifeYears) {
+    return warning('clock', `${now.toISOString()}: is that so? Certificates are made for this date`, remedy)
+  }
+  return ok('clock', now.toISOString())
 }
 
 function installed({ host }: Examination, program: string): Requirement {
@@ -64,52 +62,35 @@ function installed({ host }: Examination, program: string): Requirement {
     : ok(program, path)
 }
 
-function fileSystem({ config, host }: Examination): Requirement {
-  const name = 'data directory'
-  const mount = mountOf(host.mounts, config.dataDir)
-  if (mount === undefined) return ok(name, config.dataDir)
-  const where = `${config.dataDir} on ${mount.type}`
-  if (mount.options.includes('noexec')) {
-    return missing(
-      name,
-      `${where}, mounted noexec: nothing in it can be started`,
-      'choose another with --data-dir',
-    )
-  }
-  if (mount.options.includes('ro'))
-    return missing(name, `${where}, read-only`, 'choose another with --data-dir')
-  if (networkTypes.includes(mount.type)) {
-    return missing(
-      name,
-      `${where}: the datastore needs a disk of this machine`,
-      'choose another with --data-dir',
-    )
-  }
-  if (mount.type === 'overlay' && config.snapshotter === 'overlayfs') {
-    return missing(
-      name,
-      `${where}: one overlay cannot lie on another`,
-      'use --snapshotter=native, or a --data-dir on a volume',
-    )
-  }
-  if (mount.type === 'tmpfs')
-    return warning(name, `${where}: all is lost at a reboot`, 'choose another with --data-dir')
-  return ok(name, where)
+function memory({ files }: Examination): Requirement {
+  const name = 'memory'
+  const kibibytes = Number(/^MemTotal:\s+(\d+) kB$/m.exec(files.read('/proc/meminfo') ?? '')?.[1])
+  const gibibytes = kibibytes / 2 ** 20
+  const detail = `${gibibytes.toFixed(1)} GiB`
+  // The kernel keeps a part of what the machine has for itself.
+  if (!(gibibytes < 0.9 * minimums.memoryGibibytes)) return ok(name, detail)
+  return warning(
+    name,
+    `${detail}: little is left for pods`,
+    `give the machine ${minimums.memoryGibibytes} GiB`,
+  )
 }
 
-function space({ config }: Examination): Requirement {
-  const name = 'disk space'
-  const { bavail, blocks, bsize } = statfsSync(nearestExisting(config.dataDir))
-  const freeBytes = bavail * bsize
-  const detail = `${(freeBytes / gibibyte).toFixed(1)} GiB free`
-  if (freeBytes < requiredBytes) return missing(name, detail, `free at least ${requiredBytes / gibibyte} GiB`)
-  if (bavail / blocks < evictionFraction) {
-    return warning(name, `${detail}, less than 5%: the kubelet will evict pods`, 'free some space')
-  }
-  if (freeBytes < comfortableBytes) return warning(name, detail, 'free some space before images fill it')
-  return ok(name, detail)
+/** Node raises its own to the hard limit, and passes that on. */
+function openFiles({ files }: Examination): Requirement {
+  const name = 'open files'
+  const hard =
+    /^Max open files\s+\S+\s+(\S+)/m.exec(files.read('/proc/self/limits') ?? '')?.[1] ?? 'unlimited'
+  if (!(Number(hard) < openFilesLimit)) return ok(name, hard)
+  return warning(
+    name,
+    `at most ${hard} for each process: many pods use them up`,
+    'LimitNOFILE=1048576 in a unit, `ulimit -Hn 1048576` in a shell of root',
+  )
 }
 
-function nearestExisting(path: string): string {
-  return existsSync(path) ? path : nearestExisting(dirname(path))
+/** The daemon has one of its own; only what is started by hand in the data directory is of that of its shell. */
+function umask({ umask: mask }: Examination): Requirement {
+  const text = mask.toString(8).padStart(4, '0')
+  return ok('umask', mask === 0o022 ? text : `${text} here; the daemon sets 0022`)
 }

@@ -8,9 +8,11 @@ import { readlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Config } from '../../config/config.ts'
 import { paths } from '../../config/paths.ts'
+import { heldAddresses } from '../facts/addresses.ts'
 import { detectHost, type HostFacts } from '../facts/host.ts'
 import { HostFiles } from '../facts/host-files.ts'
-import { isBelow } from '../facts/mounts.ts'
+import { readLastAddress } from '../facts/last-address.ts'
+import { isBelow, isSelfBind } from '../facts/mounts.ts'
 import { bridgeName, networkName } from '../render/cni-config.ts'
 import { ruleSteps } from './firewall-rules.ts'
 import { readPodProcesses } from './pod-processes.ts'
@@ -57,7 +59,7 @@ const emptiedEntries: readonly (typeof dataEntries)[number][] = ['containerd', '
 /** Looks at this machine and changes nothing. The daemon must not run. */
 export async function resetPlan(
   config: Config,
-  { root = '/' }: { root?: string } = {},
+  { root = '/', held = heldAddresses() }: { root?: string; held?: readonly string[] } = {},
 ): Promise<ResetStep[]> {
   const files = new HostFiles(root)
   const host = detectHost({ root })
@@ -65,6 +67,7 @@ export async function resetPlan(
     ...processSteps(config, files),
     ...mountSteps(config, files, host),
     ...linkSteps(files),
+    ...addressSteps(config, files, held),
     ...ruleSteps(host),
     ...cgroupSteps(files, host),
     ...(await fileSteps(config, files)),
@@ -86,7 +89,9 @@ function processSteps(config: Config, files: HostFiles): ResetStep[] {
 function mountSteps(config: Config, files: HostFiles, { mounts }: HostFacts): ResetStep[] {
   const { runDir, containerdRoot } = paths(config)
   const dirs = [config.kubeletRootDir, runDir, containerdRoot].map((dir) => files.realPath(dir))
-  const ours = mounts.filter(({ path }) => dirs.some((dir) => path !== dir && isBelow(path, dir)))
+  const ours = mounts.filter(({ path }) =>
+    dirs.some((dir) => isBelow(path, dir) && (path !== dir || isSelfBind(mounts, dir))),
+  )
   return ours.toReversed().map(({ path }) => ({ kind: 'unmount', description: `unmount ${path}`, path }))
 }
 
@@ -95,6 +100,12 @@ function linkSteps(files: HostFiles): ResetStep[] {
   // /sys may show the interfaces of another network namespace; this list is always one's own.
   if (!new RegExp(`^ *${bridgeName}:`, 'm').test(files.read('/proc/net/dev') ?? '')) return []
   return [{ kind: 'link', description: `delete the network interface ${bridgeName}`, name: bridgeName }]
+}
+
+function addressSteps(config: Config, files: HostFiles, held: readonly string[]): ResetStep[] {
+  const address = readLastAddress(files.path(paths(config).nodeRecord))
+  if (address === undefined || !held.includes(address)) return []
+  return [{ kind: 'address', description: `take the address ${address} from lo`, address }]
 }
 
 function cgroupSteps(files: HostFiles, { cgroups }: HostFacts): ResetStep[] {

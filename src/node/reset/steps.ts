@@ -13,6 +13,13 @@ export interface LinkStep {
   readonly name: string
 }
 
+/** An address of the Node that is kept on lo. */
+export interface AddressStep {
+  readonly kind: 'address'
+  readonly description: string
+  readonly address: string
+}
+
 /** `save` prints the rules, `keepForeignRules` drops ours, `restore` reads them from its standard input. */
 export interface RulesStep {
   readonly kind: 'rules'
@@ -35,4 +42,4 @@ export type FileStep =
   /** A directory, if it is empty by then. */
   | { readonly kind: 'rmdir'; readonly description: string; readonly path: string }
 
-export type ResetStep = CommandStep | LinkStep | RulesStep | FileStep
+export type ResetStep = CommandStep | LinkStep | AddressStep | RulesStep | FileStep

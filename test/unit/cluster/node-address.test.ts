@@ -2,10 +2,11 @@ import { mkdtempDisposableSync, readFileSync } from 'node:fs'
 import { type NetworkInterfaceInfo, tmpdir } from 'node:os'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { silentLogger } from '../../../src/base/logger.ts'
-import { addressesOf, heldAddresses, settleNodeAddress } from '../../../src/cluster/node-address.ts'
+import { addressesOf, settleNodeAddress } from '../../../src/cluster/node-address.ts'
 import { SettledChange } from '../../../src/cluster/tasks/node-address.ts'
 import { loadConfig } from '../../../src/config/load.ts'
 import { paths as pathsOf } from '../../../src/config/paths.ts'
+import { heldAddresses } from '../../../src/node/facts/addresses.ts'
 import type { Network } from '../../../src/node/facts/node-address.ts'
 
 const away: Network = {

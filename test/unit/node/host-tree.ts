@@ -21,7 +21,7 @@ export const debian: Readonly<Record<string, string>> = {
   '/proc/sys/kernel/osrelease': '6.1.0-40-amd64\n',
   '/proc/filesystems': 'nodev\tsysfs\n\text4\n',
   '/proc/self/mountinfo': [
-    '24 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw,errors=remount-ro',
+    '24 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro',
     '25 24 0:23 / /sys/fs/cgroup rw,nosuid,nodev,noexec - cgroup2 cgroup2 rw,nsdelegate',
     '26 24 0:24 / /mnt/with\\040blank ro,relatime - tmpfs tmpfs rw',
   ].join('\n'),

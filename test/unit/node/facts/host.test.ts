@@ -28,6 +28,9 @@ describe('a machine with systemd and cgroup v2', () => {
       path: '/mnt/with blank',
       type: 'tmpfs',
       options: ['ro', 'relatime', 'rw'],
+      device: '0:24',
+      root: '/',
+      isShared: false,
     })
     expect(host).toMatchObject({
       isSystemd: true,

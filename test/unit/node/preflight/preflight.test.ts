@@ -1,11 +1,13 @@
 import { createServer } from 'node:net'
-import { mkdirSync } from 'node:fs'
+import { chmodSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { once } from 'node:events'
 import { describe, expect, test } from 'vitest'
 import type { Config } from '../../../../src/config/config.ts'
 import type { Network } from '../../../../src/node/facts/node-address.ts'
+import { minimums } from '../../../../src/node/preflight/minimums.ts'
 import { preflight, type Requirement } from '../../../../src/node/preflight/preflight.ts'
+import { programs } from '../../../../src/node/preflight/system-requirements.ts'
 import { debian, hostTree, legacy } from '../host-tree.ts'
 
 const network: Network = {
@@ -47,12 +49,20 @@ const config: Config = {
   stopPods: false,
 }
 
+/** Of /proc/self/limits, soft and hard. */
+function limits(soft: string, hard: string): string {
+  return `Limit                     Soft Limit           Hard Limit           Units     \nMax open files            ${soft}                 ${hard}              files     \n`
+}
+
 const ready: Readonly<Record<string, string>> = {
   ...debian,
   '/dev/kmsg': '',
   '/proc/sys/net/ipv4/ip_forward': '0\n',
   '/proc/sys/net/bridge/bridge-nf-call-iptables': '1\n',
   '/proc/sys/fs/inotify/max_user_instances': '8192\n',
+  '/proc/sys/fs/inotify/max_user_watches': '65536\n',
+  '/proc/self/limits': limits('1024', '1048576'),
+  '/proc/meminfo': 'MemTotal:        8000000 kB\nMemFree:  1 kB\n',
   '/proc/net/tcp': `  sl  local_address rem_address   st
    0: 0100007F:0035 00000000:0000 0A 00000000:00000000
    1: 0100007F:280A 0100007F:C350 01 00000000:00000000
@@ -138,6 +148,11 @@ describe('a machine that has everything', () => {
     ['swap', 'on; pods do not get any'],
     ['name servers', '/run/systemd/resolve/resolv.conf'],
     ['data directory', '/var/lib/k8s-of-no-machine on ext4'],
+    ['kubelet directory', '/var/lib/kubelet on ext4'],
+    ['mount propagation', '/ is a shared mount'],
+    ['inotify', 'as much as the kernel gives by itself, or more'],
+    ['open files', '1048576'],
+    ['memory', '7.6 GiB'],
     ['ports', '6443, 10248, 10249, 10250, 10256, 10257, 10259 are free'],
   ])('%s: %s', async (name, detail) => {
     const requirement = await examine(ready)
@@ -163,7 +178,7 @@ describe('what is missing is said:', () => {
       name: 'kernel',
       files: { ...ready, '/proc/sys/kernel/osrelease': '4.18.0-553.el8\n' },
       state: 'missing',
-      detail: '4.18.0-553.el8; Kubernetes needs 4.19 or later',
+      detail: '4.18.0-553.el8; 5.10 or later is needed',
     },
     {
       name: 'cgroups',
@@ -283,7 +298,65 @@ describe('what is missing is said:', () => {
       name: 'inotify',
       files: { ...ready, '/proc/sys/fs/inotify/max_user_instances': '8\n' },
       state: 'warning',
-      detail: '8 instances: many pods or `kubectl logs -f` use them up',
+      detail: 'max_user_instances is 8: many pods or `kubectl logs -f` use them up',
+    },
+    {
+      name: 'inotify',
+      files: { ...ready, '/proc/sys/fs/inotify/max_user_watches': '100\n' },
+      state: 'warning',
+      detail: 'max_user_watches is 100: many pods or `kubectl logs -f` use them up',
+    },
+    {
+      name: 'open files',
+      files: { ...ready, '/proc/self/limits': limits('1024', '4096') },
+      state: 'warning',
+      detail: 'at most 4096 for each process: many pods use them up',
+    },
+    {
+      name: 'open files',
+      files: { ...ready, '/proc/self/limits': limits('1024', 'unlimited') },
+      state: 'ok',
+      detail: 'unlimited',
+    },
+    {
+      name: 'memory',
+      files: { ...ready, '/proc/meminfo': 'MemTotal:        1000000 kB\n' },
+      state: 'warning',
+      detail: '1.0 GiB: little is left for pods',
+    },
+    {
+      name: 'memory',
+      files: { ...ready, '/proc/meminfo': 'MemTotal:        2014000 kB\n' },
+      state: 'ok',
+      detail: '1.9 GiB',
+    },
+    {
+      name: 'data directory',
+      files: withMount('50 24 0:50 / /var/lib rw,nosuid shared:2 - ext4 /dev/sdb rw'),
+      changed: { snapshotter: 'native' },
+      state: 'warning',
+      detail:
+        '/var/lib/k8s-of-no-machine on ext4, mounted nosuid: sudo and the like do not work in containers of --snapshotter=native',
+    },
+    {
+      name: 'kubelet directory',
+      files: withMount('50 24 0:50 / /var/lib/kubelet rw,nosuid,noexec - ext4 /dev/sdb rw'),
+      state: 'warning',
+      detail:
+        '/var/lib/kubelet on ext4, mounted noexec, nosuid: programs in volumes of pods cannot be started; programs in volumes of pods get no rights by setuid',
+    },
+    {
+      name: 'kubelet directory',
+      files: withMount('50 24 0:50 / /var/lib/kubelet ro - ext4 /dev/sdb ro'),
+      state: 'missing',
+      detail: '/var/lib/kubelet on ext4, read-only',
+    },
+    {
+      name: 'mount propagation',
+      files: legacy,
+      state: 'warning',
+      detail:
+        '/ is not a shared mount: pods that mount it with HostToContainer or Bidirectional do not start (/var/lib/kubelet is made shared by the server)',
     },
   ])('$name: $detail', async ({ name, files, changed, state, detail }) => {
     // As root the capabilities are looked at; what this test itself may do is of no interest.
@@ -298,6 +371,37 @@ describe('what is missing is said:', () => {
       detail: '2000-01-01T00:00:00.000Z is in the past',
     })
   })
+
+  test('a clock that is decades ahead', async () => {
+    const requirement = await examine(ready, {}, new Date('2099-01-01T00:00:00Z'))
+    expect(requirement('clock')).toMatchObject({
+      state: 'warning',
+      detail: '2099-01-01T00:00:00.000Z: is that so? Certificates are made for this date',
+    })
+  })
+
+  test('containers whose root a strict umask has closed', async () => {
+    const snapshots = '/var/lib/k8s-of-no-machine/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots'
+    const root = hostTree({ ...ready, [`${snapshots}/1/fs/a`]: '', [`${snapshots}/2/fs/a`]: '' })
+    chmodSync(join(root, snapshots, '2/fs'), 0o700)
+    const requirements = await preflight(config, { root, network })
+    expect(requirements.find(({ name }) => name === 'container roots')).toMatchObject({
+      state: 'warning',
+      detail: `1 of ${snapshots}/*/fs have mode 0700, as a umask of 077 made them: containers that are not root's cannot read their files`,
+    })
+  })
+})
+
+test('README.md names the same requirements as numbers', () => {
+  const readme = readFileSync(new URL('../../../../README.md', import.meta.url), 'utf8')
+  const requirements = /^## Requirements\n(.*?)^## /ms.exec(readme)?.[1] ?? ''
+  const { kernel, nftablesKernel, memoryGibibytes, diskGibibytes } = minimums
+  expect(requirements).toContain(`Linux ${kernel.major}.${kernel.minor} or newer`)
+  expect(requirements).toContain(
+    `nftables (\`nft\`, from Linux ${nftablesKernel.major}.${nftablesKernel.minor} on)`,
+  )
+  expect(requirements).toContain(`${memoryGibibytes} GiB of memory, ${diskGibibytes} GiB of disk`)
+  for (const program of programs) expect(requirements).toContain(`\`${program}\``)
 })
 
 describe('ports', () => {

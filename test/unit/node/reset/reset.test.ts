@@ -164,6 +164,14 @@ test('a slice of systemd is stopped before its cgroup goes', async () => {
   ])
 })
 
+test('an address of the Node that is kept on lo goes, another one of lo stays', async () => {
+  const root = hostTree({ '/data/node.json': '{"address":"192.0.2.7"}' })
+  const steps = await resetPlan(config, { root, held: ['192.0.2.7', '192.0.2.8'] })
+  const addresses = steps.filter(({ kind }) => kind === 'address')
+  expect(addresses).toMatchObject([{ address: '192.0.2.7' }])
+  expect((await resetPlan(config, { root, held: [] })).filter(({ kind }) => kind === 'address')).toEqual([])
+})
+
 describe('rules of iptables', () => {
   test('lose what Kubernetes and CNI added', () => {
     const saved = `*nat

@@ -1,0 +1,75 @@
+import { copyFileSync, lstatSync, mkdirSync, readdirSync, symlinkSync } from 'node:fs'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { type Cluster, defaultDataDir, startCluster } from './harness/cluster.ts'
+import { busyboxArchive } from './harness/images.ts'
+import type { Machine } from './harness/machine.ts'
+import { pod, sleepForever } from './harness/manifests.ts'
+import { reportFailures } from './harness/report.ts'
+import { waitFor } from './harness/wait.ts'
+
+/** Where the links lead that stand for the directories of the data and of the kubelet. */
+const dataTarget = '/var/lib/other/k8s'
+const kubeletTarget = '/var/lib/other/kubelet'
+
+let cluster: Cluster
+
+beforeAll(async () => {
+  cluster = await startCluster({ name: 'reset', prepare: makeLinks })
+  await cluster.runPods(pod('keeper', sleepForever))
+  await cluster.k8s(['stop'])
+  await cluster.daemon.ended
+})
+afterAll(() => cluster?.[Symbol.asyncDispose]())
+reportFailures(() => cluster)
+
+test('what is in use is tried again, then named, and nothing starts meanwhile', async () => {
+  const mount = mountsOf(cluster.machine).find((path) => path.startsWith(kubeletTarget))
+  expect(mount).toContain(kubeletTarget)
+  await using holder = cluster.machine.spawn(['sh', '-c', `cd ${mount} && exec sleep 1000`])
+  await waitFor('the mount is in use', () => holder.hostPid())
+  const resetting = cluster.k8s(['reset', '--force'], { check: false })
+  const daemon = await waitFor('a daemon is refused', async () => {
+    const started = await cluster.k8s([], { check: false })
+    return /`k8s reset` is under way/.test(started.stderr) ? started : undefined
+  })
+  expect(daemon.exitCode).toBe(1)
+  const { exitCode, stderr } = await resetting
+  expect(exitCode).toBe(1)
+  expect(stderr).toContain(`cannot unmount ${mount}, which is in use by sleep`)
+  expect(mountsOf(cluster.machine).filter((path) => path.startsWith('/var/lib/other'))).toEqual([mount])
+})
+
+test('a second reset takes up what was left, empties what links lead to, and leaves the links', async () => {
+  expect((await cluster.k8s(['reset', '--force'])).exitCode).toBe(0)
+  expect(mountsOf(cluster.machine).filter((path) => path.startsWith('/var/lib/other'))).toEqual([])
+  expect(readdirSync(cluster.machine.path(dataTarget))).toEqual([])
+  expect(readdirSync(cluster.machine.path(kubeletTarget))).toEqual([])
+  for (const link of [defaultDataDir, '/var/lib/kubelet'])
+    expect(lstatSync(cluster.machine.path(link)).isSymbolicLink()).toBe(true)
+  expect(readdirSync(cluster.machine.path('/run')).filter((name) => name.includes('k8s'))).toEqual([])
+})
+
+test('and a cluster starts there anew', async () => {
+  cluster.startDaemon()
+  await cluster.ready()
+  expect((await cluster.kubectl(['get', 'pods', '-o', 'name'])).stdout).toBe('')
+})
+
+function makeLinks(machine: Machine): void {
+  for (const [path, target] of [
+    [defaultDataDir, dataTarget],
+    ['/var/lib/kubelet', kubeletTarget],
+  ] as const) {
+    mkdirSync(machine.path(target), { recursive: true })
+    symlinkSync(target, machine.path(path))
+  }
+  mkdirSync(machine.path(`${dataTarget}/images`))
+  copyFileSync(busyboxArchive, machine.path(`${dataTarget}/images/busybox.tar.zst`))
+}
+
+function mountsOf(machine: Machine): string[] {
+  return machine
+    .read('/proc/1/mountinfo')
+    .split('\n')
+    .flatMap((line) => line.split(' ')[4] ?? [])
+}
