@@ -1,17 +1,16 @@
 #!/usr/bin/env bash
 # Makes build/kubernetes/VERSION/patched: a fresh copy of the vendored tree with patches/<minor>/*.patch applied in
 # alphabetical order. A patch that does not apply fails with its name and the rejected hunk, and leaves the last good
-# tree as it was.
+# tree as it was. `Removes: PATH` in a patch's header takes a file or a package's folder out of the tree, without the
+# thousands of lines that a diff of it would have.
 #
 #   apply-patches.sh [--check]     --check applies to a copy that is thrown away
 source "$(dirname "$0")/lib.sh"
 require_series
 
 work=$build/kubernetes/$K8S_VERSION
-series=$root/patches/$(minor_of "$K8S_VERSION")
-shopt -s nullglob
-patches=("$series"/*.patch)
-identity=$(cat "$work/module/.complete" "${patches[@]}" | sha256sum)
+mapfile -t patches < <(series)
+identity=$(cd "$root" && cat "$work/module/.complete" scripts/lib.sh "${patches[@]}" | sha256sum)
 stamp=$work/patched/.complete
 
 if [[ ${1:-} != --check && -e $stamp && $(<"$stamp") == "$identity" ]]; then
@@ -25,14 +24,8 @@ rm "$copy/.complete"
 number=0
 for patch in "${patches[@]}"; do
   number=$((number + 1))
-  say "applying patch $number of ${#patches[@]}: ${patch#"$root/"}"
-  # --fuzz=0: a hunk whose surroundings changed upstream is looked at by a person.
-  if ! report=$(patch --strip=1 --fuzz=0 --batch --forward --reject-file="$copy/rejected" --directory="$copy/vendor" <"$patch" 2>&1); then
-    report=${report//" -- saving rejects to file $copy/rejected"/}
-    printf 'cannot apply %s to Kubernetes %s:\n%s\n' "${patch#"$root/"}" "$K8S_VERSION" "$report" >&2
-    [[ -s $copy/rejected ]] && cat "$copy/rejected" >&2
-    exit 1
-  fi
+  say "applying patch $number of ${#patches[@]}: $patch"
+  apply_patch "$patch" "$copy/vendor"
 done
 
 if [[ ${1:-} == --check ]]; then

@@ -33,10 +33,36 @@ minor_of() { [[ $1 =~ ^v([0-9]+\.[0-9]+)\. ]] && printf '%s' "${BASH_REMATCH[1]}
 # A version can be built when its minor has a series of patches.
 require_series() {
   local minor available
-  minor=$(minor_of "$K8S_VERSION") ||
-    fail "build K8S_VERSION=$K8S_VERSION: want vMAJOR.MINOR.PATCH, such as v1.37.1"
+  minor=$(minor_of "$K8S_VERSION") || fail "build K8S_VERSION=$K8S_VERSION: want vMAJOR.MINOR.PATCH, such as v1.37.1"
   [[ -d $root/patches/$minor ]] && return
-  available=$(cd "$root/patches" && printf '%s ' [0-9]*)
-  fail "build K8S_VERSION=$K8S_VERSION: patches/$minor does not exist; there are series for ${available% }." \
-    "patches/README.md says how to make one"
+  available=$(cd "$root/patches" && printf '%s, ' [0-9]*)
+  fail "build $K8S_VERSION: patches/ has series for ${available%, } (patches/README.md says how to make one)"
+}
+
+# series: the patches of K8S_VERSION's minor, in their order, as paths from the root of the repository.
+series() (
+  cd "$root"
+  shopt -s nullglob
+  for patch in "patches/$(minor_of "$K8S_VERSION")"/*.patch; do printf '%s\n' "$patch"; done
+)
+
+# apply_patch PATCH TREE: applies one patch of the series, and removes what its header says. A hunk that does not apply is
+# reported with its surroundings.
+apply_patch() {
+  local patch=$1 tree=$2 rejected report path
+  rejected=$(mktemp)
+  # --fuzz=0: a hunk whose surroundings changed upstream is looked at by a person.
+  if ! report=$(patch --strip=1 --fuzz=0 --batch --forward --no-backup-if-mismatch --reject-file="$rejected" \
+    --directory="$tree" <"$root/$patch" 2>&1); then
+    report=${report//" -- saving rejects to file $rejected"/}
+    printf 'cannot apply %s to Kubernetes %s:\n%s\n' "$patch" "$K8S_VERSION" "$report" >&2
+    cat "$rejected" >&2
+    rm "$rejected"
+    return 1
+  fi
+  rm "$rejected"
+  while read -r path; do
+    [[ /$path/ != */../* && -e $tree/$path ]] || fail "apply $patch to Kubernetes $K8S_VERSION: there is no $path to remove"
+    rm -r "${tree:?}/${path:?}"
+  done < <(sed -n -e '/^--- /q' -e 's/^Removes: //p' "$root/$patch")
 }

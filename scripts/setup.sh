@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Brings what a build needs to a fresh machine: distribution packages, Go, the pinned Node and the npm packages.
 source "$(dirname "$0")/lib.sh"
+# Before anything is downloaded.
+require_series
 
 # What is looked for, and the Debian package that has it.
 requirements=(
