@@ -81,8 +81,8 @@ export const owners: readonly { libraries: readonly string[]; owner: string }[] 
 const reserved: readonly { pattern: RegExp; files: readonly string[]; instead: string }[] = [
   {
     pattern: /\bwriteFile(Sync)?\(/,
-    // The latter writes what the kernel shows as files.
-    files: ['base/files.ts', 'node/render/sysctls.ts'],
+    // The others write what the kernel shows as files.
+    files: ['base/files.ts', 'base/oom-score.ts', 'node/render/sysctls.ts'],
     instead: 'files are written with writeFileAtomically of base/files.ts',
   },
   {

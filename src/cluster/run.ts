@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { describeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Notifier } from '../base/notify.ts'
+import { nodeOomScore, setOomScore } from '../base/oom-score.ts'
 import {
   type Capability,
   type Component,
@@ -77,6 +78,7 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
     pids: () => components.flatMap((component) => component.status().pid ?? []),
   })
 
+  setOomScore(process.pid, nodeOomScore)
   await prepareDirectories(paths)
   // Before anything else: a restore, or a second daemon, finds this one by its socket.
   await using _control = await serveControl({

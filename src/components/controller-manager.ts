@@ -1,3 +1,4 @@
+import { criticalOomScore } from '../base/oom-score.ts'
 import { nodeCidrMaskSize } from '../node/render/cni-config.ts'
 import type { KeyPairFiles } from '../pki/authority.ts'
 import { kubeconfigPath } from '../pki/kubeconfig.ts'
@@ -17,6 +18,7 @@ export function controllerManager(context: ComponentContext): ProcessRecipe {
     policy: 'degraded',
     args: () => controllerManagerArguments(context),
     logFormat: 'klog',
+    oomScore: criticalOomScore,
     readyTimeoutMs: 60_000,
     stopTimeoutMs: 10_000,
     ports: [port],

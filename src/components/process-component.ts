@@ -1,4 +1,5 @@
 import { AppError } from '../base/errors.ts'
+import { nodeOomScore } from '../base/oom-score.ts'
 import { hostPath } from '../node/facts/host-path.ts'
 import type { Backoff } from '../supervisor/backoff.ts'
 import { SupervisedProcess } from '../supervisor/supervised-process.ts'
@@ -33,6 +34,8 @@ export interface ProcessRecipe
   readonly logFormat: 'klog' | 'logfmt'
   /** Those that it listens on, whose holder is named when one is taken. */
   readonly ports?: readonly number[]
+  /** When the kernel ends it for want of memory; default: as late as the daemon. */
+  readonly oomScore?: number
   /** Writes the files that the process reads. */
   readonly prepare?: () => Promise<void>
   /** Resolves when the component does its work, rejects with the reason why not. */
@@ -57,6 +60,7 @@ export function processComponent(
   const { name, needs, provides, policy, readyTimeoutMs, stopTimeoutMs, prepare } = recipe
   const supervised = new SupervisedProcess(
     {
+      oomScore: nodeOomScore,
       ...recipe,
       get args() {
         return recipe.args()

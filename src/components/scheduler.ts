@@ -1,3 +1,4 @@
+import { criticalOomScore } from '../base/oom-score.ts'
 import { kubeconfigPath } from '../pki/kubeconfig.ts'
 import { flags } from './arguments.ts'
 import type { ComponentContext } from './component.ts'
@@ -15,6 +16,7 @@ export function scheduler(context: ComponentContext): ProcessRecipe {
     policy: 'degraded',
     args: () => schedulerArguments(context),
     logFormat: 'klog',
+    oomScore: criticalOomScore,
     readyTimeoutMs: 60_000,
     stopTimeoutMs: 10_000,
     ports: [port],

@@ -11,6 +11,7 @@ import { once } from 'node:events'
 import type { Readable, Writable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { AppError } from '../base/errors.ts'
+import { setOomScore, usualOomScore } from '../base/oom-score.ts'
 
 /** How long the output of a process that has ended is awaited: a child of its own may hold the pipe open. */
 const drainLimitMs = 250
@@ -24,6 +25,8 @@ export interface ProcessCommand {
   /** The whole environment: nothing of the daemon's own is passed on. */
   readonly env: Readonly<Record<string, string>>
   readonly cwd?: string
+  /** See base/oom-score.ts; where the kernel refuses it, and by default, the daemon's own. */
+  readonly oomScore?: number
 }
 
 /** Exactly one of code and signal is set. */
@@ -54,7 +57,8 @@ export async function spawnProcess(command: ProcessCommand, output: OutputHandle
   return (await spawnChild(command, output)).running
 }
 
-export interface CommandOptions extends ProcessCommand {
+/** Its OOM score is the usual one. */
+export interface CommandOptions extends Omit<ProcessCommand, 'oomScore'> {
   /** Written to its standard input, which is closed otherwise. */
   readonly input?: string
   /** Ended with SIGKILL after that. */
@@ -81,7 +85,8 @@ export async function runCommand(options: CommandOptions): Promise<CommandResult
   const stdout = new OutputBuffer()
   const stderr = new OutputBuffer()
   const handlers = { onStdout: stdout.push, onStderr: stderr.push }
-  const { running, stdin } = await spawnChild(options, handlers, input !== undefined)
+  const child = { ...options, oomScore: usualOomScore }
+  const { running, stdin } = await spawnChild(child, handlers, input !== undefined)
   // A command may end without reading all of its input.
   stdin?.on('error', () => {})
   stdin?.end(input)
@@ -141,6 +146,7 @@ export async function spawnPiped({ command, args, env }: ProcessCommand): Promis
   // It may fail before anybody waits for it.
   finished.catch(() => {})
   await untilSpawned(child, command, undefined)
+  setOomScore(child.pid!, usualOomScore)
   return { stdin: child.stdin, stdout: child.stdout, finished, kill: () => void child.kill('SIGKILL') }
 }
 
@@ -152,7 +158,7 @@ export function describeExit({ code, signal }: Pick<ProcessExit, 'code' | 'signa
 type Child = ChildProcessByStdio<Writable | null, Readable, Readable>
 
 async function spawnChild(
-  { command, args, env, cwd }: ProcessCommand,
+  { command, args, env, cwd, oomScore }: ProcessCommand,
   { onStdout, onStderr }: OutputHandlers,
   hasInput = false,
 ): Promise<{ running: RunningProcess; stdin: Writable | null }> {
@@ -167,6 +173,7 @@ async function spawnChild(
   child.stderr.on('data', onStderr)
   const exited = untilExited(child, startedAtMs)
   await untilSpawned(child, command, cwd)
+  if (oomScore !== undefined) setOomScore(child.pid!, oomScore)
   const kill = (signal: NodeJS.Signals) => void child.kill(signal)
   return { running: { pid: child.pid!, exited, kill }, stdin: child.stdin }
 }

@@ -1,5 +1,6 @@
-import { closeSync, openSync } from 'node:fs'
+import { closeSync, openSync, readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
+import { setOomScore } from '../../../src/base/oom-score.ts'
 import { runCommand, spawnProcess } from '../../../src/supervisor/spawn.ts'
 import { environment as env, program, shell, temporaryDirectory } from './support.ts'
 
@@ -31,6 +32,20 @@ describe('a process', () => {
     ).split('\n')
     expect(session).toBe(pid)
     expect(input).toBe('/dev/null')
+  })
+
+  test('has the OOM score that it is given, and its own where the kernel refuses that', async () => {
+    const score = (pid: number) => Number(readFileSync(`/proc/${pid}/oom_score_adj`, 'utf8'))
+    const output = { onStdout: () => {}, onStderr: () => {} }
+    const start = (oomScore: number) => spawnProcess({ ...shell('exec sleep 1000'), env, oomScore }, output)
+    const [raised, lowered] = [await start(700), await start(-999)]
+    const isPrivileged = setOomScore(lowered.pid, -999)
+    expect(score(raised.pid)).toBe(700)
+    expect(score(lowered.pid)).toBe(isPrivileged ? -999 : score(process.pid))
+    for (const { kill, exited } of [raised, lowered]) {
+      kill('SIGKILL')
+      await exited
+    }
   })
 
   test('has no file of ours open', async () => {

@@ -1,0 +1,25 @@
+import { writeFileSync } from 'node:fs'
+
+/*
+ * Whom the kernel ends when there is no memory left (proc_pid_oom_score_adj(5)): a process with a lower score later,
+ * one with -1000 never. Kubernetes gives pods at least -997, and what keeps them less; children inherit it.
+ */
+
+/** The daemon with its datastore, and what a node cannot be without: as the kubelet and kube-proxy have it. */
+export const nodeOomScore = -999
+
+/** What only a cluster needs, and is soon there again: as pods that are system-node-critical have it. */
+export const criticalOomScore = -997
+
+/** Commands that may take much memory for their time, and nothing is lost with. */
+export const usualOomScore = 0
+
+/** Whether the kernel took it: a lower one than its own a process gives only with CAP_SYS_RESOURCE. */
+export function setOomScore(pid: number, score: number): boolean {
+  try {
+    writeFileSync(`/proc/${pid}/oom_score_adj`, String(score))
+    return true
+  } catch {
+    return false
+  }
+}
