@@ -49,11 +49,22 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
     'config',
     'base',
   ],
+  // The role of a datastore alone.
+  'cluster/run-datastore.ts': [
+    'cluster',
+    'supervisor',
+    'datastore',
+    'snapshot',
+    'control',
+    'payload',
+    'config',
+    'base',
+  ],
   cli: ['cli/datastore.ts', 'cli/db', 'cli/snapshot', ...inCommands],
   // The commands that work on the database itself.
   'cli/db': ['cli', 'snapshot', 'datastore', 'datastore/transfer', 'datastore/log', 'pki', ...inCommands],
   'cli/snapshot': ['cli', 'snapshot', ...inCommands],
-  'cli/datastore.ts': ['cli', 'snapshot', 'datastore', ...inCommands],
+  'cli/datastore.ts': ['cli', 'cluster/run-datastore.ts', 'datastore', ...inCommands],
   'main.ts': ['cli'],
 }
 

@@ -1,4 +1,5 @@
-import { loadConfig } from '../config/load.ts'
+import { hasNode } from '../config/config.ts'
+import { loadAnyConfig } from '../config/load.ts'
 import { schema } from '../config/schema.ts'
 import {
   type Command,
@@ -15,11 +16,12 @@ const ownOptions = { output: outputOption }
 
 export const check: Command = {
   name: 'check',
-  description: 'Look whether this machine can run the cluster, and say what to do where it cannot.',
+  description:
+    'Look whether this machine can run its role of the cluster, and say what to do where it cannot.',
   details:
-    'Takes the settings of the server, and changes nothing. Exits with 1 when something required is missing.',
+    'Takes the settings of the role that this machine has, and changes nothing. Exits with 1 when something required is missing.',
   examples: [
-    { command: 'k8s check', description: 'Look at this machine with the settings of the server' },
+    { command: 'k8s check', description: 'Look at this machine with the settings of its role' },
     { command: 'k8s check -o json', description: 'The same for a program' },
   ],
   options: { ...ownOptions, ...configOption, ...schema },
@@ -29,7 +31,7 @@ export const check: Command = {
 async function handler(invocation: Invocation): Promise<number> {
   const { flags, print } = invocation
   const { output } = optionValues(ownOptions, flags)
-  const config = await loadConfig({ ...sourcesOf(invocation), flags: withoutOwn(flags, ownOptions) })
+  const config = await loadAnyConfig({ ...sourcesOf(invocation), flags: withoutOwn(flags, ownOptions) })
   const { preflight } = await import('../node/preflight/preflight.ts')
   const requirements = await preflight(config)
   const missing = requirements.filter(({ state, required }) => required && state === 'missing')
@@ -41,10 +43,11 @@ async function handler(invocation: Invocation): Promise<number> {
   print(renderTable(['REQUIREMENT', 'STATE', 'DETAIL'], rows))
   const remedies = requirements.filter(({ state, remedy }) => state !== 'ok' && remedy !== undefined)
   for (const { name, remedy } of remedies) print(`\n${name}: ${remedy}\n`)
+  const role = hasNode(config) ? 'the cluster' : 'the datastore'
   print(
     missing.length === 0
-      ? '\nThis machine can run the cluster.\n'
-      : `\nThis machine cannot run the cluster: ${missing.map(({ name }) => name).join(', ')}.\n`,
+      ? `\nThis machine can run ${role}.\n`
+      : `\nThis machine cannot run ${role}: ${missing.map(({ name }) => name).join(', ')}.\n`,
   )
   return missing.length === 0 ? 0 : 1
 }

@@ -1,13 +1,12 @@
-import { describeError } from '../base/errors.ts'
-import type { Logger } from '../base/logger.ts'
+import { BoundedWriter } from '../base/bounded-writer.ts'
 import type { DatastoreConfig } from '../config/config.ts'
-import { keepFacts } from '../config/facts.ts'
 import { loadAnyConfig } from '../config/load.ts'
-import { paths as pathsOf } from '../config/paths.ts'
 import { settingsOf } from '../config/schema.ts'
 import type { DatastoreSettings, TlsFiles } from '../datastore/datastore.ts'
 import { type Command, configOption, type Invocation, requirePayload, sourcesOf } from './command.ts'
+import { endOnBugs } from './end-on-bugs.ts'
 import { loggerOptions } from './logger-options.ts'
+import { stopSignals } from './stop-signals.ts'
 
 export const datastore: Command = {
   name: 'datastore',
@@ -39,57 +38,36 @@ async function handler(invocation: Invocation): Promise<number> {
 }
 
 /** Serves until a signal ends it; returns the exit code. */
-export async function runDatastore(
-  config: DatastoreConfig,
-  { environment, print }: Invocation,
-): Promise<number> {
-  const settings: DatastoreSettings = {
-    path: pathsOf(config).database,
-    listen: listenAddress(config),
-    progressNotifyIntervalMs: config.progressNotifyInterval,
-    quotaBytes: config.quotaBackendBytes,
-    maxRequestBytes: config.maxRequestBytes,
-    maxTxnOperations: config.maxTxnOps,
-    retentionMs: config.autoCompactionRetention,
-    metricsListen: metricsAddress(config),
-    advertiseClientUrls: config.advertiseClientUrls.length > 0 ? config.advertiseClientUrls : undefined,
-  }
+export async function runDatastore(config: DatastoreConfig, { environment }: Invocation): Promise<number> {
   requirePayload(environment)
-  const [{ createLogger }, { openPayload }, { finishRestore }, { startDatastore }] = await Promise.all([
+  const signals = stopSignals()
+  const [{ createLogger }, { createNotifier }, { openPayload }, daemon] = await Promise.all([
     import('../base/logger.ts'),
+    import('../base/notify.ts'),
     import('../payload/payload.ts'),
-    import('../snapshot/restore.ts'),
-    import('../datastore/datastore.ts'),
+    import('../cluster/run-datastore.ts'),
   ])
-  const payload = openPayload(environment['K8S_PAYLOAD_DIR'])
   const log = createLogger(loggerOptions(config))
-  const stopped = new Promise<undefined>((resolve) => {
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => resolve(undefined))
-  })
-  await finishRestore(pathsOf(config), payload.sqliteAddon)
-  const running = await startDatastore({
-    ...settings,
-    nativeBinding: payload.sqliteAddon,
-    etcdFileProgram: payload.bin('etcd-file'),
-    workerUrl: payload.datastoreWorker,
+  const terminal = new BoundedWriter({ fd: 1, tellLeftOut: () => '' })
+  endOnBugs(log)
+  await daemon.runDatastore(config, {
+    ...signals,
     log,
+    notify: createNotifier(environment),
+    announce: (line) => terminal.write(`${line}\n`),
+    payload: openPayload(environment['K8S_PAYLOAD_DIR']),
+    settings: {
+      listen: listenAddress(config),
+      progressNotifyIntervalMs: config.progressNotifyInterval,
+      quotaBytes: config.quotaBackendBytes,
+      maxRequestBytes: config.maxRequestBytes,
+      maxTxnOperations: config.maxTxnOps,
+      retentionMs: config.autoCompactionRetention,
+      metricsListen: metricsAddress(config),
+      advertiseClientUrls: config.advertiseClientUrls.length > 0 ? config.advertiseClientUrls : undefined,
+    },
   })
-  keepRole(config, log)
-  print(`serving on ${running.listening}\n`)
-  if (running.metricsUrl !== undefined) print(`serving metrics on ${running.metricsUrl}/metrics\n`)
-  const failure = await Promise.race([stopped, running.failed])
-  if (failure !== undefined) throw failure
-  await running.stop()
   return 0
-}
-
-/** A full disk is no reason not to serve what is on it. */
-function keepRole(config: DatastoreConfig, log: Logger): void {
-  try {
-    keepFacts(config)
-  } catch (error) {
-    log.warn({ reason: describeError(error) }, 'cannot keep what this data directory is for')
-  }
 }
 
 function listenAddress(config: DatastoreConfig): DatastoreSettings['listen'] {

@@ -1,6 +1,6 @@
-import type { Config } from '../config/config.ts'
+import { type AnyConfig, hasNode } from '../config/config.ts'
 import { boolean } from '../config/table/kinds.ts'
-import { loadConfig } from '../config/load.ts'
+import { loadAnyConfig } from '../config/load.ts'
 import { paths } from '../config/paths.ts'
 import { schema } from '../config/schema.ts'
 import { usageError } from '../config/table/setting.ts'
@@ -34,9 +34,10 @@ const ownOptions = {
 
 export const reset: Command = {
   name: 'reset',
-  description: 'Remove everything that the server made on this machine, with all data of the cluster.',
+  description: 'Remove everything that the daemon made on this machine, with all data of the cluster.',
   details: `Ends the pods, and removes mounts, network links, firewall rules, cgroups and the data directory, with the
-snapshots in it. Takes the settings of the server, and refuses while it runs.`,
+snapshots in it; of a datastore alone, the data directory is all there is. Takes the settings of the role that
+this machine has, and refuses while it runs.`,
   examples: [
     { command: 'k8s stop --pods && k8s reset --force', description: 'Remove everything without a question' },
     {
@@ -51,7 +52,7 @@ snapshots in it. Takes the settings of the server, and refuses while it runs.`,
 async function handler(invocation: Invocation): Promise<number> {
   const { flags, environment, print } = invocation
   const { force, oldPayloads } = optionValues(ownOptions, flags)
-  const config = await loadConfig({ ...sourcesOf(invocation), flags: withoutOwn(flags, ownOptions) })
+  const config = await loadAnyConfig({ ...sourcesOf(invocation), flags: withoutOwn(flags, ownOptions) })
   if (oldPayloads) return removeOld(config, invocation)
   if (!force && !process.stdin.isTTY) {
     throw usageError(`cannot reset ${config.dataDir} without --force: there is no terminal to ask at`)
@@ -72,7 +73,7 @@ async function handler(invocation: Invocation): Promise<number> {
 }
 
 /** The daemon does the same every hour. */
-async function removeOld(config: Config, { environment, print }: Invocation): Promise<number> {
+async function removeOld(config: AnyConfig, { environment, print }: Invocation): Promise<number> {
   requirePayload(environment)
   const [{ openPayload }, { removeOldPayloads }, { payloadPlace }] = await Promise.all([
     import('../payload/payload.ts'),
@@ -89,11 +90,13 @@ async function removeOld(config: Config, { environment, print }: Invocation): Pr
   return 0
 }
 
-async function isConfirmed({ dataDir, kubeletRootDir, nodeName }: Config): Promise<boolean> {
+async function isConfirmed(config: AnyConfig): Promise<boolean> {
   const { createInterface } = await import('node:readline/promises')
   using terminal = createInterface({ input: process.stdin, output: process.stdout })
   process.stdout.write(
-    `This removes all data of the cluster on ${nodeName}: ${dataDir} and ${kubeletRootDir}.\n`,
+    hasNode(config)
+      ? `This removes all data of the cluster on ${config.nodeName}: ${config.dataDir} and ${config.kubeletRootDir}.\n`
+      : `This removes all data of the datastore: ${config.dataDir}.\n`,
   )
   return (await terminal.question('Type yes to go on: ')) === 'yes'
 }

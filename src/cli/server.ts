@@ -1,14 +1,13 @@
-import { readFileSync } from 'node:fs'
-import { constants } from 'node:os'
 import { BoundedWriter } from '../base/bounded-writer.ts'
 import { AppError } from '../base/errors.ts'
-import { parseMask } from '../base/proc.ts'
 import type { Config } from '../config/config.ts'
 import { loadConfig } from '../config/load.ts'
 import { servers } from '../config/roles.ts'
 import { settingsOf } from '../config/schema.ts'
 import { type Command, configOption, type Invocation, requirePayload, sourcesOf } from './command.ts'
+import { endOnBugs } from './end-on-bugs.ts'
 import { loggerOptions } from './logger-options.ts'
+import { stopSignals } from './stop-signals.ts'
 
 export const server: Command = {
   name: 'server',
@@ -51,11 +50,7 @@ export async function runServer(config: Config, { environment }: Invocation): Pr
   ])
   const log = createLogger(loggerOptions(config))
   const terminal = new BoundedWriter({ fd: 1, tellLeftOut: () => '' })
-  // Nothing can be trusted after a bug has shown. The next start ends what this one leaves behind.
-  process.on('uncaughtException', (error) => {
-    log.fatal({ err: error }, 'bug in the daemon')
-    process.exit(1)
-  })
+  endOnBugs(log)
   await runCluster(config, {
     ...signals,
     environment,
@@ -74,27 +69,4 @@ function requireRoot(): void {
     code: 'NOT_ROOT',
     remedy: 'use sudo, or start it with systemctl start k8s',
   })
-}
-
-/**
- * The first of these signals aborts `stop`; the second one `hurry`; later ones change nothing. A closed
- * terminal (SIGHUP) counts, unless nohup says that it does not.
- */
-function stopSignals(): { stop: AbortSignal; hurry: AbortSignal } {
-  const stop = new AbortController()
-  const hurry = new AbortController()
-  const names = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
-  for (const name of names.filter((candidate) => !isIgnored(constants.signals[candidate]))) {
-    process.on(name, () => {
-      if (stop.signal.aborted) hurry.abort(name)
-      else stop.abort(name)
-    })
-  }
-  return { stop: stop.signal, hurry: hurry.signal }
-}
-
-/** As whoever started this process left it; a handler of ours would undo that. */
-function isIgnored(signal: number): boolean {
-  const mask = parseMask(readFileSync('/proc/self/status', 'utf8'), 'SigIgn')
-  return ((mask >> BigInt(signal - 1)) & 1n) === 1n
 }

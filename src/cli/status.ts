@@ -120,7 +120,7 @@ export function renderStatus(current: DaemonStatus, nowMs: number): string {
   const parts = current.parts.map(({ name, state, message }) => [name, state, message ?? ''])
   const partsTable = parts.length === 0 ? '' : `\n${renderTable(['PART', 'STATE', ''], parts)}`
   const payloads = renderPayloads(current.payloads)
-  const node = `\nNode ${current.nodeName} is ${current.nodeReady ? 'Ready' : 'not Ready'}; the cluster is ${current.state}.\n`
+  const node = `\n${summaryOf(current)}\n`
   const problems = current.problems.map((problem) => `  ${problem}\n`)
   const table = renderTable(['NAME', 'STATE', 'PID', 'RESTARTS', 'SINCE', 'MEMORY', 'CPU'], rows)
   return [table, partsTable, ...reasons, ...failures, node, ...problems, payloads].join('')
@@ -137,4 +137,9 @@ function renderPayloads(payloads: readonly PayloadStatus[]): string {
     artifact ?? dir,
   ])
   return `\n${renderTable(['OTHER VERSION', 'STATE', 'DISK', 'PLACE'], rows)}`
+}
+
+function summaryOf({ nodeName, nodeReady, state }: DaemonStatus): string {
+  if (nodeName === undefined) return `The datastore is ${state}.`
+  return `Node ${nodeName} is ${nodeReady === true ? 'Ready' : 'not Ready'}; the cluster is ${state}.`
 }

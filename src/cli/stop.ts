@@ -1,7 +1,8 @@
 import { errorCode } from '../base/errors.ts'
+import { roleIn } from '../config/facts.ts'
 import { boolean } from '../config/table/kinds.ts'
 import { type Command, type Invocation, optionValues } from './command.ts'
-import { controlSocketOf, daemonOptions } from './daemon.ts'
+import { daemonOptions, pathsOf } from './daemon.ts'
 
 const ownOptions = {
   pods: {
@@ -27,15 +28,16 @@ export const stop: Command = {
 
 async function handler(invocation: Invocation): Promise<number> {
   const { pods } = optionValues(ownOptions, invocation.flags)
-  const socket = await controlSocketOf(invocation)
+  const { dataDir, controlSocket } = await pathsOf(invocation)
   const { connectControl } = await import('../control/client.ts')
   try {
-    await connectControl(socket).stop({ pods })
+    await connectControl(controlSocket).stop({ pods })
   } catch (error) {
     if (errorCode(error) !== 'DAEMON_NOT_RUNNING' || pods) throw error
     invocation.print('The daemon does not run.\n')
     return 0
   }
-  invocation.print(pods ? 'Stopped, with all pods.\n' : 'Stopped; pods keep running.\n')
+  if (roleIn(dataDir) === 'datastore') invocation.print('Stopped.\n')
+  else invocation.print(pods ? 'Stopped, with all pods.\n' : 'Stopped; pods keep running.\n')
   return 0
 }

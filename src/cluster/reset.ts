@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError, describeError } from '../base/errors.ts'
 import { silentLogger } from '../base/logger.ts'
 import { componentNames } from '../components/component.ts'
-import type { Config } from '../config/config.ts'
+import type { AnyConfig } from '../config/config.ts'
 import { paths as pathsOf } from '../config/paths.ts'
 import { isServed } from '../control/client.ts'
 import { holdResetLock, resetLockPath } from '../control/reset-lock.ts'
@@ -34,7 +34,7 @@ export interface ResetOptions {
  * Removes what the daemon made on this machine. A step that fails spares the others; the error names
  * all that did, and a second call takes up what was left.
  */
-export async function resetNode(config: Config, { payload, announce }: ResetOptions): Promise<void> {
+export async function resetNode(config: AnyConfig, { payload, announce }: ResetOptions): Promise<void> {
   const paths = pathsOf(config)
   await using _lock = await holdResetLock(resetLockPath(config.dataDir), silentLogger)
   await refuseRunningDaemon(paths.controlSocket)

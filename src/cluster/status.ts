@@ -41,6 +41,7 @@ export async function clusterStatus({
   const isKubeletReady = kubelet?.status().state === 'ready'
   const node = isKubeletReady ? await nodeProblem({ config, kubeletIdentity }) : undefined
   return {
+    role: config.role,
     version: payload.version.gitVersion,
     startedAt: startedAt.toISOString(),
     nodeName: config.nodeName,

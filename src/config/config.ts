@@ -1,3 +1,4 @@
+import { roles } from './roles.ts'
 import type { ClusterSettings } from './settings/cluster.ts'
 import type { ComponentsSettings } from './settings/components.ts'
 import type { LoggingSettings } from './settings/logging.ts'
@@ -36,3 +37,8 @@ export interface DatastoreConfig
 }
 
 export type AnyConfig = Config | DatastoreConfig
+
+/** Whether a kubelet and containerd are part of it. */
+export function hasNode(config: AnyConfig): config is Config {
+  return roles[config.role === 'server' ? config.serverMode : config.role].hasNode
+}

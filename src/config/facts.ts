@@ -45,6 +45,15 @@ export function readFacts(dataDir: string): Facts {
   return { cluster, node: { ...node, ...(role !== undefined && { role }) }, hostName }
 }
 
+/** The role of what is in a data directory, as far as it is known; a damaged record says nothing. */
+export function roleIn(dataDir: string): string | undefined {
+  try {
+    return readFacts(dataDir).node['role']
+  } catch {
+    return undefined
+  }
+}
+
 /** Writes what of the facts is not on the disk yet. To be called once what they are facts of is there. */
 export function keepFacts(config: AnyConfig, hostName?: string): void {
   const paths = pathsOf(config)

@@ -19,11 +19,13 @@ export interface DaemonIdentity {
 }
 
 export interface DaemonStatus {
+  readonly role: 'server' | 'datastore'
   readonly version: string
   /** ISO 8601 */
   readonly startedAt: string
-  readonly nodeName: string
-  readonly nodeReady: boolean
+  /** A role without a Node says nothing of one. */
+  readonly nodeName?: string
+  readonly nodeReady?: boolean
   readonly state: DaemonState
   /** What is not as it should be, one sentence each; none unless the state is degraded or stopping. */
   readonly problems: readonly string[]

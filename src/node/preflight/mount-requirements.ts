@@ -1,7 +1,9 @@
 import { existsSync, statfsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { privateDirectoryMode } from '../../base/files.ts'
+import type { AnyConfig } from '../../config/config.ts'
 import { paths } from '../../config/paths.ts'
+import type { HostFacts } from '../facts/host.ts'
 import { mountOf } from '../facts/mounts.ts'
 import type { Examination } from './examination.ts'
 import { minimums } from './minimums.ts'
@@ -27,6 +29,36 @@ export function mountRequirements(examination: Examination): Requirement[] {
 
 function fileSystem({ config, host }: Examination): Requirement {
   const name = 'data directory'
+  const found = dataDirectory({ config, host })
+  const mount = mountOf(host.mounts, config.dataDir)
+  if (mount === undefined || found.state === 'missing') return found
+  const where = `${config.dataDir} on ${mount.type}`
+  if (mount.type === 'overlay' && config.snapshotter === 'overlayfs') {
+    return missing(
+      name,
+      `${where}: one overlay cannot lie on another`,
+      'use --snapshotter=native, or a --data-dir on a volume',
+    )
+  }
+  if (mount.options.includes('nosuid') && config.snapshotter === 'native') {
+    return warning(
+      name,
+      `${where}, mounted nosuid: sudo and the like do not work in containers of --snapshotter=native`,
+      'mount it without nosuid, or choose another with --data-dir',
+    )
+  }
+  return found
+}
+
+/** What every role asks of it: the artifact is unpacked there, and the datastore's file is in it. */
+export function dataDirectory({
+  config,
+  host,
+}: {
+  config: Pick<AnyConfig, 'dataDir'>
+  host: HostFacts
+}): Requirement {
+  const name = 'data directory'
   const mount = mountOf(host.mounts, config.dataDir)
   if (mount === undefined) return ok(name, config.dataDir)
   const where = `${config.dataDir} on ${mount.type}`
@@ -44,20 +76,6 @@ function fileSystem({ config, host }: Examination): Requirement {
       name,
       `${where}: the datastore needs a disk of this machine`,
       'choose another with --data-dir',
-    )
-  }
-  if (mount.type === 'overlay' && config.snapshotter === 'overlayfs') {
-    return missing(
-      name,
-      `${where}: one overlay cannot lie on another`,
-      'use --snapshotter=native, or a --data-dir on a volume',
-    )
-  }
-  if (mount.options.includes('nosuid') && config.snapshotter === 'native') {
-    return warning(
-      name,
-      `${where}, mounted nosuid: sudo and the like do not work in containers of --snapshotter=native`,
-      'mount it without nosuid, or choose another with --data-dir',
     )
   }
   if (mount.type === 'tmpfs')
@@ -81,7 +99,7 @@ function space({ config, files }: Examination): Requirement {
   return ok(name, detail)
 }
 
-function nearestExisting(path: string): string {
+export function nearestExisting(path: string): string {
   return existsSync(path) ? path : nearestExisting(dirname(path))
 }
 

@@ -65,7 +65,7 @@ function ports(
   })
 }
 
-function listeningPorts(files: HostFiles): Set<number> {
+export function listeningPorts(files: HostFiles): Set<number> {
   const tables = ['/proc/net/tcp', '/proc/net/tcp6'].map((path) => files.read(path) ?? '')
   return new Set(tables.flatMap(parseListeners).map(({ port }) => port))
 }

@@ -1,10 +1,11 @@
 import { connect } from 'node:net'
-import type { Config } from '../../config/config.ts'
+import { type AnyConfig, hasNode } from '../../config/config.ts'
 import { paths } from '../../config/paths.ts'
 import { detectHost } from '../facts/host.ts'
 import { HostFiles } from '../facts/host-files.ts'
 import { readLastAddress } from '../facts/last-address.ts'
 import { type Network, readNetwork } from '../facts/node-address.ts'
+import { datastoreRequirements } from './datastore-requirements.ts'
 import type { Examination } from './examination.ts'
 import { kernelRequirements } from './kernel-requirements.ts'
 import { mountRequirements } from './mount-requirements.ts'
@@ -15,15 +16,18 @@ import type { Requirement } from './requirement.ts'
 export type { Requirement } from './requirement.ts'
 
 /**
- * Whether this machine can run the cluster: each requirement with its state and the remedy. Looks
+ * Whether this machine can be what its role asks for: each requirement with its state and the remedy. Looks
  * only: nothing is changed, loaded or started.
  */
 export async function preflight(
-  config: Config,
+  config: AnyConfig,
   { root = '/', now = new Date(), network }: { root?: string; now?: Date; network?: Network } = {},
 ): Promise<Requirement[]> {
   const files = new HostFiles(root)
   const { controlSocket, nodeRecord } = paths(config)
+  if (!hasNode(config)) {
+    return datastoreRequirements({ config, root, files, isRunning: await isRunning(controlSocket), now })
+  }
   const last = readLastAddress(files.path(nodeRecord))
   const examination: Examination = {
     config,

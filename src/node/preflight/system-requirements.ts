@@ -46,7 +46,7 @@ function capabilities({ host, isRoot }: Examination): Requirement[] {
   ]
 }
 
-function clock({ now }: Examination): Requirement {
+export function clock({ now }: Pick<Examination, 'now'>): Requirement {
   const remedy = 'set the clock, or start a time service'
   if (now < earliestClock) return missing('clock', `${now.toISOString()} is in the past`, remedy)
   if (now.getUTCFullYear() > earliestClock.getUTCFullYear() + softwareLifeYears) {

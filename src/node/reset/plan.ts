@@ -6,7 +6,7 @@
  */
 import { readlink } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Config } from '../../config/config.ts'
+import { type AnyConfig, type Config, hasNode } from '../../config/config.ts'
 import { paths } from '../../config/paths.ts'
 import { heldAddresses } from '../facts/addresses.ts'
 import { detectHost, type HostFacts } from '../facts/host.ts'
@@ -58,10 +58,12 @@ const emptiedEntries: readonly (typeof dataEntries)[number][] = ['containerd', '
 
 /** Looks at this machine and changes nothing. The daemon must not run. */
 export async function resetPlan(
-  config: Config,
+  config: AnyConfig,
   { root = '/', held = heldAddresses() }: { root?: string; held?: readonly string[] } = {},
 ): Promise<ResetStep[]> {
   const files = new HostFiles(root)
+  // What a role without pods has made is all in its data directory.
+  if (!hasNode(config)) return dataSteps(config, files)
   const host = detectHost({ root })
   return [
     ...processSteps(config, files),
@@ -130,7 +132,7 @@ function cgroupSteps(files: HostFiles, { cgroups }: HostFacts): ResetStep[] {
 }
 
 async function fileSteps(config: Config, files: HostFiles): Promise<ResetStep[]> {
-  const { dataDir, runDir, containerdState } = paths(config)
+  const { containerdState } = paths(config)
   const outside = [
     ...shimSockets(files, containerdState),
     ...(config.writeKubeconfig === undefined ? [] : [config.writeKubeconfig]),
@@ -141,19 +143,38 @@ async function fileSteps(config: Config, files: HostFiles): Promise<ResetStep[]>
       .filter((name) => name.startsWith(`${networkName}-`))
       .map((name) => join(cniResultsDir, name)),
   ]
-  const trees = [config.kubeletRootDir, runDir, ...dataEntries.map((name) => join(dataDir, name))]
-  const there = (some: readonly string[]) => [...new Set(some)].filter((path) => files.isThere(path))
-  const own = [config.kubeletRootDir, runDir, ...emptiedEntries.map((name) => join(dataDir, name))]
-  const shared = there([...sharedDirs, dataDir]).filter((path) => !files.isLink(path))
   return [
-    ...there(outside).map((path) => ({ kind: 'remove' as const, description: `remove ${path}`, path })),
-    ...there(trees).flatMap((path) => removalSteps(files, path, own)),
-    ...shared.map((path) => ({
+    ...removeIfThere(files, outside),
+    ...dataSteps(config, files, { trees: [config.kubeletRootDir], shared: sharedDirs }),
+  ]
+}
+
+/** The data directory, and what goes with it: `trees` are the daemon's alone, `shared` directories go when they are empty. */
+function dataSteps(
+  config: Pick<AnyConfig, 'dataDir'>,
+  files: HostFiles,
+  { trees = [], shared = [] }: { trees?: readonly string[]; shared?: readonly string[] } = {},
+): ResetStep[] {
+  const { dataDir, runDir } = paths(config)
+  const all = [...trees, runDir, ...dataEntries.map((name) => join(dataDir, name))]
+  const own = [...trees, runDir, ...emptiedEntries.map((name) => join(dataDir, name))]
+  const emptied = thereOf(files, [...shared, dataDir]).filter((path) => !files.isLink(path))
+  return [
+    ...thereOf(files, all).flatMap((path) => removalSteps(files, path, own)),
+    ...emptied.map((path) => ({
       kind: 'rmdir' as const,
       description: `remove ${path}, if it is empty`,
       path,
     })),
   ]
+}
+
+function removeIfThere(files: HostFiles, some: readonly string[]): ResetStep[] {
+  return thereOf(files, some).map((path) => ({ kind: 'remove', description: `remove ${path}`, path }))
+}
+
+function thereOf(files: HostFiles, some: readonly string[]): string[] {
+  return [...new Set(some)].filter((path) => files.isThere(path))
 }
 
 /** A link is somebody's own, who moved a directory to another disk: what is ours goes from there, and the link stays. */

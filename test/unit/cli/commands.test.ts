@@ -11,6 +11,7 @@ const running: DaemonStatus = {
   version: 'v1.37.1+k8s.1',
   startedAt: '2026-11-21T10:00:00.000Z',
   nodeName: 'worker-1',
+  role: 'server',
   nodeReady: true,
   state: 'ready',
   problems: [],

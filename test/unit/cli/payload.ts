@@ -11,7 +11,7 @@ export function datastorePayload(): string {
   onTestFinished(() => rmSync(directory, { recursive: true, force: true }))
   const lib = join(directory, 'lib')
   mkdirSync(lib)
-  writeFileSync(join(lib, 'version.json'), '{}')
+  writeFileSync(join(lib, 'version.json'), '{"gitVersion":"v0"}')
   writeFileSync(join(lib, 'datastore-worker.js'), `await import('${root}src/datastore/worker.ts')\n`)
   symlinkSync(
     join(root, 'node_modules/better-sqlite3/prebuilds/linux-x64.node'),

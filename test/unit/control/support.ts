@@ -20,6 +20,7 @@ export const daemonStatus: DaemonStatus = {
   version: 'v1.37.1+k8s.1',
   startedAt: '2026-11-21T10:00:00.000Z',
   nodeName: 'node',
+  role: 'server',
   nodeReady: false,
   state: 'ready',
   problems: [],

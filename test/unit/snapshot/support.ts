@@ -51,9 +51,7 @@ export async function serve(paths: Paths, settings: Partial<DatastoreSettings> =
 
 /** What `k8s snapshot` commands run with, besides their flags. */
 export function commandEnvironment(): { K8S_PAYLOAD_DIR: string } {
-  const payload = datastorePayload()
-  writeFileSync(join(payload, 'lib', 'version.json'), '{"gitVersion":"v0"}')
-  return { K8S_PAYLOAD_DIR: payload }
+  return { K8S_PAYLOAD_DIR: datastorePayload() }
 }
 
 /** Takes a snapshot as everybody does, in a process of its own: this one may serve the database (fcntl(2)). */

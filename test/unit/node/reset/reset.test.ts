@@ -13,6 +13,8 @@ import { resetPlan } from '../../../../src/node/reset/plan.ts'
 import { hostTree, legacy } from '../host-tree.ts'
 
 const config = {
+  role: 'server',
+  serverMode: 'single',
   dataDir: '/data',
   kubeletRootDir: '/var/lib/kubelet',
   clusterCidr: '10.244.0.0/16',
