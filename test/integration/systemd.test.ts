@@ -64,6 +64,19 @@ test('journalctl -u k8s has the lines of the daemon and of each component', asyn
   }
 })
 
+test('when memory runs out, the daemon and its components are the last to be ended', async () => {
+  const score = async (pid: number | string) =>
+    Number((await booted.exec(['cat', `/proc/${pid}/oom_score_adj`])).stdout)
+  expect(await score(await property('MainPID'))).toBe(-999)
+  const { components } = JSON.parse((await booted.exec(['k8s', 'status', '-o', 'json'])).stdout) as {
+    components: { name: string; pid?: number }[]
+  }
+  const scores = await Promise.all(
+    components.map(async ({ name, pid }) => ({ name, score: pid === undefined ? 0 : await score(pid) })),
+  )
+  expect(scores.filter((entry) => entry.score > -998)).toEqual([])
+})
+
 test('a pod runs, and lives on when the service restarts', async () => {
   await waitFor('pods are admitted', () => kubectl(['get', 'serviceaccount', 'default']))
   await kubectl(['apply', '-f', '-'], { stdin: JSON.stringify(pod('keeper', sleepForever)) })
