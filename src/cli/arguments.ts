@@ -25,6 +25,8 @@ export interface Commands {
   readonly default: Command
   /** What the launcher executes by itself; arguments after these names are not ours. */
   readonly external: readonly string[]
+  /** What the commands of a group are for, by its word: one sentence. */
+  readonly groups: Readonly<Record<string, string>>
 }
 
 /** What every command understands. */
@@ -38,7 +40,11 @@ type WordToken = Extract<Token, { kind: 'positional' }>
 export function parseArguments(argv: readonly string[], commands: Commands): Request {
   const tokens = tokenize(argv, commands.all)
   const words = tokens.filter((token) => token.kind === 'positional')
-  if (words[0]?.value === 'help') return helpTopic(words.slice(1), commands)
+  const topic = helpWords(
+    words.map(({ value }) => value),
+    commands,
+  )
+  if (topic !== undefined) return helpTopic(topic, commands)
   const { command, operands, group } = commandOf({ tokens, words, commands })
   const flags: { name: string; text: string }[] = []
   const wanted = new Set<string>()
@@ -124,14 +130,15 @@ function commandOf(given: {
 }
 
 function named([first = '', second, ...others]: readonly string[], commands: Commands): Named {
-  const rest = second === undefined ? [] : [second, ...others]
-  const single = commands.all.find(({ name }) => name === first)
-  if (single !== undefined) return { command: single, operands: rest }
   const members = groupMembers(first, commands)
-  if (members.length === 0) throw unknownCommand(first, commands)
-  if (second === undefined) return { command: undefined, operands: [], group: first }
+  // Two words before one: a command may have the name of a group, with operands that are no command of it.
   const member = members.find(({ name }) => name === `${first} ${second}`)
   if (member !== undefined) return { command: member, operands: others }
+  const single = commands.all.find(({ name }) => name === first)
+  if (single !== undefined)
+    return { command: single, operands: second === undefined ? [] : [second, ...others] }
+  if (members.length === 0) throw unknownCommand(first, commands)
+  if (second === undefined) return { command: undefined, operands: [], group: first }
   const near = suggest(
     second,
     members.map(({ name }) => name.slice(first.length + 1)),
@@ -164,13 +171,21 @@ function unknownCommand(given: string, commands: Commands): Error {
   return usageError(`cannot run ${showText(given)}: there is no such command; ${advice}`)
 }
 
-function helpTopic(words: readonly WordToken[], commands: Commands): Request {
+/** What `k8s help db status` and `k8s db help status` ask for; undefined: no help is asked for by a word. */
+function helpWords([first, second, ...others]: readonly string[], commands: Commands): string[] | undefined {
+  if (first === 'help') return second === undefined ? [] : [second, ...others]
+  const isGroup = first !== undefined && groupMembers(first, commands).length > 0
+  return isGroup && second === 'help' ? [first, ...others] : undefined
+}
+
+function helpTopic(words: readonly string[], commands: Commands): Request {
   if (words.length === 0) return { kind: 'help', command: undefined }
-  const { command, group } = named(
-    words.map(({ value }) => value),
-    commands,
-  )
-  return command === undefined ? { kind: 'help', command, group } : { kind: 'help', command }
+  const { command, operands, group } = named(words, commands)
+  if (command === undefined) return { kind: 'help', command, group }
+  const [extra] = operands
+  if (extra !== undefined)
+    throw usageError(`cannot use ${showText(extra)}: there is help for k8s ${command.name}`)
+  return { kind: 'help', command }
 }
 
 function isKnownAnywhere(token: OptionToken, { all }: Commands): boolean {

@@ -18,12 +18,14 @@ export function renderCommands(commands: Commands): Promise<string> {
   for (const { name, description } of commands.all) help.command(name, description)
   for (const name of commands.external) help.command(`${name} [ARGUMENTS]`, externalDescriptions[name] ?? '')
   for (const { command, description } of commands.default.examples) help.example(`${command}`, description)
-  help.epilogue('k8s COMMAND --help has the flags and examples of a command.')
+  help.epilogue(
+    'Without a command, k8s runs the role that its settings name: a server, unless they say otherwise.\nk8s COMMAND --help has the flags and examples of a command.',
+  )
   return help.getHelp()
 }
 
 export function renderGroup(group: string, commands: Commands): Promise<string> {
-  const help = page().usage(`Usage: k8s ${group} COMMAND [FLAGS]`)
+  const help = page().usage(`${commands.groups[group] ?? ''}\n\nUsage: k8s ${group} COMMAND [FLAGS]`)
   for (const { name, description } of groupMembers(group, commands)) help.command(name, description)
   help.epilogue(`k8s help ${group} COMMAND has the flags and examples of a command.`)
   return help.getHelp()

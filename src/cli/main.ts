@@ -18,6 +18,10 @@ export const commands: Commands = {
   all: [server, datastore, status, stop, check, reset, ...dbCommands, ...snapshotCommands, version],
   default: start,
   external: ['kubectl', 'crictl', 'ctr'],
+  groups: {
+    db: 'Look after the database by hand.',
+    snapshot: 'Take snapshots of the cluster, and go back to one.',
+  },
 }
 
 const exitCodes: Readonly<Record<string, number>> = { USAGE: 2, PAYLOAD_NEEDED: payloadNeededExitCode }

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { thisHost } from '../../../src/config/host.ts'
 import { loadConfig, loadDataDir } from '../../../src/config/load.ts'
-import { flagsOf, load, testHost } from './given.ts'
+import { flagsOf, load, refusal, testHost } from './given.ts'
 
 test('nothing given: every setting has its default', async () => {
   const config = await load({})
@@ -162,6 +162,56 @@ describe('the data directory alone', () => {
 
   test('has a default', async () => {
     expect(await loadDataDir({ flags: [], environment: {} })).toBe('/var/lib/k8s')
+  })
+})
+
+describe('a file is read as YAML by all who read it', () => {
+  test.each([
+    'data-dir: /srv/k8s',
+    'data-dir:   /srv/k8s   # mine',
+    'data-dir : /srv/k8s',
+    '"data-dir": /srv/k8s',
+    "'data-dir': '/srv/k8s'",
+    '"data\\u002ddir": "/srv/\\x6b8s"',
+    '  data-dir: /srv/k8s\n  v: 1',
+    'data-dir:\n  /srv/k8s',
+    'data-dir: >-\n  /srv/k8s',
+    'data-dir: |-\n  /srv/k8s',
+    'data-dir: &here /srv/k8s',
+    'snapshot-dir: &there /srv/k8s\ndata-dir: *there',
+    '? data-dir\n: /srv/k8s',
+    '{"data-dir": "/srv/k8s", "v": 1}',
+    '{\n  "v": 1,\n  "data-dir": "/srv/k8s"\n}\n',
+    '{data-dir: /srv/k8s}',
+    '---\ndata-dir: /srv/k8s\n...\n',
+    '%YAML 1.2\n---\ndata-dir: /srv/k8s',
+    '\ufeffdata-dir: /srv/k8s',
+    'data-dir: /srv/k8s\r\nv: 1\r\n',
+    'data-dir: /srv/./x/../k8s/',
+  ])('%j', async (file) => {
+    using directory = mkdtempDisposableSync(join(tmpdir(), 'k8s-config-'))
+    const path = join(directory.path, 'config.yaml')
+    writeFileSync(path, file)
+    const environment = { K8S_CONFIG: path }
+    expect(await loadDataDir({ flags: [], environment })).toBe('/srv/k8s')
+    expect((await load({ file })).dataDir).toBe('/srv/k8s')
+  })
+
+  test.each([
+    ['data-dir: /a\ndata-dir: /b', 'Map keys must be unique'],
+    ['data-dir: /a\n---\ndata-dir: /b', 'multiple documents'],
+    ['{"data-dir": "/a"', 'not valid YAML'],
+    ['data-dir: [/a, /b]', 'it is a list'],
+    ['data-dir: {path: /a}', 'not a map'],
+  ])('%j is refused by all', async (file, reason) => {
+    using directory = mkdtempDisposableSync(join(tmpdir(), 'k8s-config-'))
+    const path = join(directory.path, 'config.yaml')
+    writeFileSync(path, file)
+    await expect(loadDataDir({ flags: [], environment: { K8S_CONFIG: path } })).rejects.toMatchObject({
+      code: 'USAGE',
+      message: expect.stringContaining(reason),
+    })
+    expect(await refusal({ file })).toContain(reason)
   })
 })
 
