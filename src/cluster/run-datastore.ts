@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { AppError, describeError, errorCode } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
+import { nodeOomScore, setOomScore } from '../base/oom-score.ts'
 import type { DatastoreConfig } from '../config/config.ts'
 import { keepFacts } from '../config/facts.ts'
 import { type Paths, paths as pathsOf } from '../config/paths.ts'
@@ -12,8 +13,12 @@ import type { Payload } from '../payload/payload.ts'
 import { finishRestore } from '../snapshot/restore.ts'
 import { UsageSampler } from '../supervisor/usage.ts'
 import type { RunOptions } from './run.ts'
+import { StopRequests } from './stop-requests.ts'
 import { installedPayloads } from './tasks/payloads.ts'
 import { feedWatchdog } from './watchdog.ts'
+
+/** How long the calls that are under way, and the disk, may take at the end. */
+const stopTimeoutMs = 15_000
 
 export type DatastoreRunOptions = Omit<RunOptions, 'environment'> & {
   /** What the datastore is run with, but for its place and what the payload has. */
@@ -27,7 +32,8 @@ export type DatastoreRunOptions = Omit<RunOptions, 'environment'> & {
 export async function runDatastore(config: DatastoreConfig, options: DatastoreRunOptions): Promise<void> {
   const { settings, payload, log, notify, announce } = options
   const paths = pathsOf(config)
-  const asked = new AbortController()
+  const requests = new StopRequests({ signalled: options.stop, hurried: options.hurry, endPods: false })
+  setOomScore(process.pid, nodeOomScore)
   using part = new DatastorePart(payload, paths)
   await using _control = await serveControlIfAllowed({
     path: paths.controlSocket,
@@ -36,7 +42,7 @@ export async function runDatastore(config: DatastoreConfig, options: DatastoreRu
       status: () => part.status(),
       stop({ pods }) {
         if (pods) throw withoutPods()
-        asked.abort()
+        requests.ask({ pods })
       },
     },
   })
@@ -57,13 +63,13 @@ export async function runDatastore(config: DatastoreConfig, options: DatastoreRu
   announce(`serving on ${datastore.listening}`)
   if (datastore.metricsUrl !== undefined) announce(`serving metrics on ${datastore.metricsUrl}/metrics`)
   using _watchdog = feedWatchdog({ notify, storage: datastore, log })
-  const end = AbortSignal.any([options.stop, asked.signal])
-  const ended = end.aborted ? Promise.resolve() : once(end, 'abort')
+  const { asked, hurried } = requests
+  const ended = asked.aborted ? Promise.resolve() : once(asked, 'abort')
   const failure = await Promise.race([ended.then(() => undefined), datastore.failed])
   if (failure !== undefined) throw failure
   part.isStopping = true
   notify.stopping()
-  await datastore.stop(options.hurry)
+  await datastore.stop(AbortSignal.any([hurried, AbortSignal.timeout(stopTimeoutMs)]))
 }
 
 /** A user who is not root may serve a database of its own, and not where a long path of it has its socket. */

@@ -50,6 +50,9 @@ const alarmWords: Readonly<Record<DatastoreAlarm['cause'], string>> = {
   request: 'no writes: a client has raised the alarm NOSPACE. "k8s db disarm" lowers it',
 }
 
+/** How long a thread that is ended at once may take: one that hangs in a system call does not end at all. */
+const terminationLimitMs = 4_000
+
 /** The heap of the thread that serves. With a nursery of 8 MB, more buffers are garbage at a time: up to 50 MB under load. */
 const serverLimits = { maxYoungGenerationSizeMb: 4 }
 
@@ -69,7 +72,11 @@ export async function startDatastore({ workerUrl, log, ...settings }: DatastoreO
   const fail = (error: AppError): void => {
     serving.reject(error)
     failed.resolve(error)
+    terminate()
+  }
+  const terminate = (): void => {
     void worker.terminate()
+    process.on('exit', killProcess)
   }
   let alarm: DatastoreAlarm | undefined
   worker.on('message', (reply: ServerReply) => {
@@ -86,6 +93,7 @@ export async function startDatastore({ workerUrl, log, ...settings }: DatastoreO
   worker.on('exit', (exitCode) => {
     if (!isStopping)
       fail(new AppError('cannot go on: the datastore’s thread ended', { code: 'DATASTORE_BUG', exitCode }))
+    process.off('exit', killProcess)
     ended.resolve()
   })
 
@@ -101,13 +109,30 @@ export async function startDatastore({ workerUrl, log, ...settings }: DatastoreO
       }),
     trouble: () => alarm && alarmWords[alarm.cause],
     stop: async (signal) => {
-      const hurry = () => void worker.terminate()
+      const stuck = Promise.withResolvers<never>()
+      const hurry = () => {
+        terminate()
+        setTimeout(() => stuck.reject(cannotStop()), terminationLimitMs).unref()
+      }
       if (!isStopping) worker.postMessage({ kind: 'stop' } satisfies ServerRequest)
       isStopping = true
       if (signal?.aborted) hurry()
       signal?.addEventListener('abort', hurry, { once: true })
-      await ended.promise
-      signal?.removeEventListener('abort', hurry)
+      await Promise.race([ended.promise, stuck.promise]).finally(() =>
+        signal?.removeEventListener('abort', hurry),
+      )
     },
   }
+}
+
+/** The end of a process waits for its threads: for one that does not end, for ever. */
+function killProcess(): void {
+  process.kill(process.pid, 'SIGKILL')
+}
+
+function cannotStop(): AppError {
+  return new AppError('cannot stop the datastore: its thread hangs in a system call', {
+    code: 'DATASTORE_STUCK',
+    remedy: 'look at the disk that has the database; reboot when it does not answer any more',
+  })
 }

@@ -1,5 +1,8 @@
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { copyFileSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import Database from 'better-sqlite3'
 import { expect, test } from 'vitest'
 import { silentLogger } from '../../../src/base/logger.ts'
@@ -55,6 +58,16 @@ test('what was acknowledged is there after a restart, at the same revision', asy
 test('whoever watches it hears that its thread goes round', async () => {
   const datastore = await runDatastore({ path: join(temporaryDirectory(), 'db/state.db') })
   await expect(Promise.all([datastore.ping(), datastore.ping()])).resolves.toHaveLength(2)
+})
+
+test('a thread that hangs in a system call keeps neither the stop nor the process', async () => {
+  const pipe = join(temporaryDirectory(), 'pipe')
+  execFileSync('mkfifo', [pipe])
+  const program = join(import.meta.dirname, '../../fixtures/stuck-worker.ts')
+  const child = spawn(process.execPath, [program, pipe], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const said = text(child.stdout)
+  expect(await once(child, 'exit')).toEqual([null, 'SIGKILL'])
+  expect(await said).toBe('cannot stop the datastore: its thread hangs in a system call\n')
 })
 
 test('the database has one process at a time, which the next one is told', async () => {
