@@ -1,3 +1,16 @@
+/** What tells one object of a cluster from all others. */
+export interface ObjectName {
+  readonly apiVersion: string
+  readonly kind: string
+  readonly metadata: { readonly name: string; readonly namespace?: string }
+}
+
+/** Objects that belong together and come and go at once, in the order in which they are applied. */
+export interface Addon {
+  readonly name: string
+  readonly manifests: readonly Manifest[]
+}
+
 /** A Kubernetes object as it is applied; the server checks the rest. */
 export interface Manifest {
   readonly apiVersion: string
@@ -17,10 +30,14 @@ const resources: Readonly<Record<string, string>> = {
 }
 
 /** The object's path at the API server: /apis/apps/v1/namespaces/kube-system/deployments/coredns. */
-export function manifestPath({ apiVersion, kind, metadata }: Manifest): string {
+export function manifestPath({ apiVersion, kind, metadata }: ObjectName): string {
   const resource = resources[kind]
   if (resource === undefined) throw new Error(`bug: no resource name for kind ${kind}`)
   const group = apiVersion.includes('/') ? `/apis/${apiVersion}` : `/api/${apiVersion}`
   const namespace = metadata.namespace === undefined ? '' : `/namespaces/${metadata.namespace}`
   return `${group}${namespace}/${resource}/${metadata.name}`
+}
+
+export function isKnownKind({ kind }: ObjectName): boolean {
+  return Object.hasOwn(resources, kind)
 }

@@ -26,6 +26,10 @@ export class Board {
     this.#parts.delete(name)
   }
 
+  part(name: string): PartStatus | undefined {
+    return this.#parts.get(name)
+  }
+
   parts(): PartStatus[] {
     return [...this.#parts.values()]
   }

@@ -207,7 +207,7 @@ async function stopOne(
 ): Promise<void> {
   const { name, stopTimeoutMs } = component
   const over = new AbortController()
-  const killed = AbortSignal.any([hurry, AbortSignal.timeout(stopTimeoutMs)])
+  const killed = AbortSignal.any([hurry, AbortSignal.timeout(stopTimeoutMs + marginMs)])
   const abandoned = async () => {
     if (!killed.aborted) await once(killed, 'abort', { signal: over.signal })
     await sleep(marginMs, undefined, { signal: over.signal })

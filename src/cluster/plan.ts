@@ -40,7 +40,7 @@ export interface Plan {
   /** The storage's come first. */
   readonly components: readonly Component[]
   readonly tasks: readonly Task[]
-  readonly context: Omit<TaskContext, 'whenReady' | 'board' | 'moveNode' | 'restart'>
+  readonly context: Omit<TaskContext, 'whenReady' | 'reached' | 'board' | 'moveNode' | 'restart'>
 }
 
 /** Pure: nothing is written or started before the lifecycle of the components does it. */

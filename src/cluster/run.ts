@@ -171,6 +171,7 @@ async function serve({ components, tasks, context }: Plan, options: ServeOptions
         const component = components.find((candidate) => candidate.name === name)
         if (component !== undefined) await restartComponent(component, until)
       },
+      reached: (capability: Capability) => readiness.reached(capability),
     }
     for (const { name, purpose, run } of tasks) {
       work.begin(purpose, () => run({ ...taskContext, log: log.child({ task: name }) }, signal))

@@ -21,8 +21,9 @@ import type { ProcessStatus } from '../supervisor/supervised-process.ts'
  *    cri       the container runtime's socket
  *    api       the Kubernetes API
  *    node      this machine's Node, and the kubelet that keeps it
+ *    images    what our own pods run, in the container runtime
  */
-export type Capability = 'storage' | 'cri' | 'api' | 'node'
+export type Capability = 'storage' | 'cri' | 'api' | 'node' | 'images'
 
 /** What the supervisor starts, asks and stops. Which there are, and in what order, is cluster/plan.ts' alone. */
 export interface Component {

@@ -1,49 +1,148 @@
-import { applyManifests } from '../../addons/apply.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { coredns } from '../../addons/coredns.ts'
-import type { Manifest } from '../../addons/manifest.ts'
+import { probeDns } from '../../addons/dns.ts'
+import type { Addon } from '../../addons/manifest.ts'
+import { ObjectClient } from '../../addons/objects.ts'
 import { kubeletAccess } from '../../addons/rbac.ts'
-import type { Config } from '../../config/config.ts'
-import type { Payload } from '../../payload/payload.ts'
+import { Reconciler } from '../../addons/reconcile.ts'
+import { describeError } from '../../base/errors.ts'
 import { apiserverUrl } from '../../components/probe.ts'
 import { apiserverKubeletUser } from '../../pki/leaves.ts'
 import { readIdentity } from '../../pki/pki.ts'
-import type { Task } from './task.ts'
+import type { Task, TaskContext } from './task.ts'
 
-interface AddonOptions {
-  readonly config: Config
-  readonly payload: Payload
-  /** The node has a name server to ask for names outside of the cluster. */
-  readonly hasNameServer: boolean
-}
+/** Between two passes when all is applied: what somebody changed or deleted is back after that. */
+const calmIntervalMs = 30_000
+/** While something is missing. */
+const shortestIntervalMs = 250
+const longestIntervalMs = 10_000
+/** An add-on that does not work after so long is a problem, and not on its way any more. */
+const pendingLimitMs = 120_000
+const dnsTries = 3
 
+/** Keeps the add-ons applied, and takes away those that are not wanted any more. */
 export const addons: Task = {
   name: 'addons',
-  purpose: 'apply the add-ons',
+  purpose: 'keep the add-ons',
   leaderOnly: true,
-  async run({ config, payload, host, pki, log, whenReady }, signal) {
-    const hasNameServer = host.resolvConf.kind === 'host' || host.resolvConf.hasServer
-    await whenReady('node')
-    await applyManifests({
-      server: apiserverUrl(config),
-      tls: await readIdentity(pki, 'admin-client'),
-      manifests: addonManifests({ config, payload, hasNameServer }),
-      log,
-      signal,
-    })
+  async run(context, signal) {
+    const dnsAddon = dns(context)
+    const isDnsWanted = !context.config.disable.includes('coredns')
+    if (isDnsWanted)
+      context.board.report({ name: dnsAddon.name, state: 'pending', message: 'not applied yet' })
+    await context.whenReady('api')
+    const reconciler = new Reconciler()
+    const wanted = isDnsWanted ? [access(), dnsAddon] : [access()]
+    // Without its image a pod would wait for the next try of a pull that cannot work.
+    let held = isDnsWanted ? [dnsAddon] : []
+    const imagesThere = Promise.all([context.whenReady('node'), context.whenReady('images')]).then(
+      () => (held = []),
+      () => {},
+    )
+    const begunMs = performance.now()
+    for (let intervalMs = shortestIntervalMs; ; ) {
+      const isHeld = held.length > 0
+      const problems = await pass({ reconciler, context, wanted, held, known: [access(), dnsAddon], signal })
+      signal.throwIfAborted()
+      if (problems === undefined) {
+        // kube-apiserver has a row of its own for that; what is applied is as well as it was.
+        await sleep(intervalMs, undefined, { signal, ref: false })
+        continue
+      }
+      if (isHeld) problems.set(dnsAddon.name, 'it waits for the Node and its image')
+      else if (isDnsWanted && !problems.has(dnsAddon.name)) {
+        const silent = await dnsProblem(context)
+        if (silent !== undefined) problems.set(dnsAddon.name, silent)
+      }
+      report({ context, wanted, problems, isLate: performance.now() - begunMs > pendingLimitMs })
+      const isCalm = problems.size === 0
+      intervalMs = isCalm ? calmIntervalMs : Math.min(intervalMs * 1.2, longestIntervalMs)
+      const pause = sleep(intervalMs, undefined, { signal, ref: false })
+      await (isHeld ? Promise.race([pause, imagesThere]) : pause)
+      if (isCalm || isHeld) intervalMs = shortestIntervalMs
+    }
   },
 }
 
-/** What is applied to every cluster, in order. Pure. */
-function addonManifests({ config, payload, hasNameServer }: AddonOptions): Manifest[] {
+/** undefined: the API server does not answer. */
+async function pass({
+  reconciler,
+  context,
+  signal,
+  ...addons
+}: {
+  reconciler: Reconciler
+  context: TaskContext
+  wanted: readonly Addon[]
+  held: readonly Addon[]
+  known: readonly Addon[]
+  signal: AbortSignal
+}): Promise<Map<string, string> | undefined> {
+  const { config, pki, log } = context
+  try {
+    // One handshake for a pass, with the identity as it is by now.
+    using client = new ObjectClient({
+      server: apiserverUrl(config),
+      tls: await readIdentity(pki, 'admin-client'),
+      signal,
+    })
+    return new Map(await reconciler.pass({ ...addons, client, log }))
+  } catch (error) {
+    log.debug({ reason: describeError(error) }, 'cannot look at the add-ons')
+    return undefined
+  }
+}
+
+function report(found: {
+  context: TaskContext
+  wanted: readonly Addon[]
+  problems: ReadonlyMap<string, string>
+  isLate: boolean
+}): void {
+  const { context, wanted, problems, isLate } = found
+  const { board } = context
+  for (const { name } of wanted) {
+    const message = problems.get(name)
+    const former = board.part(name)
+    if (message === undefined) {
+      board.report({ name, state: 'ready' })
+      if (former?.state === 'degraded') context.log.info({ addon: name }, 'works again')
+      continue
+    }
+    const isOnItsWay = !isLate && (former === undefined || former.state === 'pending')
+    board.report({ name, state: isOnItsWay ? 'pending' : 'degraded', message })
+    if (!isOnItsWay && former?.message !== message)
+      context.log.error({ addon: name, reason: message }, 'not well')
+  }
+}
+
+/** undefined: it answers. Where somebody else's proxy leads to Services, its pods are for him to look at. */
+async function dnsProblem({ config, board }: TaskContext): Promise<string | undefined> {
+  if (config.disable.includes('kube-proxy')) return undefined
+  // One datagram may be lost without anything being wrong.
+  const tries = board.part('coredns')?.state === 'ready' ? dnsTries : 1
+  let problem: string | undefined
+  for (let done = 0; done < tries; done++) {
+    problem = await probeDns(config).then(() => undefined, describeError)
+    if (problem === undefined) return undefined
+  }
+  return problem
+}
+
+/** What the API server needs to reach kubelets: `logs` and `exec` work with it. */
+function access(): Addon {
+  return { name: 'kubelet-access', manifests: kubeletAccess({ user: apiserverKubeletUser }) }
+}
+
+function dns({ config, payload, host }: TaskContext): Addon {
   const { clusterDns, clusterDomain } = config
-  const dns = coredns({
-    image: payload.version.images.coredns,
-    clusterDns,
-    clusterDomain,
-    forward: hasNameServer,
-  })
-  return [
-    ...kubeletAccess({ user: apiserverKubeletUser }),
-    ...(config.disable.includes('coredns') ? [] : dns),
-  ]
+  return {
+    name: 'coredns',
+    manifests: coredns({
+      image: payload.version.images.coredns,
+      clusterDns,
+      clusterDomain,
+      forward: host.resolvConf.kind === 'host' || host.resolvConf.hasServer,
+    }),
+  }
 }

@@ -1,139 +1,247 @@
+import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { describeError, errorCode } from '../../base/errors.ts'
 import { privateMode, writeFileAtomicallySync } from '../../base/files.ts'
 import type { Logger } from '../../base/logger.ts'
-import type { Paths } from '../../config/paths.ts'
-import type { Payload } from '../../payload/payload.ts'
 import { runCommand } from '../../supervisor/spawn.ts'
-import type { Task } from './task.ts'
+import type { Task, TaskContext } from './task.ts'
 
 /** An archive of several gigabytes on a slow disk takes minutes. */
 const importTimeoutMs = 15 * 60_000
+const listTimeoutMs = 60_000
+
+/** How often the directory is looked at; an archive that changed between two looks is still being written. */
+const lookIntervalMs = 5_000
+
+/** A disk that was full, or a containerd that was starting again, may be well by then. */
+const retryIntervalMs = 60_000
 
 /** The ground of every pod. */
 const pauseArchive = 'pause.tar.zst'
+/** What `ctr images import` reads: OCI and Docker archives, packed in any of these ways. */
+const archivePattern = /\.(tar|tar\.gz|tgz|tar\.zst)$/
+const allowedNames = '.tar, .tar.gz, .tgz or .tar.zst'
+/** Tells the images of an archive from all others. */
+const archiveLabel = 'k8s.local/archive'
 
-interface ImportOptions {
-  readonly payload: Payload
-  readonly paths: Paths
-  readonly log: Logger
-}
-
-/** What pods may need comes as soon as containerd runs; the rest would take processor time from the start. */
+/**
+ * Imports the archives of the payload and those that a user puts into ${dataDir}/images, and pins them, so that the
+ * kubelet's garbage collection leaves them alone. What pods may need comes as soon as containerd runs; the rest would
+ * take processor time from the start.
+ */
 export const images: Task = {
   name: 'images',
   purpose: 'import images',
   leaderOnly: false,
-  async run({ whenReady, ...context }, signal) {
-    await whenReady('cri')
-    const imported = new ImageImport(context)
-    await imported.early(signal)
-    await whenReady('node')
-    await imported.late(signal)
+  async run(context, signal) {
+    const { payload, paths } = context
+    await context.whenReady('cri')
+    const archives = new Archives(context, signal)
+    const retry = { log: context.log, signal }
+    await untilDone(() => archives.open(), retry)
+    const own = (await look(payload.imagesDir)).archives
+    await archives.import(own.filter(isPause))
+    await untilDone(() => archives.follow(paths.imagesDir), retry)
+    await context.whenReady('node')
+    await archives.import(own)
+    context.reached('images')
+    for (;;) {
+      await untilDone(() => archives.noteImages(), retry)
+      await sleep(lookIntervalMs, undefined, { signal, ref: false })
+      await untilDone(() => archives.follow(paths.imagesDir), retry)
+      await archives.import(own)
+    }
   },
 }
 
+/** containerd may be starting again just now. */
+async function untilDone(
+  work: () => Promise<void>,
+  { log, signal }: { log: Logger; signal: AbortSignal },
+): Promise<void> {
+  for (;;) {
+    const failure = await work().then(() => undefined, describeError)
+    if (failure === undefined) return
+    signal.throwIfAborted()
+    log.warn({ reason: failure }, 'cannot look after images; it is tried again')
+    await sleep(lookIntervalMs, undefined, { signal, ref: false })
+  }
+}
+
+function isPause({ path }: Archive): boolean {
+  return basename(path) === pauseArchive
+}
+
+interface Archive {
+  readonly path: string
+  readonly sizeBytes: number
+  readonly modifiedMs: number
+}
+
 /** What was imported, by archive; kept beside containerd's own data, so that it is lost with it. */
-type ImportRecord = Record<string, { sizeBytes: number; modifiedMs: number }>
+type ImportRecord = Record<string, Omit<Archive, 'path'> & { readonly images?: readonly string[] }>
 
-/**
- * Imports the archives of the payload and those a user put into ${dataDir}/images into containerd
- * and pins them, so that the kubelet's garbage collection leaves them alone. One that did not change since its
- * import is passed over; a damaged one is reported and spares the others.
- */
-class ImageImport {
-  readonly #options: ImportOptions
+/** One that did not change since its import is passed over while its images are there. */
+class Archives {
+  readonly #context: TaskContext
+  readonly #signal: AbortSignal
   readonly #recordFile: string
-  readonly #record: Promise<ImportRecord>
+  readonly #problems = new Map<string, string>()
+  /** As the directory was at the look before. */
+  #former: Map<string, Archive> | undefined
+  /** Those that could not be imported, as they were, and when. */
+  readonly #failed = new Map<string, { archive: Archive; atMs: number }>()
+  #record: ImportRecord = {}
 
-  constructor(options: ImportOptions) {
-    this.#options = options
-    this.#recordFile = join(options.paths.containerdRoot, 'imported-archives.json')
-    this.#record = readRecord(this.#recordFile)
+  constructor(context: TaskContext, signal: AbortSignal) {
+    this.#context = context
+    this.#signal = signal
+    this.#recordFile = join(context.paths.containerdRoot, 'imported-archives.json')
   }
 
-  /** What pods may need as soon as the kubelet runs. */
-  async early(signal: AbortSignal): Promise<void> {
-    const { payload, paths } = this.#options
-    const own = await archivesIn(payload.imagesDir)
-    await this.#import(own.filter(isPause), signal)
-    await this.#import(await archivesIn(paths.imagesDir), signal)
-  }
-
-  /** What only add-ons run: it would take processor time from the start. */
-  async late(signal: AbortSignal): Promise<void> {
-    const own = await archivesIn(this.#options.payload.imagesDir)
-    await this.#import(
-      own.filter((archive) => !isPause(archive)),
-      signal,
+  /** Forgets the imports whose images somebody has removed: they come back. */
+  async open(): Promise<void> {
+    const entries = Object.entries(await readRecord(this.#recordFile)).filter(([path]) => existsSync(path))
+    const present = new Set(entries.length === 0 ? [] : await this.#list())
+    this.#record = Object.fromEntries(
+      entries.filter(([, { images = [] }]) => images.every((image) => present.has(image))),
     )
   }
 
-  async #import(archives: readonly string[], signal: AbortSignal): Promise<void> {
-    const { log } = this.#options
-    const record = await this.#record
+  /** Writes down which images the archives had: not while the cluster starts, as it takes a process for each. */
+  async noteImages(): Promise<void> {
+    for (const [path, entry] of Object.entries(this.#record)) {
+      if (entry.images !== undefined) continue
+      this.#record[path] = {
+        ...entry,
+        images: await this.#list(`labels."${archiveLabel}"==${labelOf(path)}`),
+      }
+      this.#save()
+    }
+  }
+
+  /** Imports what is new or has changed in a directory, once it stays as it is. */
+  async follow(dir: string): Promise<void> {
+    const { archives, others } = await look(dir)
+    const former = this.#former
+    const settled = archives.filter(
+      (archive) => former === undefined || isSame(former.get(archive.path), archive),
+    )
+    const names = new Set([...archives.map(({ path }) => path), ...others.keys()])
+    for (const path of this.#problems.keys()) {
+      if (path.startsWith(`${dir}/`) && !names.has(path)) this.#problems.delete(path)
+    }
+    for (const [path, reason] of others) this.#tell(path, reason)
+    await this.import(settled)
+    this.#former = new Map(archives.map((archive) => [archive.path, archive]))
+  }
+
+  async import(archives: readonly Archive[]): Promise<void> {
     for (const archive of archives) {
-      const { size: sizeBytes, mtimeMs: modifiedMs } = await stat(archive)
-      const known = record[archive]
-      if (known?.sizeBytes === sizeBytes && known.modifiedMs === modifiedMs) continue
-      const failure = await importArchive({ ...this.#options, archive, signal }).then(
-        () => undefined,
-        describeError,
-      )
-      if (signal.aborted) return
+      const { path } = archive
+      if (isSame(this.#record[path], archive) || this.#hasJustFailed(archive)) continue
+      const failure = await this.#importOne(archive).then(() => undefined, describeError)
+      if (this.#signal.aborted) return
       if (failure === undefined) {
-        record[archive] = { sizeBytes, modifiedMs }
-        // At once, for all that was imported so far: the other half may be under way.
-        writeFileAtomicallySync(this.#recordFile, `${JSON.stringify(record, undefined, 2)}\n`, {
-          mode: privateMode,
-        })
-        log.info({ archive }, 'imported images')
+        this.#failed.delete(path)
+        this.#problems.delete(path)
+        this.#context.log.info({ archive: path }, 'imported images')
       } else {
-        log.error(
-          { archive, reason: failure },
-          'cannot import images: the archive must be an OCI or Docker archive, .tar or .tar.zst',
-        )
+        this.#failed.set(path, { archive, atMs: performance.now() })
+        this.#tell(path, `it must be an OCI or Docker archive, ${allowedNames}: ${failure}`)
       }
     }
+    this.#report()
+  }
+
+  #hasJustFailed(archive: Archive): boolean {
+    const failed = this.#failed.get(archive.path)
+    return (
+      failed !== undefined &&
+      isSame(failed.archive, archive) &&
+      performance.now() - failed.atMs < retryIntervalMs
+    )
+  }
+
+  async #importOne({ path, ...state }: Archive): Promise<void> {
+    const labels = ['io.cri-containerd.pinned=pinned', `${archiveLabel}=${labelOf(path)}`]
+    await this.#ctr(['images', 'import', ...labels.map((label) => `--label=${label}`), path], importTimeoutMs)
+    this.#record[path] = state
+    this.#save()
+  }
+
+  /** At once after each import: a stop may come at any time. */
+  #save(): void {
+    writeFileAtomicallySync(this.#recordFile, `${JSON.stringify(this.#record, undefined, 2)}\n`, {
+      mode: privateMode,
+    })
+  }
+
+  #tell(path: string, reason: string): void {
+    if (this.#problems.get(path) === reason) return
+    this.#problems.set(path, reason)
+    this.#context.log.error({ archive: path, reason }, 'cannot import images')
+  }
+
+  #report(): void {
+    const problems = [...this.#problems].map(([path, reason]) => `cannot import ${path}: ${reason}`)
+    this.#context.board.report(
+      problems.length === 0
+        ? { name: 'images', state: 'ready' }
+        : { name: 'images', state: 'degraded', message: problems.join('; ') },
+    )
+  }
+
+  async #list(filter?: string): Promise<string[]> {
+    const { stdout } = await this.#ctr(
+      ['images', 'ls', '--quiet', ...(filter === undefined ? [] : [filter])],
+      listTimeoutMs,
+    )
+    return stdout.split('\n').filter(Boolean)
+  }
+
+  #ctr(args: readonly string[], timeoutMs: number) {
+    const { payload, paths } = this.#context
+    return runCommand({
+      command: payload.bin('ctr'),
+      args: [`--address=${paths.containerdSocket}`, '--namespace=k8s.io', ...args],
+      env: { PATH: payload.binDir },
+      timeoutMs,
+      signal: this.#signal,
+    })
   }
 }
 
-function isPause(archive: string): boolean {
-  return basename(archive) === pauseArchive
+/** A name may have characters that a filter has not. */
+function labelOf(path: string): string {
+  return createHash('sha256').update(path).digest('hex').slice(0, 16)
 }
 
-async function importArchive({
-  archive,
-  payload,
-  paths,
-  signal,
-}: Omit<ImportOptions, 'log'> & { archive: string; signal: AbortSignal }) {
-  await runCommand({
-    command: payload.bin('ctr'),
-    args: [
-      `--address=${paths.containerdSocket}`,
-      '--namespace=k8s.io',
-      'images',
-      'import',
-      '--label=io.cri-containerd.pinned=pinned',
-      archive,
-    ],
-    env: { PATH: payload.binDir },
-    timeoutMs: importTimeoutMs,
-    signal,
-  })
+function isSame(one: Omit<Archive, 'path'> | undefined, other: Omit<Archive, 'path'>): boolean {
+  return one?.sizeBytes === other.sizeBytes && one.modifiedMs === other.modifiedMs
 }
 
-async function archivesIn(dir: string): Promise<string[]> {
+/** The archives of a directory by name, and what else is there with the reason why it is not imported. */
+async function look(dir: string): Promise<{ archives: Archive[]; others: Map<string, string> }> {
   const names = await readdir(dir).catch((error: unknown) => {
     if (errorCode(error) === 'ENOENT') return []
     throw error
   })
-  return names
-    .filter((name) => /\.tar(\.zst)?$/.test(name))
-    .sort()
-    .map((name) => join(dir, name))
+  const archives: Archive[] = []
+  const others = new Map<string, string>()
+  for (const name of names.filter((name) => !name.startsWith('.')).sort()) {
+    const path = join(dir, name)
+    const found = await stat(path).catch(() => undefined)
+    if (found === undefined) continue
+    if (found.isDirectory())
+      others.set(path, 'it is a directory: pack an OCI layout with tar -C DIR -cf NAME.tar .')
+    else if (!archivePattern.test(name)) others.set(path, `its name must end in ${allowedNames}`)
+    else archives.push({ path, sizeBytes: found.size, modifiedMs: found.mtimeMs })
+  }
+  return { archives, others }
 }
 
 async function readRecord(file: string): Promise<ImportRecord> {

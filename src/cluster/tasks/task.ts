@@ -21,6 +21,8 @@ export interface TaskContext extends ComponentContext {
   readonly moveNode: (nodeIp: string) => void
   /** Ends a component and starts it anew; resolves when it is ready, or at once when this role has none of that name. */
   readonly restart: (name: ComponentName, signal: AbortSignal) => Promise<void>
+  /** Says that a task provides it from now on. */
+  readonly reached: (capability: Capability) => void
   /** Resolves when what provides it has become ready for the first time. */
   readonly whenReady: (capability: Capability) => Promise<void>
 }

@@ -1,0 +1,59 @@
+import type { Manifest, ObjectName } from './manifest.ts'
+import type { LiveObject, ObjectClient } from './objects.ts'
+
+/**
+ * What the add-ons have brought into this cluster, so that it can be taken away when it is not wanted any more. It is kept
+ * in the cluster, as it travels with it; what is removed must besides be ours by its managed fields, since
+ * whoever writes ConfigMaps could name the objects of others here.
+ */
+const inventoryName = {
+  apiVersion: 'v1',
+  kind: 'ConfigMap',
+  metadata: { name: 'k8s-addons', namespace: 'kube-system' },
+} as const
+
+export class Inventory {
+  readonly #client: ObjectClient
+  /** undefined: this cluster has none yet. */
+  readonly objects: readonly ObjectName[] | undefined
+
+  private constructor(client: ObjectClient, objects: readonly ObjectName[] | undefined) {
+    this.#client = client
+    this.objects = objects
+  }
+
+  static async read(client: ObjectClient): Promise<Inventory> {
+    return new Inventory(client, objectsOf(await client.get(inventoryName)))
+  }
+
+  /** Writes it where it differs. */
+  async write(objects: readonly ObjectName[]): Promise<Inventory> {
+    const names = objects.map(nameOf)
+    if (JSON.stringify(this.objects) === JSON.stringify(names)) return this
+    const manifest: Manifest = { ...inventoryName, data: { objects: JSON.stringify(names) } }
+    await this.#client.apply(manifest)
+    return new Inventory(this.#client, names)
+  }
+}
+
+export function nameOf({ apiVersion, kind, metadata }: ObjectName): ObjectName {
+  const { name, namespace } = metadata
+  return { apiVersion, kind, metadata: { name, ...(namespace !== undefined && { namespace }) } }
+}
+
+/** One that somebody has damaged counts as none. */
+function objectsOf(live: LiveObject | undefined): readonly ObjectName[] | undefined {
+  const text = (live?.['data'] as Readonly<Record<string, string>> | undefined)?.['objects']
+  try {
+    const parsed: unknown = JSON.parse(text ?? '')
+    return Array.isArray(parsed) && parsed.every(isObjectName) ? parsed.map(nameOf) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function isObjectName(given: unknown): given is ObjectName {
+  const { apiVersion, kind, metadata } = (given ?? {}) as Partial<ObjectName>
+  const texts = [apiVersion, kind, metadata?.name, metadata?.namespace ?? '']
+  return texts.every((text) => typeof text === 'string')
+}
