@@ -142,8 +142,9 @@ test('--disable removes what runs, but neither what is its user’s nor what oth
     },
     passLimit,
   )
-  await cluster.get('configmap', 'innocent')
-  await cluster.get('configmap', 'coredns', ...inSystem)
+  const { stdout } = await cluster.kubectl(['get', 'configmap', '--all-namespaces', '-o', 'name'])
+  expect(stdout).toContain('configmap/innocent')
+  expect(stdout).toContain('configmap/coredns')
   await cluster.k8s(['status', '--wait', '--timeout=3m'])
 })
 
