@@ -134,11 +134,11 @@ build/peers/kine: $(wildcard components/kine/*) scripts/build-component.sh | set
 	@echo building $(@F)
 	@scripts/build-component.sh $(@F) $@
 
-build/images/busybox.tar.zst: build/.level scripts/image.ts scripts/compress.ts scripts/tar.ts scripts/image-reference.sh | setup
+build/images/busybox.tar.zst: build/.level scripts/image.ts scripts/compress.ts src/base/tar.ts scripts/image-reference.sh | setup
 	@mkdir -p $(@D)
 	@$(node) scripts/image.ts $$(scripts/image-reference.sh busybox) /bin/busybox $@ $(level)
 
-build/images/%.tar.zst: build/bin/% build/.level scripts/image.ts scripts/compress.ts scripts/tar.ts \
+build/images/%.tar.zst: build/bin/% build/.level scripts/image.ts scripts/compress.ts src/base/tar.ts \
 		scripts/image-reference.sh build/.k8s-version
 	$(call step,images,$*)
 	@mkdir -p $(@D)
@@ -162,7 +162,7 @@ build/payload/.complete: $(binaries) build/images/pause.tar.zst build/images/cor
 	@scripts/stage-payload.sh
 
 $(artifact): build/payload/.complete build/bin/launcher build/.level scripts/pack.ts scripts/artifact.ts scripts/compress.ts \
-		scripts/tar.ts
+		src/base/tar.ts
 	$(call step,artifact)
 	@mkdir -p $(@D)
 	@$(node) scripts/pack.ts build/bin/launcher build/payload $@ $(level)

@@ -7,7 +7,7 @@
 import { createHash } from 'node:crypto'
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { compress, isLevel } from './compress.ts'
-import { tar, type TarEntry } from './tar.ts'
+import { tar, type TarEntry } from '../src/base/tar.ts'
 
 interface Image {
   readonly files: readonly TarEntry[]

@@ -19,7 +19,7 @@ import {
 import { join } from 'node:path'
 import { footer, type Section } from './artifact.ts'
 import { compress, forgetOld, isLevel, type Level } from './compress.ts'
-import { tar, type TarEntry } from './tar.ts'
+import { tar, type TarEntry } from '../src/base/tar.ts'
 
 /**
  * The first two are what runs before anything is unpacked (launcher.c). Apart from that: what changes often is compressed

@@ -1,7 +1,6 @@
-import { createWriteStream, existsSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { mkdir, readdir, rename, rm, rmdir } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { pipeline } from 'node:stream/promises'
 import { AppError } from '../base/errors.ts'
 import { privateDirectoryMode, privateMode, syncDirectory, writeFileAtomically } from '../base/files.ts'
 import { emptyRecord } from '../config/facts.ts'
@@ -9,10 +8,9 @@ import type { Paths } from '../config/paths.ts'
 import { checkDatabase } from '../datastore/log/soundness.ts'
 import { adoptCopy, revisionOf } from '../datastore/log/copy.ts'
 import { DatastoreLock } from '../datastore/log/lock.ts'
-import { checkDigest, openSnapshotFile, readSnapshotFile } from './file.ts'
+import { factsEntry, Unpacking } from './contents.ts'
+import { checkDigest, openSnapshotFile, readSnapshotFile, unusableSnapshot } from './file.ts'
 import { pendingDir, preparingDir } from './pending.ts'
-import { databaseEntry, factsEntry, keyFileNames, pkiEntryPrefix } from './save.ts'
-import type { TarEntry } from './tar.ts'
 
 /*
  * A restore is prepared beside what it replaces, and becomes decided by one rename:
@@ -67,15 +65,18 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<Restored
   const preparing = preparingDir(paths)
   await rm(preparing, { recursive: true, force: true })
   try {
-    const databaseDir = join(preparing, 'new', 'db')
-    await mkdir(databaseDir, { recursive: true, mode: privateDirectoryMode })
-    for await (const entry of readSnapshotFile(snapshot, options.secret))
-      await unpack(entry, preparing, paths)
-    const fresh = { path: join(databaseDir, 'state.db'), nativeBinding }
+    const unpacking = new Unpacking(join(preparing, 'new'))
+    try {
+      for await (const file of readSnapshotFile(snapshot, options.secret)) await unpacking.add(file)
+      unpacking.requireWhole(snapshot.header)
+    } catch (cause) {
+      throw cause instanceof AppError ? cause : unusableSnapshot(options.file, cause)
+    }
+    const fresh = { path: unpacking.database, nativeBinding }
     refuseUnsound(options.file, fresh)
     const revision = revisionAfter(paths, { nativeBinding, snapshotRevision: snapshot.header.revision })
     adoptCopy(fresh, { revision })
-    await replaceFacts(paths, join(preparing, 'new', factsEntry))
+    await replaceFacts(paths, unpacking.facts)
     await syncTree(preparing)
     await rename(preparing, pendingDir(paths))
     await syncDirectory(paths.dataDir)
@@ -103,20 +104,6 @@ export async function finishRestore(
   return isDecided
 }
 
-/** The entries have the names that `saveSnapshot` gives; all others are refused. */
-async function unpack(
-  { name, content }: TarEntry,
-  preparing: string,
-  { pkiDir }: RestorePaths,
-): Promise<void> {
-  const modes = new Map(keyFileNames(pkiDir).map(({ file, mode }) => [`${pkiEntryPrefix}${file}`, mode]))
-  const mode = [databaseEntry, factsEntry].includes(name) ? privateMode : modes.get(name)
-  if (mode === undefined) throw new Error(`it has a file ${name}, which no snapshot has`)
-  const path = join(preparing, 'new', name)
-  await mkdir(dirname(path), { recursive: true, mode: privateDirectoryMode })
-  await pipeline(content, createWriteStream(path, { flags: 'wx', mode, flush: true }))
-}
-
 /** What was fixed for the cluster that goes must not bind the one that comes, although nothing is known of that. */
 async function replaceFacts({ clusterFacts }: RestorePaths, fresh: string): Promise<void> {
   if (existsSync(fresh) || !existsSync(clusterFacts)) return
@@ -127,7 +114,7 @@ function refuseUnsound(
   snapshot: string,
   database: { path: string; nativeBinding: string | undefined },
 ): void {
-  const [finding] = existsSync(database.path) ? checkDatabase(database) : ['it holds none']
+  const [finding] = checkDatabase(database)
   if (finding === undefined) return
   throw new AppError(`cannot restore ${snapshot}: its database is damaged: ${finding}`, {
     code: 'SNAPSHOT_FILE',

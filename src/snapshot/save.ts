@@ -1,16 +1,17 @@
+import { randomBytes } from 'node:crypto'
 import { existsSync, statSync } from 'node:fs'
-import { mkdir, readdir, rename, rm, statfs } from 'node:fs/promises'
+import { mkdir, readdir, rm, statfs } from 'node:fs/promises'
+import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { AppError } from '../base/errors.ts'
-import { privateDirectoryMode, privateMode, publicMode, syncDirectory } from '../base/files.ts'
+import { AppError, errorCode } from '../base/errors.ts'
+import { privateDirectoryMode, renameToNewSync, syncDirectory } from '../base/files.ts'
 import type { Paths } from '../config/paths.ts'
 import { copyDatabase } from '../datastore/log/copy.ts'
 import { inspectDatabase } from '../datastore/log/inspect.ts'
-import { pkiFiles } from '../pki/pki.ts'
+import { filesToSave } from './contents.ts'
 import { openSnapshotFile, type SnapshotFile, writeSnapshotFile } from './file.ts'
 import { refuseUnfinishedRestore } from './pending.ts'
-import { fileNameOf, unfinishedPrefix } from './store.ts'
-import type { TarFile } from './tar.ts'
+import { fileNameOf, type SnapshotName, unfinishedPrefix } from './store.ts'
 
 export interface SaveOptions {
   readonly paths: Paths
@@ -26,12 +27,8 @@ export interface SaveOptions {
 /** A copy of the database, and that compressed beside it. */
 const spaceFactor = 1.5
 const reservedBytes = 64 * 1024 * 1024
-
-/** What the database is called in a snapshot, and the directory of the keys. */
-export const databaseEntry = 'db/state.db'
-export const pkiEntryPrefix = 'pki/'
-/** What was fixed when the cluster was created. */
-export const factsEntry = 'cluster.json'
+/** Of snapshots with the same name within a second. */
+const namesLimit = 1000
 
 /**
  * Takes a snapshot while the datastore serves, or while nobody does. It has one state of the database, the
@@ -46,22 +43,18 @@ export async function saveSnapshot(options: SaveOptions): Promise<SnapshotFile> 
     await refuseWithoutSpace(dir, paths.database)
     const copy = join(work, 'state.db')
     refuseUnfinishedRestore(paths, 'take a snapshot')
+    const files = await filesToSave(paths, copy)
     copyDatabase({ path: paths.database, nativeBinding }, copy)
     const { revision, keys } = inspectDatabase({ path: copy, nativeBinding })
     const unfinished = join(work, 'snapshot')
     await writeSnapshotFile(unfinished, {
       contents: { createdAt: at.toISOString(), version, revision, keys },
-      files: [
-        ...factsFile(paths),
-        ...keyFiles(paths.pkiDir),
-        { name: databaseEntry, path: copy, mode: privateMode },
-      ],
+      files,
       secret,
     })
     // One that has begun since then may have given the new keys to the old database.
     refuseUnfinishedRestore(paths, 'take a snapshot')
-    const path = join(dir, fileNameOf({ name, at, isSealed: secret !== undefined }))
-    await rename(unfinished, path)
+    const path = giveName(unfinished, dir, { name, at, isSealed: secret !== undefined })
     await syncDirectory(dir)
     return await openSnapshotFile(path)
   } finally {
@@ -69,31 +62,23 @@ export async function saveSnapshot(options: SaveOptions): Promise<SnapshotFile> 
   }
 }
 
-/** A cluster of an earlier version has none before its next start, and a datastore alone never has one. */
-function factsFile({ clusterFacts }: Paths): TarFile[] {
-  return existsSync(clusterFacts) ? [{ name: factsEntry, path: clusterFacts, mode: privateMode }] : []
-}
-
-/** The files of the cluster's identity, as far as they are there: a datastore alone has none. */
-function keyFiles(pkiDir: string): TarFile[] {
-  return keyFileNames(pkiDir)
-    .map(({ file, mode }) => ({ name: `${pkiEntryPrefix}${file}`, path: join(pkiDir, file), mode }))
-    .filter(({ path }) => existsSync(path))
-}
-
-export function keyFileNames(pkiDir: string): readonly { readonly file: string; readonly mode: number }[] {
-  const { authorities, serviceAccountKeyFile, serviceAccountPublicKeyFile, encryptionConfigFile } =
-    pkiFiles(pkiDir)
-  const pairs = Object.values(authorities)
-  const secret = [...pairs.map(({ keyFile }) => keyFile), serviceAccountKeyFile, encryptionConfigFile]
-  const open = [...pairs.map(({ certFile }) => certFile), serviceAccountPublicKeyFile]
-  const named = (path: string, mode: number) => ({ file: path.slice(pkiDir.length + 1), mode })
-  return [...secret.map((path) => named(path, privateMode)), ...open.map((path) => named(path, publicMode))]
+/** One that another save has given in the same second is not taken from it. */
+function giveName(unfinished: string, dir: string, named: Omit<SnapshotName, 'number'>): string {
+  for (let number = 1; ; number++) {
+    const path = join(dir, fileNameOf({ ...named, number }))
+    try {
+      renameToNewSync(unfinished, path)
+      return path
+    } catch (error) {
+      if (errorCode(error) !== 'EEXIST' || number === namesLimit) throw error
+    }
+  }
 }
 
 /** Makes the directory, and in it one to work in. */
 async function prepareDirectory(dir: string): Promise<string> {
-  const work = join(dir, `${unfinishedPrefix}${process.pid}`)
+  // Several machines may keep theirs in one directory, and each removes what is left of its own processes.
+  const work = join(dir, `${ownUnfinishedPrefix()}${process.pid}-${randomBytes(8).toString('hex')}`)
   try {
     await mkdir(dir, { recursive: true, mode: privateDirectoryMode })
     await removeUnfinished(dir)
@@ -122,11 +107,16 @@ async function refuseWithoutSpace(dir: string, database: string): Promise<void> 
   })
 }
 
+function ownUnfinishedPrefix(): string {
+  return `${unfinishedPrefix}${hostname()}-`
+}
+
 /** What saves of processes that are gone have left. */
 async function removeUnfinished(dir: string): Promise<void> {
+  const prefix = ownUnfinishedPrefix()
   for (const entry of await readdir(dir)) {
-    if (!entry.startsWith(unfinishedPrefix)) continue
-    if (existsSync(`/proc/${entry.slice(unfinishedPrefix.length)}`)) continue
+    const pid = entry.startsWith(prefix) ? /^\d+/.exec(entry.slice(prefix.length))?.[0] : undefined
+    if (pid === undefined || existsSync(`/proc/${pid}`)) continue
     await rm(join(dir, entry), { recursive: true, force: true })
   }
 }

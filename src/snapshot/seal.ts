@@ -40,6 +40,17 @@ export function newDerivation(): KeyDerivation {
   return { ...defaults, salt: randomBytes(saltBytes).toString('base64') }
 }
 
+/** Whether something that was read is a derivation; its cost is for `deriveKey` to refuse. */
+export function isDerivation(value: unknown): value is KeyDerivation {
+  if (typeof value !== 'object' || value === null) return false
+  const { kdf, salt, cost, blockSize, parallelization } = value as Partial<
+    Record<keyof KeyDerivation, unknown>
+  >
+  const numbers = [cost, blockSize, parallelization]
+  const isEach = numbers.every((number) => Number.isSafeInteger(number) && (number as number) > 0)
+  return kdf === 'scrypt' && typeof salt === 'string' && isEach
+}
+
 export async function readSecret(path: string): Promise<string> {
   const secret = await readFile(path, 'utf8').catch((cause: unknown) => {
     throw new AppError(`cannot read the secret file ${path}`, { code: 'SNAPSHOT_SECRET', path }, { cause })

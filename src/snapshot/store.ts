@@ -4,11 +4,14 @@ import { AppError, describeError, errorCode } from '../base/errors.ts'
 import { openSnapshotFile, type SnapshotFile } from './file.ts'
 
 /*
- * A directory of snapshots. Names are NAME-20261121T203015Z.tar.zst, with .sealed behind where there was
- * a secret. Retention counts those of each NAME.
+ * A directory of snapshots. Names are NAME-20261121T203015Z.tar.zst, with -2 and so on behind the time for further
+ * ones of that second, and .sealed at the end where there was a secret. Retention counts those of each NAME.
+ *
+ * The times are those of a clock that may have been wrong. A snapshot that is dated later than now says nothing of its
+ * age: it is told, and neither counted nor removed.
  */
 
-const namePattern = /^(.+)-(\d{8}T\d{6}Z)\.tar\.zst(\.sealed)?$/
+const namePattern = /^([A-Za-z0-9][\w.-]*)-(\d{8}T\d{6}Z)(?:-(\d{1,4}))?\.tar\.zst(\.sealed)?$/
 /** What an interrupted save leaves; files of the name of a snapshot are always whole. */
 export const unfinishedPrefix = '.unfinished-'
 
@@ -20,6 +23,8 @@ export function scheduledName(nodeName: string): string {
 export interface StoredSnapshot extends SnapshotFile {
   readonly fileName: string
   readonly name: string
+  /** Dated later than now. */
+  readonly isAhead: boolean
 }
 
 export interface Listing {
@@ -29,22 +34,48 @@ export interface Listing {
   readonly complaints: readonly string[]
 }
 
-export function fileNameOf({ name, at, isSealed }: { name: string; at: Date; isSealed: boolean }): string {
+export interface SnapshotName {
+  readonly name: string
+  readonly at: Date
+  /** From 1 on: of those of this second. */
+  readonly number: number
+  readonly isSealed: boolean
+}
+
+export function fileNameOf({ name, at, number, isSealed }: SnapshotName): string {
   const stamp = at.toISOString().replaceAll(/[-:]|\.\d+/g, '')
-  return `${name}-${stamp}.tar.zst${isSealed ? '.sealed' : ''}`
+  return `${name}-${stamp}${number === 1 ? '' : `-${number}`}.tar.zst${isSealed ? '.sealed' : ''}`
+}
+
+interface ParsedName {
+  readonly fileName: string
+  readonly name: string
+  readonly stamp: string
+  readonly number: number
+}
+
+function parseName(fileName: string): ParsedName | undefined {
+  const [, name, stamp, number = '1'] = namePattern.exec(fileName) ?? []
+  return name === undefined || stamp === undefined
+    ? undefined
+    : { fileName, name, stamp, number: Number(number) }
+}
+
+/** 20261121T203015Z in ms, as Date has it; NaN when it is no time. */
+function timeOf(stamp: string): number {
+  return Date.parse(stamp.replace(/^(....)(..)(..T..)(..)(..Z)$/, '$1-$2-$3:$4:$5'))
 }
 
 /** A directory that is missing has no snapshots. */
-export async function listSnapshots(dir: string): Promise<Listing> {
-  const found = (await fileNames(dir)).flatMap((fileName) => {
-    const [, name, stamp] = namePattern.exec(fileName) ?? []
-    return name === undefined || stamp === undefined ? [] : [{ fileName, name, stamp }]
-  })
+export async function listSnapshots(dir: string, now = new Date()): Promise<Listing> {
+  const found = (await fileNames(dir)).flatMap((fileName) => parseName(fileName) ?? [])
   const snapshots: StoredSnapshot[] = []
   const complaints: string[] = []
-  for (const { fileName, name } of found.toSorted((a, b) => (a.stamp < b.stamp ? 1 : -1))) {
+  for (const { fileName, name, stamp } of found.toSorted(newestFirst)) {
     try {
-      snapshots.push({ fileName, name, ...(await openSnapshotFile(join(dir, fileName))) })
+      const file = await openSnapshotFile(join(dir, fileName))
+      const isAhead = !(timeOf(stamp) <= now.getTime())
+      snapshots.push({ fileName, name, isAhead, ...file })
     } catch (error) {
       complaints.push(describeError(error))
     }
@@ -52,23 +83,56 @@ export async function listSnapshots(dir: string): Promise<Listing> {
   return { snapshots, complaints }
 }
 
-/** Removes all but the newest `retention` snapshots of each name, or of one name alone; returns what it removed. */
-export async function pruneSnapshots(
-  dir: string,
-  { retention, name }: { retention: number; name?: string | undefined },
-): Promise<readonly string[]> {
-  const { snapshots } = await listSnapshots(dir)
+function newestFirst(one: ParsedName, other: ParsedName): number {
+  if (one.stamp !== other.stamp) return one.stamp < other.stamp ? 1 : -1
+  return other.number - one.number
+}
+
+/** One sentence when snapshots are dated later than now. */
+export function aheadWarning(snapshots: readonly StoredSnapshot[]): string | undefined {
+  const names = snapshots.filter(({ isAhead }) => isAhead).map(({ fileName }) => fileName)
+  if (names.length === 0) return undefined
+  return (
+    `dated later than now, by a clock that was wrong then or is now, and therefore neither counted nor ` +
+    `removed: ${names.join(', ')}`
+  )
+}
+
+export interface PruneOptions {
+  readonly retention: number
+  /** undefined: of all names. */
+  readonly name?: string | undefined
+  /** Whatever their dates say, these are the newest: paths in the order of their making. */
+  readonly made?: readonly string[]
+  readonly now?: Date
+}
+
+export interface Pruned {
+  readonly removed: readonly string[]
+  /** See `aheadWarning`. */
+  readonly warning: string | undefined
+}
+
+/** Removes all but the newest `retention` snapshots of each name, or of one name alone. */
+export async function pruneSnapshots(dir: string, options: PruneOptions): Promise<Pruned> {
+  const { retention, name, made = [], now } = options
+  const { snapshots } = await listSnapshots(dir, now)
+  const candidates = snapshots.filter((snapshot) => name === undefined || snapshot.name === name)
+  const isOwn = ({ path }: StoredSnapshot) => made.includes(path)
+  const own = candidates
+    .filter(isOwn)
+    .toSorted((one, other) => made.indexOf(other.path) - made.indexOf(one.path))
+  const foreign = candidates.filter((snapshot) => !isOwn(snapshot))
   const seen = new Map<string, number>()
   const removed: string[] = []
-  for (const snapshot of snapshots) {
-    if (name !== undefined && snapshot.name !== name) continue
+  for (const snapshot of [...own, ...foreign.filter(({ isAhead }) => !isAhead)]) {
     const count = (seen.get(snapshot.name) ?? 0) + 1
     seen.set(snapshot.name, count)
     if (count <= retention) continue
     await rm(snapshot.path, { force: true })
     removed.push(snapshot.fileName)
   }
-  return removed
+  return { removed, warning: aheadWarning(foreign) }
 }
 
 async function fileNames(dir: string): Promise<string[]> {

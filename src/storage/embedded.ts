@@ -130,9 +130,9 @@ async function saveSnapshot({
   name,
   signal,
   main = process.argv[1] as string,
-}: EmbeddedStorageOptions & { name: string; signal: AbortSignal }): Promise<void> {
+}: EmbeddedStorageOptions & { name: string; signal: AbortSignal }): Promise<string> {
   const { dataDir, snapshotDir, snapshotSecretFile } = config
-  await runCommand({
+  const { stdout } = await runCommand({
     command: process.execPath,
     args: [
       ...[main, 'snapshot', 'save', name],
@@ -144,4 +144,6 @@ async function saveSnapshot({
     timeoutMs: saveTimeoutMs,
     signal,
   })
+  // As the command says it (cli/snapshot/save.ts).
+  return stdout.split('\n', 1)[0] as string
 }

@@ -15,6 +15,6 @@ export interface Storage {
   readonly failed: Promise<AppError>
   /** Resolves when what of it lives in this process answers; never while that hangs. */
   ping(): Promise<void>
-  /** Saves a snapshot of the cluster under this name into the directory of snapshots. */
-  saveSnapshot(name: string, signal: AbortSignal): Promise<void>
+  /** Saves a snapshot of the cluster under this name into the directory of snapshots; returns its path. */
+  saveSnapshot(name: string, signal: AbortSignal): Promise<string>
 }

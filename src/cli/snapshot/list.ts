@@ -1,4 +1,4 @@
-import type { Listing } from '../../snapshot/store.ts'
+import { aheadWarning, type Listing } from '../../snapshot/store.ts'
 import { type Command, type Invocation, optionValues } from '../command.ts'
 import { outputOption } from '../output.ts'
 import { renderTable } from '../table.ts'
@@ -38,12 +38,14 @@ function render(dir: string, { snapshots, complaints }: Listing): string {
   )
   const header = ['NAME', 'CREATED', 'BYTES', 'REVISION', 'KEYS', 'SEALED', 'VERSION']
   const table = rows.length === 0 ? `There are no snapshots in ${dir}.\n` : renderTable(header, rows)
-  return [table, ...complaints.map((line) => `${line}\n`)].join('')
+  const warning = aheadWarning(snapshots)
+  const lines = [...(warning === undefined ? [] : [warning]), ...complaints]
+  return [table, ...lines.map((line) => `${line}\n`)].join('')
 }
 
 function renderJson({ snapshots, complaints }: Listing): string {
-  const plain = snapshots.map(({ path, name, bytes, digest, header: { sealed, ...header } }) => ({
-    ...{ path, name, bytes, sha256: digest },
+  const plain = snapshots.map(({ path, name, bytes, digest, isAhead, header: { sealed, ...header } }) => ({
+    ...{ path, name, bytes, sha256: digest, isAhead },
     ...header,
     sealed: sealed !== null,
   }))

@@ -19,6 +19,8 @@ interface ScheduleOptions {
   readonly storage: Pick<Storage, 'saveSnapshot'>
   readonly log: Logger
   readonly signal: AbortSignal
+  /** What this daemon has taken, the oldest first: the newest there are, whatever their dates say. */
+  readonly made: string[]
 }
 
 export const snapshots: Task = {
@@ -27,7 +29,7 @@ export const snapshots: Task = {
   leaderOnly: true,
   async run({ whenReady, ...context }, signal) {
     await whenReady('node')
-    await takeSnapshots({ ...context, signal })
+    await takeSnapshots({ ...context, signal, made: [] })
   },
 }
 
@@ -44,7 +46,7 @@ async function takeSnapshots(options: ScheduleOptions): Promise<void> {
     return nextTime(cron, new Date())
   })
   for (; due !== undefined; due = nextTime(cron, new Date())) {
-    await sleepUntil(due, signal)
+    await sleepUntil(due, { cron, signal })
     await takeSnapshot(options).catch((error: unknown) => {
       signal.throwIfAborted()
       log.error(
@@ -61,8 +63,8 @@ export async function firstTime(
   { nodeName, dataDir, snapshotDir }: Pick<Config, 'nodeName' | 'dataDir' | 'snapshotDir'>,
   now: Date,
 ): Promise<Date | undefined> {
-  const { snapshots } = await listSnapshots(snapshotDir)
-  const newest = snapshots.find(({ name }) => name === scheduledName(nodeName))
+  const { snapshots } = await listSnapshots(snapshotDir, now)
+  const newest = snapshots.find(({ name, isAhead }) => !isAhead && name === scheduledName(nodeName))
   // Before the first snapshot the times count from the making of the database; opening it would drop its locks.
   const since =
     newest === undefined ? (await stat(paths({ dataDir }).database)).birthtime : newest.header.createdAt
@@ -70,21 +72,31 @@ export async function firstTime(
   return next !== undefined && next <= now ? new Date(now.getTime() + makeUpDelayMs) : nextTime(cron, now)
 }
 
-async function sleepUntil(due: Date, signal: AbortSignal): Promise<void> {
-  for (;;) {
-    const leftMs = due.getTime() - Date.now()
-    if (leftMs <= 0) return
+/** A clock that was put back since then would have one wait for a time that is far away now. */
+export function dueBy(cron: Cron, due: Date, now: Date): Date {
+  const next = nextTime(cron, now)
+  return next !== undefined && next < due ? next : due
+}
+
+async function sleepUntil(first: Date, { cron, signal }: { cron: Cron; signal: AbortSignal }): Promise<void> {
+  for (let due = first; ; ) {
+    const now = new Date()
+    if (due <= now) return
+    due = dueBy(cron, due, now)
+    const leftMs = due.getTime() - now.getTime()
     await sleep(Math.min(leftMs, longestSleepMs), undefined, { signal, ref: false })
   }
 }
 
 /** Takes one now, and removes what is too much of the schedule's own. */
-export async function takeSnapshot({ config, storage, log, signal }: ScheduleOptions): Promise<void> {
+export async function takeSnapshot({ config, storage, log, signal, made }: ScheduleOptions): Promise<void> {
   const { snapshotDir, snapshotRetention } = config
   const name = scheduledName(config.nodeName)
   const begun = performance.now()
-  await storage.saveSnapshot(name, signal)
-  const removed = await pruneSnapshots(snapshotDir, { retention: snapshotRetention, name })
+  made.push(await storage.saveSnapshot(name, signal))
+  const { removed, warning } = await pruneSnapshots(snapshotDir, { retention: snapshotRetention, name, made })
+  made.splice(0, made.length - snapshotRetention)
+  if (warning !== undefined) log.warn({ dir: snapshotDir }, `snapshots are ${warning}`)
   const tookMs = Math.round(performance.now() - begun)
   log.info({ dir: snapshotDir, tookMs, removed: removed.length }, 'snapshot taken')
 }

@@ -1,8 +1,8 @@
-import { mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import { expect, test } from 'vitest'
 import { silentLogger } from '../../../src/base/logger.ts'
-import { firstTime, takeSnapshot } from '../../../src/cluster/tasks/snapshots.ts'
+import { dueBy, firstTime, takeSnapshot } from '../../../src/cluster/tasks/snapshots.ts'
 import type { Config } from '../../../src/config/config.ts'
 import { type Cron, nextTime, parseCron } from '../../../src/config/table/cron.ts'
 import { paths as pathsOf } from '../../../src/config/paths.ts'
@@ -14,10 +14,10 @@ import { commandEnvironment, dataDirectory, save, serve } from '../snapshot/supp
 
 const main = new URL('../../../src/main.ts', import.meta.url).pathname
 
-function take(config: Config): Promise<void> {
+function take(config: Config, made: string[] = []): Promise<void> {
   const payload = openPayload(commandEnvironment().K8S_PAYLOAD_DIR)
   const storage = embeddedStorage({ config, paths: pathsOf(config), payload, log: silentLogger, main })
-  return takeSnapshot({ config, storage, log: silentLogger, signal: new AbortController().signal })
+  return takeSnapshot({ config, storage, log: silentLogger, signal: new AbortController().signal, made })
 }
 
 test('the schedule takes a snapshot while the datastore serves, and keeps as many as it shall', async () => {
@@ -72,7 +72,7 @@ test('times that were missed while no daemon ran are made up for once, soon', as
   expect(await firstTime(midnight, config, day(0))).toEqual(soon(day(0)))
 
   const taken = (name: string, at: Date) =>
-    writeSnapshotFile(join(snapshotDir, fileNameOf({ name, at, isSealed: false })), {
+    writeSnapshotFile(join(snapshotDir, fileNameOf({ name, at, number: 1, isSealed: false })), {
       contents: { createdAt: at.toISOString(), version: 'v0', revision: 1, keys: 0 },
       files: [],
       secret: undefined,
@@ -85,4 +85,41 @@ test('times that were missed while no daemon ran are made up for once, soon', as
   const noon = new Date(day(0).getTime() + 12 * 3_600_000)
   expect(await firstTime(midnight, config, noon)).toEqual(day(1))
   expect(await firstTime(midnight, config, day(3))).toEqual(soon(day(3)))
+  // Nor do those of a clock that was ahead.
+  await taken('scheduled-one', day(400))
+  expect(await firstTime(midnight, config, day(3))).toEqual(soon(day(3)))
+})
+
+test('the fresh one stays, whatever the dates of the others say', async () => {
+  const paths = dataDirectory()
+  const { put } = await serve(paths)
+  await put('a', '1')
+  const kept = readFileSync((await save(paths)).path)
+  const snapshotDir = join(paths.dataDir, 'snapshots')
+  const config = { nodeName: 'one', dataDir: paths.dataDir, snapshotDir, snapshotRetention: 2 } as Config
+  const ahead = [1, 2, 3, 4, 5].map((day) => `scheduled-one-2999010${day}T000000Z.tar.zst`)
+  const behind = [1, 2].map((day) => `scheduled-one-2020010${day}T000000Z.tar.zst`)
+  for (const fileName of [...ahead, ...behind]) writeFileSync(join(snapshotDir, fileName), kept)
+  const made: string[] = []
+  await take(config, made)
+  await take(config, made)
+  // More than one may fall into a second.
+  expect(new Set(made).size).toBe(2)
+  const names = readdirSync(snapshotDir).filter((name) => name.startsWith('scheduled'))
+  expect(names.toSorted()).toEqual([...made.map((path) => basename(path)), ...ahead].toSorted())
+  // A clock that was put back dates the newest as the oldest.
+  const third = join(snapshotDir, 'scheduled-one-20200101T000000Z.tar.zst')
+  writeFileSync(third, kept)
+  const storage = { saveSnapshot: () => Promise.resolve(third) }
+  const signal = new AbortController().signal
+  await takeSnapshot({ config, storage, log: silentLogger, signal, made })
+  expect(existsSync(third)).toBe(true)
+  expect(made.map((path) => existsSync(path))).toEqual([true, true])
+})
+
+test('a clock that is put back does not put the next time off', () => {
+  const midnight = parseCron('0 0 * * *') as Cron
+  const due = new Date(2099, 0, 2)
+  expect(dueBy(midnight, due, new Date(2099, 0, 1, 12))).toEqual(due)
+  expect(dueBy(midnight, due, new Date(2027, 5, 1, 12))).toEqual(new Date(2027, 5, 2))
 })

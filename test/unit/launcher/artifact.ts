@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { constants, zstdCompressSync } from 'node:zlib'
 import { afterAll } from 'vitest'
 import { footer, type Section } from '../../../scripts/artifact.ts'
-import { tar, type TarEntry } from '../../../scripts/tar.ts'
+import { tar, type TarEntry } from '../../../src/base/tar.ts'
 
 export const root = new URL('../../../', import.meta.url).pathname
 

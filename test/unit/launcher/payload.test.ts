@@ -11,7 +11,7 @@ import {
 import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
 import type { Section } from '../../../scripts/artifact.ts'
-import type { TarEntry } from '../../../scripts/tar.ts'
+import type { TarEntry } from '../../../src/base/tar.ts'
 import {
   atomicLibrary,
   buildLauncher,

@@ -1,10 +1,12 @@
-import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { Paths } from '../../../src/config/paths.ts'
+import { bundleFiles } from '../../../src/pki/bundle.ts'
 import { runCli } from '../cli/run-cli.ts'
 import { temporaryDirectory } from '../datastore/support.ts'
-import { commandEnvironment, dataDirectory, save, serve } from './support.ts'
+import { commandEnvironment, dataDirectory, save, serve, writeKeys } from './support.ts'
 
 function snapshot(paths: Paths, ...args: string[]) {
   const [command = '', ...rest] = args
@@ -73,6 +75,62 @@ test('k8s snapshot restore takes a name that ls prints', async () => {
   )
 })
 
+test('several snapshots of one second have names of their own', async () => {
+  const paths = await filled()
+  const taken = await Promise.all([1, 2, 3, 4].map(() => save(paths, { name: 'same' })))
+  expect(new Set(taken.map(({ path }) => path)).size).toBe(4)
+  expect(readdirSync(join(paths.dataDir, 'snapshots')).length).toBe(4)
+  // In the order of their making, the newest first.
+  const stamped = ['-2', '', '-10'].map((number) => `z-20200101T000000Z${number}.tar.zst`)
+  const bytes = readFileSync(taken[0]!.path)
+  for (const fileName of stamped) writeFileSync(join(paths.dataDir, 'snapshots', fileName), bytes)
+  expect((await snapshot(paths, 'prune', 'z', '--snapshot-retention=1')).stdout).toBe(
+    'removed z-20200101T000000Z-2.tar.zst\nremoved z-20200101T000000Z.tar.zst\n',
+  )
+})
+
+test('snapshots that are dated later than now are told, and neither counted nor removed', async () => {
+  const paths = await filled()
+  const { path } = await save(paths)
+  const names = [1, 2].map((day) => `test-2999010${day}T000000Z.tar.zst`)
+  for (const fileName of names) writeFileSync(join(paths.dataDir, 'snapshots', fileName), readFileSync(path))
+  const { stdout } = await snapshot(paths, 'prune', '--snapshot-retention=1')
+  expect(stdout).toMatch(
+    /^dated later than now, .*neither counted nor removed: test-29990102\S+, test-29990101\S+\n$/,
+  )
+  expect(readdirSync(join(paths.dataDir, 'snapshots')).length).toBe(3)
+  expect((await snapshot(paths, 'ls')).stdout).toContain('dated later than now')
+  const listed = JSON.parse((await snapshot(paths, 'ls', '-o', 'json')).stdout) as {
+    snapshots: { isAhead: boolean }[]
+  }
+  expect(listed.snapshots.map(({ isAhead }) => isAhead)).toEqual([true, true, false])
+})
+
+test.each(bundleFiles('pki').map(({ name }) => name))(
+  'a snapshot without the key file %s is refused',
+  async (name) => {
+    const paths = await filled()
+    writeKeys(paths, 'mark')
+    rmSync(join(paths.pkiDir, name))
+    const missing = await snapshot(paths, 'save')
+    expect(missing.code).toBe(1)
+    expect(missing.stderr).toContain(
+      `cannot take a snapshot: the key file ${join(paths.pkiDir, name)} is missing`,
+    )
+    writeFileSync(join(paths.pkiDir, name), '')
+    expect((await snapshot(paths, 'save')).stderr).toContain('is empty')
+    expect(readdirSync(join(paths.dataDir, 'snapshots'))).toEqual([])
+  },
+)
+
+test("a snapshot of a server whose keys are all gone is refused; a datastore's alone has none", async () => {
+  const paths = await filled()
+  expect((await save(paths)).header.files).toEqual(['db/state.db'])
+  writeFileSync(paths.clusterFacts, '{}')
+  rmSync(paths.pkiDir, { recursive: true })
+  expect((await snapshot(paths, 'save')).stderr).toContain('is missing')
+})
+
 describe('bad input', () => {
   test.each([
     [['save', '../x'], 2, /cannot use the name "\.\.\/x": allowed are/],
@@ -117,9 +175,12 @@ test('a save that was killed leaves nothing that stays', async () => {
   const paths = await filled()
   const dir = join(paths.dataDir, 'snapshots')
   // No process has this id: pid_max is at most 2^22.
-  mkdirSync(join(dir, '.unfinished-4194305'), { recursive: true })
+  mkdirSync(join(dir, `.unfinished-${hostname()}-4194305-0123`), { recursive: true })
+  // Another machine's may be under way.
+  const foreign = '.unfinished-other-4194305-0123'
+  mkdirSync(join(dir, foreign))
   const { path } = await save(paths)
-  expect(readdirSync(dir)).toEqual([path.slice(dir.length + 1)])
+  expect(readdirSync(dir)).toEqual([foreign, path.slice(dir.length + 1)])
 })
 
 test.each([['snapshot save'], ['db check'], ['db import-kine nothing'], ['db export-etcd nothing']])(

@@ -7,7 +7,8 @@ import { buffer } from 'node:stream/consumers'
 import { describe, expect, test } from 'vitest'
 import { deriveKey, newDerivation, seal, unseal } from '../../../src/snapshot/seal.ts'
 import { openSnapshotFile, readSnapshotFile, writeSnapshotFile } from '../../../src/snapshot/file.ts'
-import { packTar, unpackTar } from '../../../src/snapshot/tar.ts'
+import { untar } from '../../../src/snapshot/untar.ts'
+import { tarFiles } from '../../../src/base/tar.ts'
 import { temporaryDirectory } from '../datastore/support.ts'
 
 const header = Buffer.from('header')
@@ -77,13 +78,13 @@ test('a file of 9 GB has the size that tar gives it', async () => {
   const path = join(dir, 'large')
   writeFileSync(path, '')
   truncateSync(path, 9_000_000_000)
-  const ours = (await packTar([{ name: 'large', path, mode: 0o600 }]).next()).value as Buffer
+  const ours = (await tarFiles([{ name: 'large', path, mode: 0o600 }]).next()).value as Buffer
   const theirs = execFileSync('sh', [
     '-c',
     `tar --format=gnu -cf - -C ${dir} large 2>/dev/null | head -c 512`,
   ])
   for (const head of [ours, theirs]) {
-    const { value } = await unpackTar(Readable.from([head])).next()
+    const { value } = await untar(Readable.from([head])).next()
     expect(value).toMatchObject({ name: 'large', size: 9_000_000_000 })
   }
 })

@@ -5,7 +5,7 @@ import { type Paths, paths as pathsOf } from '../../../src/config/paths.ts'
 import { checkDatabase } from '../../../src/datastore/log/soundness.ts'
 import { inspectDatabase } from '../../../src/datastore/log/inspect.ts'
 import { finishRestore, revisionBump } from '../../../src/snapshot/restore.ts'
-import { keyFileNames } from '../../../src/snapshot/save.ts'
+import { bundleFiles } from '../../../src/pki/bundle.ts'
 import { runProcess } from '../cli/run-cli.ts'
 import { temporaryDirectory } from '../datastore/support.ts'
 import { commandEnvironment, dataDirectory, save, serve, writeKeys } from './support.ts'
@@ -62,7 +62,7 @@ async function restoreStepByStep({ dataDir }: Paths, snapshot: string): Promise<
 type State = Pick<Paths, 'database' | 'pkiDir' | 'clusterFacts'>
 
 function stateOf({ database, pkiDir, clusterFacts }: State) {
-  const keys = keyFileNames(pkiDir).map(({ file }) => readFileSync(join(pkiDir, file), 'utf8'))
+  const keys = bundleFiles(pkiDir).map(({ path }) => readFileSync(path, 'utf8'))
   return {
     revision: inspectDatabase({ path: database }).revision,
     findings: checkDatabase({ path: database }),

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { type Paths, paths as pathsOf } from '../../../src/config/paths.ts'
 import type { DatastoreSettings } from '../../../src/datastore/datastore.ts'
 import { openSnapshotFile, type SnapshotFile } from '../../../src/snapshot/file.ts'
-import { keyFileNames } from '../../../src/snapshot/save.ts'
+import { bundleFiles } from '../../../src/pki/bundle.ts'
 import { datastorePayload } from '../cli/payload.ts'
 import { runProcess } from '../cli/run-cli.ts'
 import { RawClient, fieldsOf, message, runDatastore, temporaryDirectory } from '../datastore/support.ts'
@@ -24,7 +24,7 @@ export function dataDirectory(): Paths {
 
 /** Keys of the cluster, of which the contents are `mark`. */
 export function writeKeys({ pkiDir }: Paths, mark: string): void {
-  for (const { file, mode } of keyFileNames(pkiDir)) writeFileSync(join(pkiDir, file), mark, { mode })
+  for (const { path, mode } of bundleFiles(pkiDir)) writeFileSync(path, mark, { mode })
 }
 
 export async function serve(paths: Paths, settings: Partial<DatastoreSettings> = {}) {
