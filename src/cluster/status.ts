@@ -1,4 +1,5 @@
 import { describeError } from '../base/errors.ts'
+import { TimeLimit } from '../base/time-limit.ts'
 import type { TlsIdentity } from '../base/http.ts'
 import type { Component } from '../components/component.ts'
 import { probeNode } from '../components/kubelet.ts'
@@ -65,12 +66,13 @@ async function nodeProblem({
   config,
   kubeletIdentity,
 }: Pick<StatusOptions, 'config' | 'kubeletIdentity'>): Promise<string | undefined> {
+  using limit = new TimeLimit('look at the Node', nodeProbeTimeoutMs)
   try {
     await probeNode({
       server: apiserverUrl(config),
       nodeName: config.nodeName,
       tls: await kubeletIdentity(),
-      signal: AbortSignal.timeout(nodeProbeTimeoutMs),
+      signal: limit.signal,
     })
     return undefined
   } catch (error) {

@@ -14,16 +14,37 @@ const kubeletTarget = '/var/lib/other/kubelet'
 let cluster: Cluster
 
 beforeAll(async () => {
-  cluster = await startCluster({ name: 'reset', prepare: makeLinks })
-  await cluster.runPods(pod('keeper', sleepForever))
-  await cluster.k8s(['stop'])
-  await cluster.daemon.ended
+  cluster = await startCluster({ name: 'reset', prepare: prepareMachine })
+  await cluster.runPods(
+    pod('keeper', sleepForever, {
+      container: {
+        volumeMounts: [{ name: 'kubelet', mountPath: '/kubelet', mountPropagation: 'HostToContainer' }],
+      },
+      spec: { volumes: [{ name: 'kubelet', hostPath: { path: kubeletTarget } }] },
+    }),
+  )
 })
 afterAll(() => cluster?.[Symbol.asyncDispose]())
 reportFailures(() => cluster)
 
+test('on a machine without shared mounts pods see what is mounted in the directory of the kubelet', async () => {
+  await cluster.exec(['mkdir', `${kubeletTarget}/late`])
+  await cluster.exec(['mount', '-t', 'tmpfs', 'tmpfs', `${kubeletTarget}/late`])
+  await cluster.exec(['touch', `${kubeletTarget}/late/seen`])
+  expect(await cluster.shell('keeper', 'ls /kubelet/late')).toBe('seen\n')
+  await cluster.exec(['umount', `${kubeletTarget}/late`])
+  const { stdout } = await cluster.k8s(['check', '-o', 'json'], { check: false })
+  const rows = JSON.parse(stdout) as { name: string; state: string; remedy?: string }[]
+  expect(rows.find(({ name }) => name === 'mount propagation')).toMatchObject({
+    state: 'warning',
+    remedy: expect.stringContaining('mount --make-rshared /'),
+  })
+})
+
 test('what is in use is tried again, then named, and nothing starts meanwhile', async () => {
-  const mount = mountsOf(cluster.machine).find((path) => path.startsWith(kubeletTarget))
+  await cluster.k8s(['stop'])
+  await cluster.daemon.ended
+  const mount = mountsOf(cluster.machine).find((path) => path.startsWith(`${kubeletTarget}/pods/`))
   expect(mount).toContain(kubeletTarget)
   await using holder = cluster.machine.spawn(['sh', '-c', `cd ${mount} && exec sleep 1000`])
   await waitFor('the mount is in use', () => holder.hostPid())
@@ -36,7 +57,10 @@ test('what is in use is tried again, then named, and nothing starts meanwhile', 
   const { exitCode, stderr } = await resetting
   expect(exitCode).toBe(1)
   expect(stderr).toContain(`cannot unmount ${mount}, which is in use by sleep`)
-  expect(mountsOf(cluster.machine).filter((path) => path.startsWith('/var/lib/other'))).toEqual([mount])
+  expect(mountsOf(cluster.machine).filter((path) => path.startsWith('/var/lib/other'))).toEqual([
+    kubeletTarget,
+    mount,
+  ])
 })
 
 test('a second reset takes up what was left, empties what links lead to, and leaves the links', async () => {
@@ -55,7 +79,9 @@ test('and a cluster starts there anew', async () => {
   expect((await cluster.kubectl(['get', 'pods', '-o', 'name'])).stdout).toBe('')
 })
 
-function makeLinks(machine: Machine): void {
+/** As without systemd, which makes / shared; and two directories moved elsewhere. */
+async function prepareMachine(machine: Machine): Promise<void> {
+  await machine.exec(['mount', '--make-rprivate', '/'])
   for (const [path, target] of [
     [defaultDataDir, dataTarget],
     ['/var/lib/kubelet', kubeletTarget],

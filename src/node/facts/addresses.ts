@@ -1,4 +1,5 @@
 import { type NetworkInterfaceInfo, networkInterfaces } from 'node:os'
+import { formatAddress } from '../../base/address.ts'
 import type { HostFiles } from './host-files.ts'
 
 /** An address of an interface that is up. */
@@ -7,9 +8,10 @@ export interface InterfaceAddress {
   readonly address: string
   /**
    * bridge: one that ties containers or virtual machines together (cni0, docker0, virbr0), and is nobody's way
-   * out; tunnel: tun, tap, WireGuard and the like; plain: all others, a bridge with a network card in it, too.
+   * out; tunnel: tun, tap, WireGuard and the like; passing: one of IPv6 that ends after a while (RFC 8981) or is not
+   * settled; plain: all others, a bridge with a network card in it, too.
    */
-  readonly kind: 'plain' | 'tunnel' | 'bridge'
+  readonly kind: 'plain' | 'tunnel' | 'bridge' | 'passing'
 }
 
 /** ARPHRD_ETHER and ARPHRD_INFINIBAND (if_arp.h): whatever has another type is a tunnel, or lo. */
@@ -23,12 +25,32 @@ export function readInterfaceAddresses(
   files: HostFiles,
   entries: NodeJS.Dict<NetworkInterfaceInfo[]> = networkInterfaces(),
 ): InterfaceAddress[] {
+  const passing = readPassing(files)
   return Object.entries(entries).flatMap(([name, addresses = []]) => {
     const kind = kindOf(files, name)
     return addresses
       .filter(({ internal }) => !internal)
-      .map(({ address }) => ({ interface: name, address, kind }))
+      .map(({ address }) => ({
+        interface: name,
+        address,
+        kind: passing.has(address) && kind !== 'bridge' ? 'passing' : kind,
+      }))
   })
+}
+
+/** IFA_F_TEMPORARY, IFA_F_DADFAILED, IFA_F_DEPRECATED and IFA_F_TENTATIVE (if_addr.h). */
+const passingFlags = 0x01 | 0x08 | 0x20 | 0x40
+
+/** /proc/net/if_inet6: address, index, length of the prefix, scope and flags in hex, name. */
+function readPassing(files: HostFiles): Set<string> {
+  const rows = (files.read('/proc/net/if_inet6') ?? '').split('\n')
+  return new Set(
+    rows.flatMap((row) => {
+      const [hex = '', , , , flags = ''] = row.trim().split(/\s+/)
+      if ((Number.parseInt(flags, 16) & passingFlags) === 0 || hex.length !== 32) return []
+      return [formatAddress({ family: 6, bits: BigInt(`0x${hex}`) })]
+    }),
+  )
 }
 
 function kindOf(files: HostFiles, name: string): InterfaceAddress['kind'] {

@@ -3,7 +3,7 @@
  *
  *    the last one used          while an interface has it: an address that stays is never given up for another
  *    the default route's        what the kernel would send from, whatever the interface is
- *    a plain interface's        then a tunnel's; bridges of containers never are
+ *    a plain interface's        then a tunnel's, then one that will pass; bridges of containers never are
  *    the last one used          although no interface has it: the network is away
  *
  * Addresses of the loopback interface, link-local ones and those in the ranges of the cluster are passed over.
@@ -39,6 +39,8 @@ export interface NodeAddress {
   readonly isPresent: boolean
 }
 
+const preference = ['plain', 'tunnel', 'passing'] as const
+
 /** undefined: this machine has none, and never had. */
 export function chooseNodeAddress(settings: AddressSettings, network: Network): NodeAddress | undefined {
   const { addresses, routeSource, last } = network
@@ -50,8 +52,12 @@ export function chooseNodeAddress(settings: AddressSettings, network: Network): 
   const usable = addresses.filter(({ address }) => isUsable(address))
   const known = last !== undefined && isUsable(last) ? last : undefined
   if (known !== undefined && isPresent(known)) return { address: known, isPresent: true }
-  if (routeSource !== undefined && isUsable(routeSource)) return { address: routeSource, isPresent: true }
-  const best = usable.find(({ kind }) => kind === 'plain') ?? usable.find(({ kind }) => kind === 'tunnel')
+  const isPassing = usable.some(({ address, kind }) => address === routeSource && kind === 'passing')
+  if (routeSource !== undefined && isUsable(routeSource) && !isPassing)
+    return { address: routeSource, isPresent: true }
+  const best = preference
+    .map((kind) => usable.find((entry) => entry.kind === kind))
+    .find((entry) => entry !== undefined)
   if (best !== undefined) return { address: best.address, isPresent: true }
   return known === undefined ? undefined : { address: known, isPresent: false }
 }

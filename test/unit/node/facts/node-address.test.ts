@@ -102,6 +102,17 @@ describe('the address of the Node is', () => {
     expect(choose('192.0.2.200')).toEqual({ address: '192.0.2.200', isPresent: false })
   })
 
+  test('one that lasts before one that the kernel sends from and gives up again', () => {
+    const ipv6 = { clusterCidr: 'fd02::/56', serviceCidr: 'fd01::/112' }
+    const passing = on('eth0', '2001:db8:1::9', 'passing')
+    const network = { routeSource: passing.address, last: undefined }
+    const lasting = on('eth0', '2001:db8:1::7')
+    const address = (...addresses: InterfaceAddress[]) =>
+      chooseNodeAddress(ipv6, { ...network, addresses })?.address
+    expect(address(passing, lasting)).toBe(lasting.address)
+    expect(address(passing)).toBe(passing.address)
+  })
+
   test('of the family of the service range', () => {
     const network = {
       addresses: [eth0, on('eth0', 'fe80::1'), on('eth0', '2001:db8:1::7')],
@@ -189,6 +200,20 @@ describe('an interface is', () => {
   test('plain where /sys says nothing of it', () => {
     const found = readInterfaceAddresses(new HostFiles(hostTree({})), { eth0: entry('192.0.2.1') })
     expect(found).toEqual([on('eth0', '192.0.2.1')])
+  })
+
+  test('known by the flags of its addresses as one that has passing ones', () => {
+    const root = hostTree({
+      '/proc/net/if_inet6': `20010db8000100000000000000000007 02 40 00 80     eth0
+20010db8000100000000000000000009 02 40 00 01     eth0
+20010db800010000000000000000000b 02 40 00 20     eth0
+`,
+    })
+    const addresses = ['2001:db8:1::7', '2001:db8:1::9', '2001:db8:1::b', '192.0.2.1'].flatMap((a) =>
+      entry(a),
+    )
+    const found = readInterfaceAddresses(new HostFiles(root), { eth0: addresses })
+    expect(found.map(({ kind }) => kind)).toEqual(['plain', 'passing', 'passing', 'plain'])
   })
 
   test('left out when it is the loopback one', () => {
