@@ -11,8 +11,7 @@ import { stopSignals } from './stop-signals.ts'
 
 export const server: Command = {
   name: 'server',
-  description:
-    'Run the cluster in the foreground (what k8s alone does, unless the settings have another role).',
+  description: 'Run the cluster in the foreground.',
   details: `Starts the datastore, containerd and the components of Kubernetes, keeps them running, and stops them
 in reverse on SIGTERM or SIGINT; a second signal hurries the stop. Pods keep running meanwhile.
 

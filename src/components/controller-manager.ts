@@ -1,13 +1,14 @@
 import { criticalOomScore } from '../base/oom-score.ts'
 import { nodeCidrMaskSize } from '../node/render/cni-config.ts'
 import type { KeyPairFiles } from '../pki/authority.ts'
+import { ports } from '../config/ports.ts'
 import { kubeconfigPath } from '../pki/kubeconfig.ts'
 import { flags } from './arguments.ts'
 import type { ComponentContext } from './component.ts'
 import { probeWithAuthority } from './probe.ts'
 import type { ProcessRecipe } from './process-component.ts'
 
-const port = 10257
+const port = ports.controllerManager.number
 
 export function controllerManager(context: ComponentContext): ProcessRecipe {
   const { pki, credentials } = context

@@ -1,11 +1,12 @@
+import { ports } from '../config/ports.ts'
 import { kubeconfigPath } from '../pki/kubeconfig.ts'
 import { flags } from './arguments.ts'
 import type { ComponentContext } from './component.ts'
 import { probeHttp } from './probe.ts'
 import type { ProcessRecipe } from './process-component.ts'
 
-const healthPort = 10256
-const metricsPort = 10249
+const healthPort = ports.kubeProxyHealth.number
+const metricsPort = ports.kubeProxyMetrics.number
 
 export function kubeProxy(context: ComponentContext): ProcessRecipe | undefined {
   const { config, credentials } = context

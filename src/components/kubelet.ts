@@ -4,6 +4,7 @@ import { privateDirectoryMode, rendered, writeFileAtomically } from '../base/fil
 import { request, type TlsIdentity } from '../base/http.ts'
 import type { Paths } from '../config/paths.ts'
 import { renderKubeletConfig } from '../node/render/kubelet-config.ts'
+import { ports } from '../config/ports.ts'
 import { kubeconfigPath } from '../pki/kubeconfig.ts'
 import { readIdentity } from '../pki/pki.ts'
 import { flags } from './arguments.ts'
@@ -12,8 +13,8 @@ import { apiserverUrl, probeHttp } from './probe.ts'
 import { shareDirectory } from './shared-directory.ts'
 import type { ProcessRecipe } from './process-component.ts'
 
-const port = 10250
-const healthPort = 10248
+const port = ports.kubelet.number
+const healthPort = ports.kubeletHealth.number
 
 export function kubelet(context: ComponentContext): ProcessRecipe {
   const { config, pki, credentials, log } = context

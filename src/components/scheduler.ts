@@ -1,11 +1,12 @@
 import { criticalOomScore } from '../base/oom-score.ts'
+import { ports } from '../config/ports.ts'
 import { kubeconfigPath } from '../pki/kubeconfig.ts'
 import { flags } from './arguments.ts'
 import type { ComponentContext } from './component.ts'
 import { probeWithAuthority } from './probe.ts'
 import type { ProcessRecipe } from './process-component.ts'
 
-const port = 10259
+const port = ports.scheduler.number
 
 export function scheduler(context: ComponentContext): ProcessRecipe {
   const { pki, credentials } = context

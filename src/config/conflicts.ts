@@ -10,17 +10,8 @@ import {
   type Range,
 } from '../base/address.ts'
 import type { AnyConfig, Config, DatastoreConfig } from './config.ts'
+import { ports } from './ports.ts'
 import type { SettingName } from './schema.ts'
-
-/** Ports that the other components take on their usual addresses. */
-const takenPorts: Readonly<Record<number, string>> = {
-  10248: "the kubelet's health",
-  10249: "kube-proxy's metrics",
-  10250: 'the kubelet',
-  10256: "kube-proxy's health",
-  10257: 'kube-controller-manager',
-  10259: 'kube-scheduler',
-}
 
 /** A setting that cannot go with the others, and why. */
 export interface Conflict {
@@ -116,12 +107,13 @@ function clusterDns(config: Config, describe: Describe): Conflict | undefined {
 }
 
 function listenPort({ httpsListenPort }: Config): Conflict | undefined {
-  const holder = takenPorts[httpsListenPort]
+  const taken = Object.values(ports)
+  const holder = taken.find(({ number }) => number === httpsListenPort)?.holder
   return holder === undefined
     ? undefined
     : {
         name: 'https-listen-port',
-        reason: `${holder} has that port; allowed is any but ${Object.keys(takenPorts).join(', ')}`,
+        reason: `${holder} has that port; allowed is any but ${taken.map(({ number }) => number).join(', ')}`,
       }
 }
 

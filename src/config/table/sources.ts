@@ -8,10 +8,10 @@ export type Flags = readonly { readonly name: string; readonly text: string }[]
 export type Environment = Readonly<Record<string, string | undefined>>
 
 /**
- * Names that start like settings and are none: the launcher's own, and the
- * version that the build takes from the same env file as a daemon in development.
+ * Names that start like settings and are none: the launcher's own, and the version that the build takes from
+ * the same env file as a daemon in development.
  */
-const otherEnvironmentNames = [
+export const otherEnvironmentNames = [
   'K8S_ARTIFACT',
   'K8S_LAUNCHER',
   'K8S_NOTIFY_FD',

@@ -1,25 +1,17 @@
 import { parseListeners } from '../../base/proc.ts'
+import { ports } from '../../config/ports.ts'
 import type { HostFiles } from '../facts/host-files.ts'
 import { chooseNodeAddress, describePassedOver } from '../facts/node-address.ts'
 import type { Examination } from './examination.ts'
 import { missing, ok, type Requirement, warning } from './requirement.ts'
 
-/** Ports of the components on loopback or, for the kubelet, everywhere; the API server's is a setting. */
-const fixedPorts: readonly { port: number; component: string }[] = [
-  { port: 10248, component: 'kubelet health' },
-  { port: 10249, component: 'kube-proxy metrics' },
-  { port: 10250, component: 'kubelet' },
-  { port: 10256, component: 'kube-proxy health' },
-  { port: 10257, component: 'kube-controller-manager' },
-  { port: 10259, component: 'kube-scheduler' },
-]
-
 export function networkRequirements(examination: Examination): Requirement[] {
   const { config } = examination
   const api = { port: config.httpsListenPort, component: 'kube-apiserver' }
+  const fixed = Object.values(ports).map(({ number, holder }) => ({ port: number, component: holder }))
   return [
     nodeAddress(examination),
-    ...ports(examination, [api, ...fixedPorts]),
+    ...portsOf(examination, [api, ...fixed]),
     nameServers(examination),
     warning(
       'NetworkPolicy',
@@ -47,7 +39,7 @@ function nodeAddress({ config, network }: Examination): Requirement {
   return missing(name, `no interface has ${address}`, 'set --node-ip to an address of this machine')
 }
 
-function ports(
+function portsOf(
   examination: Examination,
   wanted: readonly { port: number; component: string }[],
 ): Requirement[] {

@@ -1,3 +1,4 @@
+import { ports } from '../../config/ports.ts'
 import { join } from 'node:path'
 
 export interface KubeletOptions {
@@ -75,7 +76,7 @@ function access({ clientCaFile, tlsCertFile, tlsKeyFile }: KubeletOptions) {
     serverTLSBootstrap: false,
     readOnlyPort: 0,
     healthzBindAddress: '127.0.0.1',
-    healthzPort: 10248,
+    healthzPort: ports.kubeletHealth.number,
     enableProfilingHandler: false,
     enableDebugFlagsHandler: false,
   } as const

@@ -34,7 +34,7 @@ const sharedDirs = [
 ] as const
 
 /** What the daemon keeps in its data directory. Whatever else is there is someone's own. */
-const dataEntries = [
+export const dataEntries = [
   'admin.kubeconfig',
   'containerd',
   'data',

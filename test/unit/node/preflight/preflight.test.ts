@@ -416,7 +416,10 @@ describe('ports', () => {
       state: 'missing',
       detail: 'taken; kube-apiserver needs it',
     })
-    expect(requirement('port 10250')).toMatchObject({ state: 'missing', detail: 'taken; kubelet needs it' })
+    expect(requirement('port 10250')).toMatchObject({
+      state: 'missing',
+      detail: 'taken; the kubelet needs it',
+    })
   })
 
   test('follow the settings', async () => {

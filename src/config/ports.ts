@@ -1,0 +1,18 @@
+import { clusterNodes, nodes, type RoleName, servers } from './roles.ts'
+
+export interface Port {
+  readonly number: number
+  /** Who listens there, as in "the kubelet has that port". */
+  readonly holder: string
+  readonly roles: readonly RoleName[]
+}
+
+/** Ports that no setting chooses, in their order. Those of settings are their defaults (https-listen-port, listen-address). */
+export const ports = {
+  kubeletHealth: { number: 10248, holder: "the kubelet's health", roles: nodes },
+  kubeProxyMetrics: { number: 10249, holder: "kube-proxy's metrics", roles: clusterNodes },
+  kubelet: { number: 10250, holder: 'the kubelet', roles: nodes },
+  kubeProxyHealth: { number: 10256, holder: "kube-proxy's health", roles: clusterNodes },
+  controllerManager: { number: 10257, holder: 'kube-controller-manager', roles: servers },
+  scheduler: { number: 10259, holder: 'kube-scheduler', roles: servers },
+} as const satisfies Readonly<Record<string, Port>>
