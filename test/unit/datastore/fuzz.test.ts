@@ -3,7 +3,7 @@ import * as grpc from '@grpc/grpc-js'
 import { expect, onTestFinished, test } from 'vitest'
 import { type Logger, silentLogger } from '../../../src/base/logger.ts'
 import { startDatastore } from '../../../src/datastore/datastore.ts'
-import { type Random, randomBytes, randomNumbers } from './random.ts'
+import { type Random, randomBytes, randomNumbers } from '../../random.ts'
 import { RawClient, message, temporaryDirectory, workerUrl } from './support.ts'
 
 /** Requests of random bytes, and of random fields: each is answered, and the server goes on. */
