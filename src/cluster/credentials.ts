@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import type { Logger } from '../base/logger.ts'
 import type { Config } from '../config/config.ts'
 import type { Paths } from '../config/paths.ts'
@@ -20,7 +21,11 @@ export async function prepareCredentials({
   paths,
   log,
 }: CredentialOptions): Promise<void> {
-  const pki = await preparePki({ ...config, ...addresses(), dir: paths.pkiDir })
+  const pki = await preparePki({
+    ...{ ...config, ...addresses(), dir: paths.pkiDir },
+    // Written when the API server was there for the first time.
+    isNew: !existsSync(paths.clusterFacts),
+  })
   await writeKubeconfigs({
     pki,
     dir: paths.kubeconfigDir,

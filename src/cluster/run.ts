@@ -17,6 +17,7 @@ import type { Payload } from '../payload/payload.ts'
 import { chooseForNode } from '../node/facts/choices.ts'
 import { detectHost } from '../node/facts/host.ts'
 import { pkiFiles, readIdentity } from '../pki/pki.ts'
+import { refuseLostKeys } from '../snapshot/lost-keys.ts'
 import { finishRestore } from '../snapshot/restore.ts'
 import { endLeftovers } from '../supervisor/leftovers.ts'
 import { UsageSampler } from '../supervisor/usage.ts'
@@ -92,6 +93,7 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
   })
   await refuseDuringReset(resetLockPath(paths.dataDir), 'start')
   if (await finishRestore(paths, payload.sqliteAddon)) log.info('finished a restore that was interrupted')
+  refuseLostKeys(paths, payload.sqliteAddon)
   const host = detectHost()
   const node = await settleNodeAddress({
     ...{ config, paths, log, notify: options.notify },

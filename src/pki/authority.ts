@@ -26,8 +26,6 @@ const baseNames: Readonly<Record<AuthorityName, string>> = {
 
 const dayMs = 86_400_000
 const authorityLifeMs = 3650 * dayMs
-/** A clock that is put back this far after the first start still finds valid certificates. */
-const backdateMs = 3_600_000
 /** An authority with less than this left is warned of: everything that trusts it must be told. */
 const warningMs = 365 * dayMs
 
@@ -41,6 +39,8 @@ export interface Authority {
   readonly certificate: X509Certificate
   readonly certificatePem: string
   readonly issuer: Issuer
+  /** Why its certificate was made again from its key just now, as the end of "renewed because ...". */
+  readonly renewedBecause?: string
 }
 
 export function authorityFiles(dir: string, name: AuthorityName): KeyPairFiles {
@@ -48,9 +48,10 @@ export function authorityFiles(dir: string, name: AuthorityName): KeyPairFiles {
 }
 
 /**
- * The authority kept in `dir`. One that is there, the daemon's or the user's own, is used as it is; a
- * certificate without which only the key is left is made again from it; a damaged one is an error, as
- * a new one would turn away every client of the old. With `mayCreate` a missing one is created.
+ * The authority kept in `dir`. One that is there, the daemon's or the user's own, is used as it is. The daemon's own
+ * certificate is made again from its key when it is missing, or is not valid now, so that what it has signed goes on. A
+ * damaged one is an error, as a new one would turn away every client of the old. With `mayCreate` a missing one
+ * is created.
  */
 export async function openAuthority({
   dir,
@@ -78,14 +79,21 @@ export async function openAuthority({
   const privateKey = readKey(files.keyFile, keyPem)
   if (certificatePem === undefined) return writeAuthority({ files, name, now, privateKey, isNew: false })
   const certificate = readCertificate(files.certFile, certificatePem)
-  requireUsable({ path: files.certFile, certificate, privateKey, now })
+  requireUsable({ path: files.certFile, certificate, privateKey })
+  const fault = validityFault(certificate, now)
+  if (fault !== undefined) {
+    if (certificate.subject !== `CN=${ownName(name, privateKey)}`)
+      throw notValid(files.certFile, certificate, now)
+    const made = await writeAuthority({ files, name, now, privateKey, isNew: false })
+    return { ...made, renewedBecause: fault }
+  }
   return { name, certificate, certificatePem, issuer: issuerOf({ der: certificate.raw, privateKey }) }
 }
 
 /** One sentence when the authority ends within a year. */
 export function authorityWarning({ certificate, name }: Authority, now: Date): string | undefined {
   if (certificate.validToDate.getTime() - now.getTime() > warningMs) return undefined
-  return `the ${baseNames[name]} expires on ${certificate.validToDate.toISOString().slice(0, 10)}`
+  return `the ${baseNames[name]} expires on ${dayOf(certificate.validToDate)}`
 }
 
 /** Refuses to date anything by a clock that was never set. */
@@ -107,15 +115,14 @@ async function writeAuthority(made: {
   const { files, name, now, privateKey, isNew } = made
   requirePlausibleClock(now)
   const publicKey = createPublicKey(privateKey)
-  const keyId = keyIdentifier(publicKey)
-  // The name comes from the key, so that a certificate made again from it is the same authority's.
-  const subject = { commonName: `k8s-${baseNames[name]}@${keyId.toString('hex', 0, 6)}` }
-  const issuer = { privateKey, name: encodeName(subject), keyId }
+  const subject = { commonName: ownName(name, privateKey) }
+  const issuer = { privateKey, name: encodeName(subject), keyId: keyIdentifier(publicKey) }
   const certificatePem = issueCertificate({
     profile: { subject },
     publicKey,
     issuer,
-    notBefore: new Date(now.getTime() - backdateMs),
+    // Whatever a clock says that was set wrong now, or will be: this and all that it signs are not too young for it.
+    notBefore: earliestClock,
     notAfter: new Date(now.getTime() + authorityLifeMs),
   })
   // The key first: a certificate without its key is what a crash must not leave.
@@ -126,6 +133,11 @@ async function writeAuthority(made: {
     })
   await writeFileAtomically(files.certFile, certificatePem, { mode: publicMode, durable: 'contents' })
   return { name, certificate: new X509Certificate(certificatePem), certificatePem, issuer }
+}
+
+/** It comes from the key, so that a certificate made again from that is the same authority's. */
+function ownName(name: AuthorityName, privateKey: KeyObject): string {
+  return `k8s-${baseNames[name]}@${keyIdentifier(createPublicKey(privateKey)).toString('hex', 0, 6)}`
 }
 
 export function exportKey(privateKey: KeyObject): string {
@@ -148,18 +160,25 @@ function readCertificate(path: string, pem: string): X509Certificate {
   }
 }
 
-function requireUsable(found: {
-  path: string
-  certificate: X509Certificate
-  privateKey: KeyObject
-  now: Date
-}): void {
-  const { path, certificate, privateKey, now } = found
+function requireUsable(found: { path: string; certificate: X509Certificate; privateKey: KeyObject }): void {
+  const { path, certificate, privateKey } = found
   if (!certificate.checkPrivateKey(privateKey)) throw damaged(path, 'its key is another one')
   if (!certificate.ca) throw damaged(path, 'it may not sign certificates (no CA:TRUE in it)')
+}
+
+/** Why a certificate is not valid now, as the end of "renewed because ..."; undefined: it is. */
+export function validityFault(certificate: X509Certificate, now: Date): string | undefined {
   const { validFromDate, validToDate } = certificate
-  if (now >= validFromDate && now < validToDate) return
-  throw new AppError(
+  if (now < validFromDate) return `it would be valid only from ${dayOf(validFromDate)} on`
+  return now >= validToDate ? `it expired on ${dayOf(validToDate)}` : undefined
+}
+
+export function dayOf(date: Date): string {
+  return date.toISOString().slice(0, 10)
+}
+
+function notValid(path: string, { validFromDate, validToDate }: X509Certificate, now: Date): AppError {
+  return new AppError(
     `cannot use ${path}: it is valid from ${validFromDate.toISOString()} to ${validToDate.toISOString()}, ` +
       `and the clock says ${now.toISOString()}`,
     {
@@ -179,7 +198,8 @@ function damaged(path: string, reason: string, options?: ErrorOptions): AppError
     {
       code: 'PKI_AUTHORITY',
       path,
-      remedy: 'restore the pki directory from a backup, or remove the whole cluster with `k8s reset`',
+      remedy:
+        'restore a snapshot that has it (k8s snapshot restore), or a backup of the pki directory; or remove the whole cluster with `k8s reset`',
     },
     options,
   )

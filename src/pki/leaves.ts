@@ -1,7 +1,14 @@
 import { createPrivateKey, generateKeyPairSync, X509Certificate } from 'node:crypto'
 import { join } from 'node:path'
 import { addressBytes, firstAddress } from './addresses.ts'
-import { type Authority, type AuthorityName, exportKey, type KeyPairFiles } from './authority.ts'
+import {
+  type Authority,
+  type AuthorityName,
+  dayOf,
+  exportKey,
+  type KeyPairFiles,
+  validityFault,
+} from './authority.ts'
 import { issueCertificate, type Profile, usageOids } from './certificate.ts'
 
 /** What the certificates depend on; a Config has all of it. */
@@ -120,11 +127,13 @@ export function renewalReason(found: {
   if (certificate.keyUsage?.join() !== (leaf.profile.usage && usageOids[leaf.profile.usage])) {
     return 'its usage changed'
   }
+  const fault = validityFault(certificate, now)
+  if (fault !== undefined) return fault
   const end = certificate.validToDate.getTime()
   // One that ends with its authority cannot be had for longer.
   const isLast = end >= authority.certificate.validToDate.getTime()
   return end - now.getTime() < renewalMs && !isLast
-    ? `it expires on ${certificate.validToDate.toISOString().slice(0, 10)}`
+    ? `it expires on ${dayOf(certificate.validToDate)}`
     : undefined
 }
 

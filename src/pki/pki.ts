@@ -11,6 +11,7 @@
  */
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
+import { basename } from 'node:path'
 import { allDone } from '../base/all-done.ts'
 import {
   narrowMode,
@@ -47,6 +48,8 @@ import { prepareSecrets, secretFiles, type SecretFiles } from './secrets.ts'
 export interface PkiOptions extends ClusterIdentity {
   /** ${dataDir}/pki, absolute. */
   readonly dir: string
+  /** A new cluster's: no authority, key or secret has been used yet, so missing ones are made. Default: true. */
+  readonly isNew?: boolean
   /** Default: the clock. */
   readonly now?: Date
 }
@@ -59,9 +62,14 @@ export interface PkiFiles extends SecretFiles {
 }
 
 export interface Renewal {
-  readonly name: LeafName
+  /** Of the files, without their ending. */
+  readonly name: string
   /** The end of "renewed because ...". */
   readonly reason: string
+}
+
+interface LeafRenewal extends Renewal {
+  readonly name: LeafName
 }
 
 export interface Pki extends PkiFiles {
@@ -84,17 +92,18 @@ export function pkiFiles(dir: string): PkiFiles {
 }
 
 /**
- * Brings the directory in order: makes what is missing, issues anew what does not fit (see
- * `renewalsDue`), narrows the modes of keys. Repeatable, at every start and while the cluster runs:
+ * Brings the directory in order: makes what is missing, issues anew what does not fit or is not valid now (see
+ * `renewalReason`), narrows the modes of keys. Repeatable, at every start and while the cluster runs:
  * every component reads a certificate that was replaced again by itself, so none has to be restarted
  * (kube-apiserver, kube-controller-manager and kube-scheduler: apiserver's dynamiccertificates; kubelet:
  * ReloadKubeletServerCertificateFile; clients: client-go's transport reloads files that a kubeconfig names).
  * Rejects with an AppError when an authority or a key cannot be used, and replaces none.
  */
-export async function preparePki({ dir, now = new Date(), ...identity }: PkiOptions): Promise<Pki> {
+export async function preparePki(options: PkiOptions): Promise<Pki> {
+  const { dir, isNew = true, now = new Date(), ...identity } = options
   await preparePrivateDirectory(dir)
   const files = pkiFiles(dir)
-  const mayCreate = !hasServed(files)
+  const mayCreate = isNew && !hasServed(files)
   if (mayCreate) requirePlausibleClock(now)
   const [authorities] = await allDone([
     openAuthorities({ dir, now, mayCreate }),
@@ -103,20 +112,15 @@ export async function preparePki({ dir, now = new Date(), ...identity }: PkiOpti
   // Certificates that outlived the authority or key they belong to would tell the next start that the
   // cluster had served: the first column reaches the disk before the second is begun.
   if (mayCreate) await syncDirectory(dir)
-  const renewed = await findRenewals({ files, authorities, identity, now })
-  if (renewed.length > 0) requirePlausibleClock(now)
+  const due = await findRenewals({ files, authorities, identity, now })
+  if (due.length > 0) requirePlausibleClock(now)
   const table = leaves(identity)
   await allDone(
-    renewed.map(({ name }) => writeLeaf({ files: files.leaves[name], leaf: table[name], authorities, now })),
+    due.map(({ name }) => writeLeaf({ files: files.leaves[name], leaf: table[name], authorities, now })),
   )
   const warnings = authorities.map((authority) => authorityWarning(authority, now))
+  const renewed = [...authorities.flatMap(authorityRenewal), ...due]
   return { ...files, renewed, warnings: warnings.filter((warning) => warning !== undefined) }
-}
-
-/** What `preparePki` would issue now. Changes nothing; rejects as it does. */
-export async function renewalsDue({ dir, now = new Date(), ...identity }: PkiOptions): Promise<Renewal[]> {
-  const authorities = await openAuthorities({ dir, now, mayCreate: false })
-  return findRenewals({ files: pkiFiles(dir), authorities, identity, now })
 }
 
 /** What the daemon shows and trusts as one of its clients, from the files as they are now. */
@@ -126,6 +130,10 @@ export async function readIdentity(files: PkiFiles, name: LeafName): Promise<Tls
     [files.authorities.server.certFile, certFile, keyFile].map((path) => readFile(path, 'utf8')),
   )
   return { ca: ca ?? '', cert: cert ?? '', key: key ?? '' }
+}
+
+function authorityRenewal({ name, renewedBecause: reason }: Authority): Renewal[] {
+  return reason === undefined ? [] : [{ name: basename(authorityFiles('', name).certFile, '.crt'), reason }]
 }
 
 /** A cluster ran from this directory: certificates are issued only after every authority and key is there. */
@@ -142,7 +150,7 @@ async function findRenewals(given: {
   authorities: readonly Authority[]
   identity: ClusterIdentity
   now: Date
-}): Promise<Renewal[]> {
+}): Promise<LeafRenewal[]> {
   const { files, authorities, identity, now } = given
   const table = leaves(identity)
   const found = await Promise.all(

@@ -114,6 +114,7 @@ function missing(path: string, consequence: string): AppError {
   return new AppError(`cannot find ${path}: without it ${consequence}`, {
     code: 'PKI_SECRET',
     path,
-    remedy: 'restore the file from a backup, or remove the whole cluster with `k8s reset`',
+    remedy:
+      'restore a snapshot that has it (k8s snapshot restore), or the file from a backup; or remove the whole cluster with `k8s reset`',
   })
 }

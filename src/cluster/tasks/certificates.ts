@@ -1,10 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { ClockWatch } from '../../base/clock.ts'
 import { describeError } from '../../base/errors.ts'
 import { prepareCredentials } from '../credentials.ts'
 import type { Task } from './task.ts'
 
 /** Certificates are renewed months before their end: a day more or less is nothing. */
 const renewalIntervalMs = 24 * 3_600_000
+/** Unless the clock is set, or the machine was asleep: then they may be over at once. */
+const clockIntervalMs = 60_000
+const clockToleranceMs = 60_000
 
 /** Looks once a day which certificates are to be renewed; the start of the daemon has just done so. */
 export const certificates: Task = {
@@ -12,11 +16,20 @@ export const certificates: Task = {
   purpose: 'renew certificates',
   leaderOnly: false,
   async run({ config, addresses, paths, log }, signal) {
-    for (;;) {
-      await sleep(renewalIntervalMs, undefined, { signal, ref: false })
+    for (const clock = new ClockWatch(); ; ) {
+      await dueAgain(clock, signal)
       await prepareCredentials({ config, addresses, paths, log }).catch((error: unknown) =>
         log.error({ reason: describeError(error) }, 'cannot renew certificates; the next try is in a day'),
       )
     }
   },
+}
+
+/** Resolves after a day, or soon after the clock was set. */
+async function dueAgain(clock: ClockWatch, signal: AbortSignal): Promise<void> {
+  const end = performance.now() + renewalIntervalMs
+  while (performance.now() < end) {
+    await sleep(clockIntervalMs, undefined, { signal, ref: false })
+    if (Math.abs(clock.setByMs()) > clockToleranceMs) return
+  }
 }

@@ -1,4 +1,4 @@
-import { generateKeyPairSync, X509Certificate } from 'node:crypto'
+import { createPrivateKey, createPublicKey, generateKeyPairSync, X509Certificate } from 'node:crypto'
 import {
   chmodSync,
   copyFileSync,
@@ -18,7 +18,8 @@ import tls from 'node:tls'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { encodeName, issueCertificate, keyIdentifier } from '../../../src/pki/certificate.ts'
 import { leafNames, type LeafName } from '../../../src/pki/leaves.ts'
-import { type PkiOptions, pkiFiles, preparePki, readIdentity, renewalsDue } from '../../../src/pki/pki.ts'
+import { bundleFiles } from '../../../src/pki/bundle.ts'
+import { type PkiOptions, pkiFiles, preparePki, readIdentity } from '../../../src/pki/pki.ts'
 
 const day = 86_400_000
 const start = new Date('2026-11-21T10:00:00Z')
@@ -133,7 +134,7 @@ describe('the first call', () => {
     rmSync(files.encryptionConfigFile)
     writeFileSync(join(options.dir, 'scheduler.key.123.tmp'), 'half a k')
     await preparePki(options)
-    expect(await renewalsDue(options)).toEqual([])
+    expect((await preparePki(options)).renewed).toEqual([])
     expect(read(files.authorities.server.keyFile)).toBe(kept)
     expect(existsSync(join(options.dir, 'scheduler.key.123.tmp'))).toBe(false)
   })
@@ -279,10 +280,9 @@ describe('a later call', () => {
   ])('issues anew what $what concerns', async ({ change, expected }) => {
     await preparePki(options)
     const changed = { ...options, ...change() }
-    const due = await renewalsDue(changed)
-    expect(Object.fromEntries(due.map(({ name, reason }) => [name, reason]))).toEqual(expected)
-    expect((await preparePki(changed)).renewed).toEqual(due)
-    expect(await renewalsDue(changed)).toEqual([])
+    const { renewed } = await preparePki(changed)
+    expect(Object.fromEntries(renewed.map(({ name, reason }) => [name, reason]))).toEqual(expected)
+    expect((await preparePki(changed)).renewed).toEqual([])
   })
 
   test('takes permissions away that a copy added', async () => {
@@ -386,13 +386,111 @@ describe('an authority', () => {
   })
 
   test.each([
-    { what: 'expired', now: after(3651) },
+    { what: 'expired', now: after(1001) },
     { what: 'not valid yet', now: after(-15) },
-  ])('that is $what is refused with both dates', async ({ now }) => {
+  ])("of the user's own that is $what is refused with both dates", async ({ now }) => {
     await preparePki(options)
+    replaceServerAuthority('ec')
     await expect(preparePki({ ...options, now })).rejects.toThrow(
-      `it is valid from 2026-11-21T09:00:00.000Z to 2036-11-18T10:00:00.000Z, and the clock says ${now.toISOString()}`,
+      `it is valid from 2026-11-21T10:00:00.000Z to 2029-08-17T10:00:00.000Z, and the clock says ${now.toISOString()}`,
     )
+  })
+
+  test('that expired while the machine was off is made again from its key, and all that it signs', async () => {
+    const { authorities } = await preparePki(options)
+    const keys = Object.values(authorities).map(({ keyFile }) => read(keyFile))
+    const { renewed } = await preparePki({ ...options, isNew: false, now: after(3700) })
+    expect(renewed.map(({ name }) => name)).toEqual([
+      'server-ca',
+      'client-ca',
+      'request-header-ca',
+      ...leafNames,
+    ])
+    expect(renewed[0]?.reason).toBe('it expired on 2036-11-18')
+    expect(Object.values(authorities).map(({ keyFile }) => read(keyFile))).toEqual(keys)
+    expect((await preparePki({ ...options, now: after(3700) })).renewed).toEqual([])
+  })
+
+  test('and all that it signs is made for a clock that is put back, too: one that was years ahead at the start', async () => {
+    await preparePki({ ...options, now: after(5000) })
+    const { renewed } = await preparePki({ ...options, isNew: false })
+    expect(renewed).toEqual([])
+    expect(certificateOf('apiserver').validFromDate <= start).toBe(true)
+  })
+
+  test('that was made by a clock that was ahead is made again, and what it had signed', async () => {
+    const { authorities } = await preparePki(options)
+    // As earlier versions did, and as for a leaf that was issued by one.
+    for (const [name, { certFile, keyFile }] of Object.entries(authorities)) {
+      const { subject } = new X509Certificate(read(certFile))
+      const privateKey = createPrivateKey(read(keyFile))
+      const publicKey = createPublicKey(privateKey)
+      const own = { commonName: subject.slice('CN='.length) }
+      const issuer = { privateKey, name: encodeName(own), keyId: keyIdentifier(publicKey) }
+      const validity = { notBefore: after(900), notAfter: after(4000) }
+      writeFileSync(certFile, issueCertificate({ profile: { subject: own }, publicKey, issuer, ...validity }))
+      if (name !== 'requestHeader') continue
+      const leaf = createPublicKey(read(pkiFiles(options.dir).leaves['front-proxy-client'].keyFile))
+      const profile = { subject: { commonName: 'front-proxy-client' }, usage: 'client' } as const
+      writeFileSync(
+        pkiFiles(options.dir).leaves['front-proxy-client'].certFile,
+        issueCertificate({ profile, publicKey: leaf, issuer, ...validity }),
+      )
+    }
+    const { renewed } = await preparePki({ ...options, isNew: false })
+    expect(renewed).toEqual(
+      ['server-ca', 'client-ca', 'request-header-ca', 'front-proxy-client'].map((name) => ({
+        name,
+        reason: 'it would be valid only from 2029-05-09 on',
+      })),
+    )
+  })
+
+  test('is not made again by a clock that was never set', async () => {
+    await preparePki(options)
+    const before = snapshot()
+    const now = new Date('1970-01-01T00:05:00Z')
+    await expect(preparePki({ ...options, now })).rejects.toThrow(
+      'cannot make certificates: the clock says 1970',
+    )
+    expect(snapshot()).toEqual(before)
+  })
+})
+
+describe('of a cluster that has been there', () => {
+  /** As after a restore: the certificates of components are not in snapshots. */
+  async function restored(): Promise<void> {
+    const { leaves } = await preparePki(options)
+    for (const { certFile, keyFile } of Object.values(leaves))
+      for (const path of [certFile, keyFile]) rmSync(path)
+  }
+
+  test.each(
+    bundleFiles('pki')
+      .map(({ name }) => name)
+      .filter((name) => !name.endsWith('.crt') && !name.endsWith('.pub')),
+  )('nothing takes the place of %s', async (name) => {
+    await restored()
+    rmSync(join(options.dir, name))
+    const before = snapshot()
+    await expect(preparePki({ ...options, isNew: false })).rejects.toMatchObject({
+      message: expect.stringContaining(join(options.dir, name)),
+      remedy: expect.stringContaining('k8s snapshot restore'),
+    })
+    expect(snapshot()).toEqual(before)
+  })
+
+  test('nothing is made at all when the directory is gone', async () => {
+    await restored()
+    rmSync(options.dir, { recursive: true })
+    await expect(preparePki({ ...options, isNew: false })).rejects.toThrow(/it is missing|cannot find/)
+    expect(readdirSync(options.dir)).toEqual([])
+  })
+
+  test('certificates are issued anew by the same authorities', async () => {
+    await restored()
+    const { renewed } = await preparePki({ ...options, isNew: false })
+    expect(renewed.map(({ name }) => name)).toEqual([...leafNames])
   })
 })
 
