@@ -22,10 +22,11 @@ const inputs: Readonly<Record<string, BadInput>> = {
   'an unknown flag': { flags: ['--node-nmae=a'], says: ['--node-nmae', '--node-name'] },
   'an unknown flag that resembles nothing': { flags: ['--frobnicate'], says: ['--frobnicate', '--help'] },
   'an unknown command': { flags: ['statsu'], says: ['statsu', 'status'] },
-  'an unknown environment variable': {
-    env: { K8S_NODE_NMAE: 'a' },
-    says: ['K8S_NODE_NMAE', 'K8S_NODE_NAME'],
+  'a setting of another role': {
+    flags: ['--listen-address=127.0.0.1:1'],
+    says: ['--listen-address', 'a server has no such setting', 'datastore'],
   },
+  'a role that is to come': { flags: ['--role=agent'], says: ['--role=agent', 'not there yet'] },
   'an unknown key of the file': {
     file: 'node-nmae: a\n',
     says: ['node-nmae', '/etc/k8s/config.yaml:1', 'node-name'],
@@ -115,6 +116,16 @@ test.for(Object.entries(inputs))('%s ends with one clear line and exit code 2', 
   expect(exitCode).toBe(2)
   expect(await listing()).toBe(before)
   if (input.file !== undefined) await machine.exec(['rm', '-r', '/etc/k8s'])
+})
+
+test('a variable of another tool is told, and ends nothing', async () => {
+  const env = { K8S_AUTH_KUBECONFIG: '/root/.kube/config', K8S_NODE_NMAE: 'a' }
+  const { exitCode, stderr } = await machine.exec(['k8s', 'check'], { env, check: false })
+  expect(exitCode).not.toBe(2)
+  expect(stderr).toBe(
+    'k8s: warning: K8S_NODE_NMAE in the environment is no setting and is passed over; did you mean K8S_NODE_NAME?\n' +
+      'k8s: warning: K8S_AUTH_KUBECONFIG in the environment is no setting and is passed over\n',
+  )
 })
 
 test('a flag wins over the environment, and that over the file', async () => {

@@ -132,7 +132,7 @@ test('systemctl stop ends the components and leaves the pod running', async () =
 })
 
 test('bad configuration fails the unit at once, is not tried again, and is in the journal', async () => {
-  await booted.exec(['sh', '-c', 'echo K8S_NODE_NMAE=x >>/etc/k8s/k8s.env'])
+  await booted.exec(['sh', '-c', 'echo K8S_V=99 >>/etc/k8s/k8s.env'])
   expect((await systemctl(['start', 'k8s'], { check: false })).exitCode).not.toBe(0)
   expect(await property('ActiveState')).toBe('failed')
   expect(await property('ExecMainStatus')).toBe('2')
@@ -144,11 +144,29 @@ test('bad configuration fails the unit at once, is not tried again, and is in th
     '--no-pager',
     '--lines=20',
   ])
-  expect(stdout).toMatch(/K8S_NODE_NMAE[^\n]*K8S_NODE_NAME/)
+  expect(stdout).toMatch(/K8S_V=99[^\n]*from 0 to 10/)
+  await booted.exec(['sed', '-i', '/K8S_V=/d', '/etc/k8s/k8s.env'])
+})
+
+test('a datastore is a unit as any other: systemctl start runs the role of the settings', async () => {
+  const config = 'role: datastore\ndata-dir: /var/lib/datastore\n'
+  await booted.exec(['sh', '-c', 'cat >/etc/k8s/config.yaml'], { stdin: config })
+  await systemctl(['reset-failed', 'k8s'])
+  await systemctl(['start', 'k8s'])
+  const { stdout } = await booted.exec(['k8s', 'status'])
+  expect(stdout).toMatch(/^datastore +ready /m)
+  expect(stdout).toContain('The datastore is ready.')
+  expect((await systemctl(['status', 'k8s', '--no-pager'])).stdout).toContain(
+    'serving on http://127.0.0.1:2379',
+  )
+  await systemctl(['stop', 'k8s'])
+  expect(await property('Result')).toBe('success')
+  await booted.exec(['k8s', 'reset', '--force'])
+  expect((await booted.exec(['ls', '/var/lib/datastore'], { check: false })).exitCode).not.toBe(0)
+  await booted.exec(['rm', '/etc/k8s/config.yaml'])
 })
 
 test('reset and make uninstall leave the machine as it was', async () => {
-  await booted.exec(['sed', '-i', '/K8S_NODE_NMAE/d', '/etc/k8s/k8s.env'])
   await booted.exec(['k8s', 'reset', '--force'])
   expect((await booted.exec(['ip', '-o', 'link'])).stdout.trim().split('\n')).toHaveLength(3)
   make(booted.root, 'uninstall')

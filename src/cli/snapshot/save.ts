@@ -7,8 +7,8 @@ const defaultName = 'on-demand'
 export const snapshotSave: Command = {
   name: 'snapshot save',
   description: 'Take a snapshot of the cluster.',
-  details: `It holds the datastore as it is at one moment, the authorities, the service accounts' key and the
-encryption key. Works while the daemon runs, which takes snapshots on a schedule of its own, too. Who can
+  details: `It holds the datastore as it is at one moment, the authorities, the service accounts' key, the
+encryption key and what is fixed since the cluster was created. Works while the daemon runs, which takes snapshots on a schedule of its own, too. Who can
 read one that is not sealed has the cluster.`,
   examples: [
     { command: 'k8s snapshot save', description: 'Take one into snapshots/ of the data directory' },

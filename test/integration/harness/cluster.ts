@@ -65,8 +65,17 @@ export class Cluster implements AsyncDisposable {
     return this.#daemon
   }
 
-  startDaemon({ flags = [] }: { flags?: readonly string[] } = {}): Daemon {
-    this.#daemon = Daemon.start(this.machine, { flags: [...this.#flags, ...flags], env: this.#env })
+  startDaemon({
+    flags = [],
+    env = {},
+  }: {
+    flags?: readonly string[]
+    env?: Readonly<Record<string, string>>
+  } = {}): Daemon {
+    this.#daemon = Daemon.start(this.machine, {
+      flags: [...this.#flags, ...flags],
+      env: { ...this.#env, ...env },
+    })
     return this.#daemon
   }
 
