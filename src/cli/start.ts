@@ -13,5 +13,10 @@ export const start: Command = {
 
 async function handler(invocation: Invocation): Promise<number> {
   const config = await loadAnyConfig(sourcesOf(invocation))
-  return config.role === 'server' ? runServer(config, invocation) : runDatastore(config, invocation)
+  switch (config.role) {
+    case 'server':
+      return runServer(config, invocation)
+    case 'datastore':
+      return runDatastore(config, invocation)
+  }
 }

@@ -7,7 +7,7 @@ import type { NodeSettings } from './settings/node.ts'
 import type { RoleSettings } from './settings/role.ts'
 import type { ServerSettings } from './settings/server.ts'
 import type { SnapshotsSettings } from './settings/snapshots.ts'
-import type { DatastoreSettings, StorageSettings } from './settings/storage.ts'
+import type { DatastoreAloneSettings, StorageSettings } from './settings/storage.ts'
 
 /**
  * Everything that a user decides of a server, checked and complete: `loadConfig` yields it frozen, and
@@ -30,7 +30,7 @@ export interface Config
 export interface DatastoreConfig
   extends Pick<RoleSettings, 'role'>,
     StorageSettings,
-    DatastoreSettings,
+    DatastoreAloneSettings,
     Omit<SnapshotsSettings, 'snapshotScheduleCron'>,
     LoggingSettings {
   readonly role: 'datastore'

@@ -2,7 +2,7 @@ import { aheadWarning, type Listing } from '../../snapshot/store.ts'
 import { type Command, type Invocation, optionValues } from '../command.ts'
 import { outputOption } from '../output.ts'
 import { renderTable } from '../table.ts'
-import { placeOptions, snapshotSettings } from './settings.ts'
+import { placeOptions, snapshotSettings } from './place.ts'
 
 const ownOptions = { output: outputOption }
 

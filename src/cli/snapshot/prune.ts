@@ -1,5 +1,5 @@
 import type { Command, Invocation } from '../command.ts'
-import { placeOptions, retentionOption, snapshotSettings } from './settings.ts'
+import { placeOptions, retentionOption, snapshotSettings } from './place.ts'
 
 export const snapshotPrune: Command = {
   name: 'snapshot prune',

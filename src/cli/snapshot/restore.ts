@@ -1,6 +1,6 @@
 import { type Command, type Invocation, requirePayload } from '../command.ts'
 import { refuseWhileRunning } from '../daemon.ts'
-import { placeOptions, secretOf, secretOption, snapshotSettings } from './settings.ts'
+import { placeOptions, secretOf, secretOption, snapshotSettings } from './place.ts'
 
 export const snapshotRestore: Command = {
   name: 'snapshot restore',

@@ -1,6 +1,6 @@
 import { usageError } from '../../config/table/setting.ts'
 import { type Command, type Invocation, requirePayload } from '../command.ts'
-import { placeOptions, secretOf, secretOption, snapshotSettings } from './settings.ts'
+import { placeOptions, secretOf, secretOption, snapshotSettings } from './place.ts'
 
 const defaultName = 'on-demand'
 

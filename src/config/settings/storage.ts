@@ -22,7 +22,7 @@ export interface StorageSettings {
 }
 
 /** What a datastore that serves others than the daemon around it is told. */
-export interface DatastoreSettings {
+export interface DatastoreAloneSettings {
   readonly listenAddress: ListenAddress
   /** Absolute, as are the two below. */
   readonly certFile?: string
@@ -43,7 +43,7 @@ export interface DatastoreSettings {
   readonly autoCompactionRetention: number
 }
 
-export const storageSettings: Rows<StorageSettings & DatastoreSettings> = {
+export const storageSettings: Rows<StorageSettings & DatastoreAloneSettings> = {
   'data-dir': {
     group,
     description: 'Where everything is kept that has to outlive a restart.',
