@@ -88,3 +88,22 @@ test('host files are reached by the machine as the same path', async () => {
   writeFileSync(file, 'seen')
   expect((await machine.exec(['cat', file])).stdout).toBe('seen')
 })
+
+// Another kubelet, a Docker: what they have mounted was listed in the machine, and reset could not tell it from its own.
+test("a machine has none of its host's mounts and settings, another kubelet's for one", async () => {
+  const host = `
+    mount -t tmpfs foreign-state /var/lib
+    mkdir -p /var/lib/kubelet/pods/1/volumes /var/lib/docker
+    mount --bind /var/lib/kubelet /var/lib/kubelet
+    mount -t tmpfs foreign-pod /var/lib/kubelet/pods/1/volumes
+    mount -t tmpfs foreign-docker /var/lib/docker
+    mount -t tmpfs foreign-etc /etc/k8s 2>/dev/null || mount -t tmpfs foreign-log /var/log
+    mount -t tmpfs foreign-run /run && mkdir /run/containerd && mount -t tmpfs foreign-containerd /run/containerd`
+  await using machine = await Machine.create({ name: 'beside', program: '', host })
+  const mounts = (await machine.exec(['cat', '/proc/self/mountinfo'])).stdout
+  expect(mounts).not.toContain('foreign')
+  expect((await machine.exec(['ls', '/var/lib'])).stdout).toBe('')
+  for (const path of ['/etc/k8s', '/etc/cni', '/etc/containerd', '/run/containerd']) {
+    expect(existsSync(machine.path(path)), path).toBe(false)
+  }
+})

@@ -10,6 +10,9 @@ set -euo pipefail
 
 # What the kubelet writes in /proc/sys is the whole host's, not a namespace's: it gets files instead.
 readonly host_sysctls='vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes'
+# What the machine has of its own instead of the host's, and what of the host's /etc would be taken for its own.
+readonly replaced='/var/lib /var/log /run /tmp'
+readonly foreign_files='/etc/k8s /etc/cni /etc/containerd /etc/crictl.yaml /etc/docker /etc/kubernetes'
 readonly node_address=10.89.0.2
 
 # Prints one line for each cgroup hierarchy: version, options (v1), mount point.
@@ -110,7 +113,10 @@ mount_filesystems() {
   mount --bind "$repository" "$directory/run/repository"
   touch "$directory/run/bin/k8s"
   [[ -z $artifact ]] || mount --bind "$artifact" "$directory/run/bin/k8s"
+  unmount_foreign "$directory" "$repository" "$artifact"
   mount -t overlay -o "lowerdir=/etc,upperdir=$directory/run/etc/upper,workdir=$directory/run/etc/work" overlay /etc
+  # shellcheck disable=SC2086 # a list
+  rm -rf $foreign_files
   mount --bind "$directory/log" /var/log
   hierarchies >"$cgroup_mounts"
   exec 3<"$cgroup_mounts"
@@ -127,6 +133,29 @@ mount_filesystems() {
   mount --bind /run/etc/resolv.conf /etc/resolv.conf
   # The kubelet hands volumes to containers by mount propagation.
   mount --make-rshared /
+}
+
+# A mount of the host's below a directory that is replaced could not be seen any more, but would still be listed: another
+# kubelet's at /var/lib/kubelet, for one. Those stay that hold what the machine itself needs.
+unmount_foreign() {
+  local target needed
+  awk '{print $5}' /proc/self/mountinfo | tac | while read -r target; do
+    target=$(printf '%b' "$target")
+    is_below_replaced "$target" || continue
+    for needed in "$@"; do
+      [[ $needed/ != "$target"/* ]] || continue 2
+    done
+    # What is mounted on another mount goes with it.
+    [[ $target/ == "$1"/* ]] || umount --lazy "$target" 2>/dev/null || true
+  done
+}
+
+is_below_replaced() {
+  local directory
+  for directory in $replaced; do
+    [[ $1/ != "$directory"/* ]] || return 0
+  done
+  return 1
 }
 
 # Fresh ones, of the new namespaces; the hierarchies to mount are read from descriptor 3.

@@ -99,14 +99,21 @@ export class Machine implements AsyncDisposable {
     this.#errors = errors
   }
 
-  /** `name` becomes the host name. `program` is what runs as `k8s` inside; '' for none. */
-  static async create({ name, program = artifact }: { name: string; program?: string }): Promise<Machine> {
+  /**
+   * `name` becomes the host name. `program` is what runs as `k8s` inside; '' for none. `host` is a shell line that
+   * changes what the machine takes for its host, in a mount namespace between the two.
+   */
+  static async create(given: { name: string; program?: string; host?: string }): Promise<Machine> {
+    const { name, program = artifact, host } = given
     const parent = process.env['K8S_TEST_DIRECTORY'] ?? `${repository}/build/integration`
     mkdirSync(parent, { recursive: true })
     requireClusterHost(parent)
     const directory = mkdtempSync(`${parent}/${name}-`)
     const id = `k8s-test-${name}-${randomBytes(3).toString('hex')}`
-    const outer = spawn('/bin/bash', [machineScript, 'run', id, directory, repository, program], {
+    const run = ['/bin/bash', machineScript, 'run', id, directory, repository, program]
+    const between = ['unshare', '--mount', '/bin/bash', '-e', '-c', `${host}\nexec "$@"`, 'between']
+    const [command = '', ...args] = host === undefined ? run : [...between, ...run]
+    const outer = spawn(command, args, {
       stdio: ['pipe', 'pipe', 'pipe'],
       env: { ...baseEnvironment, PATH: baseEnvironment.PATH.replace('/run/bin:', ''), ...keepSetting() },
       // A terminal's Ctrl-C must not end the one that cleans up.
