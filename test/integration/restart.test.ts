@@ -39,6 +39,25 @@ test.for(processNames)('%s is started again after SIGKILL, and all is Ready agai
   expect(failuresOf(name).join('\n')).toContain('SIGKILL')
 })
 
+test('components that hang are noticed, killed and started again, and the pod is untouched', async () => {
+  // The API server has a longer limit than the others, and they need it.
+  const names = processNames.filter((name) => name !== 'kube-apiserver')
+  const before = names.map((name) => processNamed(cluster.machine, name).pid)
+  for (const pid of before) await kill(pid, 'STOP')
+  await cluster.waitFor(
+    'all run again',
+    async () => {
+      const { components } = await cluster.status()
+      const pids = names.map((name) => components.find((one) => one.name === name)?.pid)
+      return components.every(({ state }) => state === 'ready') && pids.every((pid, at) => pid !== before[at])
+    },
+    { timeoutMs: 180_000, intervalMs: 1_000 },
+  )
+  await expectWorkingCluster()
+  await expectKeeperUntouched()
+  for (const name of names) expect(failuresOf(name).join('\n')).toMatch(/it has not answered for \d+ s/)
+})
+
 test('SIGTERM stops the components strictly in reverse, and pods live on', async () => {
   const container = processInKeeper()
   cluster.daemon.signal('SIGTERM')
