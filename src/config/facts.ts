@@ -75,6 +75,12 @@ export function updateNodeRecord({ nodeRecord }: Pick<Paths, 'nodeRecord'>, chan
   writeRecord(nodeRecord, { ...readRecord(nodeRecord), ...changes })
 }
 
+/** Leaves of a node's record what it is, and nothing of who it is. */
+export function forgetNode({ nodeRecord }: Pick<Paths, 'nodeRecord'>): void {
+  const { role } = readRecord(nodeRecord).settings ?? {}
+  if (existsSync(nodeRecord)) writeRecord(nodeRecord, { settings: { ...(role !== undefined && { role }) } })
+}
+
 /** What a cluster's record is where nothing is known of it: the next start writes what it runs with. */
 export const emptyRecord = render({ settings: {} })
 

@@ -3,7 +3,7 @@ import { mkdir, readdir, rename, rm, rmdir } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { AppError } from '../base/errors.ts'
 import { privateDirectoryMode, privateMode, syncDirectory, writeFileAtomically } from '../base/files.ts'
-import { emptyRecord } from '../config/facts.ts'
+import { emptyRecord, forgetNode } from '../config/facts.ts'
 import type { Paths } from '../config/paths.ts'
 import { checkDatabase } from '../datastore/log/soundness.ts'
 import { adoptCopy, revisionOf } from '../datastore/log/copy.ts'
@@ -151,8 +151,9 @@ async function carryOut(paths: RestorePaths): Promise<string | undefined> {
     await moveIfPresent(paths.clusterFacts, join(old, factsEntry))
     await rename(join(fresh, factsEntry), paths.clusterFacts)
   }
-  // The Node's name and address are those of the machine on which the snapshot goes on.
-  await moveIfPresent(paths.nodeRecord, join(old, basename(paths.nodeRecord)))
+  // The Node's name and address are those of the machine on which the snapshot goes on. Keys make it a server.
+  if (existsSync(paths.pkiDir)) await moveIfPresent(paths.nodeRecord, join(old, basename(paths.nodeRecord)))
+  else forgetNode(paths)
   for (const dir of [old, join(old, 'db'), paths.databaseDir, paths.dataDir]) await syncDirectory(dir)
   const replaced = await keepOld(paths, old)
   await rm(pending, { recursive: true })

@@ -5,6 +5,7 @@ import {
   readFileSync,
   readdirSync,
   renameSync,
+  rmdirSync,
   statSync,
   writeFileSync,
 } from 'node:fs'
@@ -123,6 +124,18 @@ describe('a restore', () => {
     // One that was taken before there were such facts says nothing, and so does what is there then.
     await restore(to, older.path)
     expect(readFacts(to.dataDir).cluster).toEqual({})
+  })
+
+  test('of a datastore alone leaves it one', async () => {
+    const [from, to] = [dataDirectory(), dataDirectory()]
+    for (const { pkiDir } of [from, to]) rmdirSync(pkiDir)
+    const { put } = await serve(from)
+    await put('a', '1')
+    const { path } = await save(from)
+    writeFileSync(to.nodeRecord, '{"settings":{"role":"datastore","node-name":"to"},"address":"192.0.2.1"}')
+    await restore(to, path)
+    expect(readFacts(to.dataDir).node).toEqual({ role: 'datastore' })
+    expect(readFileSync(to.nodeRecord, 'utf8')).not.toContain('192.0.2.1')
   })
 
   test('grants leases anew, with their keys', async () => {
