@@ -271,6 +271,15 @@ describe('variables that are no settings', () => {
   })
 })
 
+test('a file that the machine cannot read just now is no bad input', async () => {
+  // Reading it ends with EIO, as on a disk that is broken or a share that is gone.
+  const sources = { flags: flagsOf(['--config=/proc/self/mem']), environment: {}, host: testHost }
+  await expect(loadConfig(sources)).rejects.toMatchObject({
+    code: 'CONFIG_READ',
+    message: 'cannot read the configuration file /proc/self/mem',
+  })
+})
+
 test('a file that nobody named may be absent, one that somebody named not', async () => {
   await expect(
     loadConfig({ flags: flagsOf(['--config=/nonexistent/k8s.yaml']), environment: {}, host: testHost }),
