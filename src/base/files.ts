@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto'
 import {
   closeSync,
   fchmodSync,
+  fchownSync,
   fdatasyncSync,
   fsyncSync,
   linkSync,
@@ -35,6 +36,8 @@ export interface WriteOptions {
    * several names at once; nothing, where it can be made again.
    */
   readonly durable?: 'all' | 'contents' | 'nothing'
+  /** Default: this process's. */
+  readonly owner?: { readonly uid: number; readonly gid: number }
 }
 
 /** For what is written anew at every start, for components that run as root. */
@@ -47,13 +50,14 @@ export const rendered: WriteOptions = { mode: privateMode, durable: 'nothing' }
 export async function writeFileAtomically(
   path: string,
   contents: string | Uint8Array,
-  { mode, durable = 'all' }: WriteOptions,
+  { mode, durable = 'all', owner }: WriteOptions,
 ): Promise<void> {
   const temporary = temporaryPath(path)
   try {
     const file = await open(temporary, 'wx', privateMode)
     try {
       await file.writeFile(contents)
+      if (owner !== undefined) await file.chown(owner.uid, owner.gid)
       await file.chmod(mode)
       if (durable !== 'nothing') await file.datasync()
     } finally {
@@ -71,13 +75,14 @@ export async function writeFileAtomically(
 export function writeFileAtomicallySync(
   path: string,
   contents: string | Uint8Array,
-  { mode, durable = 'all' }: WriteOptions,
+  { mode, durable = 'all', owner }: WriteOptions,
 ): void {
   const temporary = temporaryPath(path)
   try {
     const descriptor = openSync(temporary, 'wx', privateMode)
     try {
       writeFileSync(descriptor, contents)
+      if (owner !== undefined) fchownSync(descriptor, owner.uid, owner.gid)
       fchmodSync(descriptor, mode)
       if (durable !== 'nothing') fdatasyncSync(descriptor)
     } finally {

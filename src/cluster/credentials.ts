@@ -1,9 +1,11 @@
 import { existsSync } from 'node:fs'
+import { AppError, describeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Config } from '../config/config.ts'
 import type { Paths } from '../config/paths.ts'
-import { writeKubeconfigs } from '../pki/kubeconfig.ts'
-import { preparePki } from '../pki/pki.ts'
+import { adminAccess, writeKubeconfigs } from '../pki/kubeconfig.ts'
+import { pkiFiles, preparePki } from '../pki/pki.ts'
+import { mergeIntoKubeconfig } from '../pki/user-kubeconfig.ts'
 import type { Addresses } from '../components/component.ts'
 import { apiserverUrl } from '../components/probe.ts'
 
@@ -30,10 +32,29 @@ export async function prepareCredentials({
     pki,
     dir: paths.kubeconfigDir,
     adminPath: paths.adminKubeconfig,
-    copyPath: config.writeKubeconfig,
     server: apiserverUrl(config),
   })
   for (const { name, reason } of pki.renewed)
     log.info({ certificate: name }, `certificate renewed because ${reason}`)
   for (const warning of pki.warnings) log.warn(warning)
+}
+
+/** Puts the admin's access into the kubeconfig that the user has named. Trouble with that is told, and ends nothing else. */
+export async function writeUserKubeconfig({
+  config,
+  paths,
+  log,
+}: Omit<CredentialOptions, 'addresses'>): Promise<void> {
+  const { writeKubeconfig: path, dataDir } = config
+  if (path === undefined) return
+  try {
+    const access = await adminAccess(pkiFiles(paths.pkiDir), apiserverUrl(config))
+    await mergeIntoKubeconfig({ path, access, dataDir })
+  } catch (error) {
+    const remedy = error instanceof AppError ? error.remedy : undefined
+    log.error(
+      { path, reason: describeError(error), remedy },
+      'cannot write the kubeconfig; it stays as it is',
+    )
+  }
 }

@@ -13,6 +13,7 @@ import { keepForeignRules } from '../node/reset/firewall-rules.ts'
 import { describeHolders } from '../node/reset/holders.ts'
 import { resetPlan } from '../node/reset/plan.ts'
 import type { ResetStep } from '../node/reset/steps.ts'
+import { removeFromKubeconfig } from '../pki/user-kubeconfig.ts'
 import type { Payload } from '../payload/payload.ts'
 import { holdDatabase } from '../storage/embedded.ts'
 import { endLeftovers } from '../supervisor/leftovers.ts'
@@ -88,6 +89,8 @@ async function runStep(step: ResetStep, payload: Payload): Promise<void> {
       if (foreign !== undefined) await run(step.restore, [], foreign)
       return
     }
+    case 'kubeconfig':
+      return removeFromKubeconfig(step)
     case 'unmount':
       return unmount(step.path)
     case 'kill':

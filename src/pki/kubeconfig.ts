@@ -1,14 +1,7 @@
-import { realpath } from 'node:fs/promises'
 import { join } from 'node:path'
 import { allDone } from '../base/all-done.ts'
-import { errorCode } from '../base/errors.ts'
-import {
-  prepareParent,
-  preparePrivateDirectory,
-  privateMode,
-  rendered,
-  writeFileIfChanged,
-} from '../base/files.ts'
+import { preparePrivateDirectory, rendered, writeFileIfChanged } from '../base/files.ts'
+import { type PlainData, renderYaml } from '../base/yaml.ts'
 import type { LeafName } from './leaves.ts'
 import { type PkiFiles, readIdentity } from './pki.ts'
 
@@ -27,87 +20,63 @@ export interface KubeconfigOptions {
   readonly dir: string
   /** ${dataDir}/admin.kubeconfig */
   readonly adminPath: string
-  /** --write-kubeconfig: a second copy of the admin's. */
-  readonly copyPath?: string | undefined
   /** https://127.0.0.1:6443 */
   readonly server: string
 }
+
+type Fields = { readonly [key: string]: PlainData }
+
+/** How one user reaches one cluster, in the words of a kubeconfig. */
+export interface Access {
+  readonly cluster: Fields
+  readonly user: Fields
+}
+
+const clusterName = 'k8s'
 
 /** The path of a component's kubeconfig. Pure. */
 export function kubeconfigPath(dir: string, client: KubeconfigClient): string {
   return join(dir, `${client}.kubeconfig`)
 }
 
-/** Writes every kubeconfig, each 0600, where its content changed. Repeatable. */
+/** Writes every kubeconfig of the daemon's own, each 0600, where its content changed. Repeatable. */
 export async function writeKubeconfigs(options: KubeconfigOptions): Promise<void> {
-  const { pki, dir, adminPath, copyPath, server } = options
-  const [admin] = await Promise.all([renderAdmin(pki, server), preparePrivateDirectory(dir)])
+  const { pki, dir, adminPath, server } = options
+  const [admin] = await Promise.all([adminAccess(pki, server), preparePrivateDirectory(dir)])
   const writes = Object.entries(clients).map(([client, leaf]) => {
-    const text = renderKubeconfig({
-      user: client,
-      server,
-      authority: `certificate-authority: ${JSON.stringify(pki.authorities.server.certFile)}`,
-      certificate: `client-certificate: ${JSON.stringify(pki.leaves[leaf].certFile)}`,
-      key: `client-key: ${JSON.stringify(pki.leaves[leaf].keyFile)}`,
-    })
+    const access = {
+      cluster: { server, 'certificate-authority': pki.authorities.server.certFile },
+      user: { 'client-certificate': pki.leaves[leaf].certFile, 'client-key': pki.leaves[leaf].keyFile },
+    }
+    const text = renderKubeconfig(access, { cluster: clusterName, user: client, context: clusterName })
     return writeFileIfChanged(kubeconfigPath(dir, client as KubeconfigClient), text, rendered)
   })
-  await allDone([...writes, writeFileIfChanged(adminPath, admin, rendered)])
-  if (copyPath !== undefined) {
-    await prepareParent(copyPath)
-    await writeFileIfChanged(await followLink(copyPath), admin, { mode: privateMode })
-  }
+  const text = renderKubeconfig(admin, { cluster: clusterName, user: 'admin', context: clusterName })
+  await allDone([...writes, writeFileIfChanged(adminPath, text, rendered)])
 }
 
 /** The admin's stands alone, so that it can be copied. */
-async function renderAdmin(pki: PkiFiles, server: string): Promise<string> {
+export async function adminAccess(pki: PkiFiles, server: string): Promise<Access> {
   const { ca = '', cert = '', key = '' } = await readIdentity(pki, 'admin-client')
   const base64 = (text: string) => Buffer.from(text).toString('base64')
-  return renderKubeconfig({
-    user: 'admin',
-    server,
-    authority: `certificate-authority-data: ${base64(ca)}`,
-    certificate: `client-certificate-data: ${base64(cert)}`,
-    key: `client-key-data: ${base64(key)}`,
-  })
-}
-
-/** `authority`, `certificate` and `key` are whole lines of YAML. */
-function renderKubeconfig(values: {
-  user: string
-  server: string
-  authority: string
-  certificate: string
-  key: string
-}): string {
-  const { user, server, authority, certificate, key } = values
-  return `apiVersion: v1
-kind: Config
-clusters:
-  - name: k8s
-    cluster:
-      server: ${server}
-      ${authority}
-users:
-  - name: ${user}
-    user:
-      ${certificate}
-      ${key}
-contexts:
-  - name: k8s
-    context:
-      cluster: k8s
-      user: ${user}
-current-context: k8s
-`
-}
-
-/** A copy that is a symbolic link (~/.kube/config often is) stays one. */
-async function followLink(path: string): Promise<string> {
-  try {
-    return await realpath(path)
-  } catch (cause) {
-    if (errorCode(cause) === 'ENOENT') return path
-    throw cause
+  return {
+    cluster: { server, 'certificate-authority-data': base64(ca) },
+    user: { 'client-certificate-data': base64(cert), 'client-key-data': base64(key) },
   }
+}
+
+/** A whole kubeconfig of one context. `mark` is added to all that is in it. Pure. */
+export function renderKubeconfig(
+  { cluster, user }: Access,
+  names: { readonly cluster: string; readonly user: string; readonly context: string },
+  mark: Fields = {},
+): string {
+  return renderYaml({
+    apiVersion: 'v1',
+    kind: 'Config',
+    clusters: [{ name: names.cluster, cluster: { ...cluster, ...mark } }],
+    users: [{ name: names.user, user: { ...user, ...mark } }],
+    contexts: [{ name: names.context, context: { cluster: names.cluster, user: names.user, ...mark } }],
+    'current-context': names.context,
+  })
 }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ClockWatch } from '../../base/clock.ts'
 import { describeError } from '../../base/errors.ts'
-import { prepareCredentials } from '../credentials.ts'
+import { prepareCredentials, writeUserKubeconfig } from '../credentials.ts'
 import type { Task } from './task.ts'
 
 /** Certificates are renewed months before their end: a day more or less is nothing. */
@@ -15,8 +15,10 @@ export const certificates: Task = {
   name: 'certificates',
   purpose: 'renew certificates',
   leaderOnly: false,
-  async run({ config, addresses, paths, log }, signal) {
+  async run({ config, addresses, paths, credentials, log }, signal) {
+    await credentials
     for (const clock = new ClockWatch(); ; ) {
+      await writeUserKubeconfig({ config, paths, log })
       await dueAgain(clock, signal)
       await prepareCredentials({ config, addresses, paths, log }).catch((error: unknown) =>
         log.error({ reason: describeError(error) }, 'cannot renew certificates; the next try is in a day'),

@@ -135,7 +135,6 @@ async function fileSteps(config: Config, files: HostFiles): Promise<ResetStep[]>
   const { containerdState } = paths(config)
   const outside = [
     ...shimSockets(files, containerdState),
-    ...(config.writeKubeconfig === undefined ? [] : [config.writeKubeconfig]),
     ...files.list(podLogsDir).map((name) => join(podLogsDir, name)),
     ...(await linksInto(files, containerLogsDir, podLogsDir)),
     ...files
@@ -144,8 +143,17 @@ async function fileSteps(config: Config, files: HostFiles): Promise<ResetStep[]>
       .map((name) => join(cniResultsDir, name)),
   ]
   return [
+    ...kubeconfigSteps(config, files),
     ...removeIfThere(files, outside),
     ...dataSteps(config, files, { trees: [config.kubeletRootDir], shared: sharedDirs }),
+  ]
+}
+
+/** Other clusters may be in it. */
+function kubeconfigSteps({ writeKubeconfig: path, dataDir }: Config, files: HostFiles): ResetStep[] {
+  if (path === undefined || !files.isThere(path)) return []
+  return [
+    { kind: 'kubeconfig', description: `take this cluster out of the kubeconfig ${path}`, path, dataDir },
   ]
 }
 

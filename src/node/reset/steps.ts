@@ -28,6 +28,15 @@ export interface RulesStep {
   readonly restore: string
 }
 
+/** A kubeconfig that a user named, out of which this cluster is taken. */
+export interface KubeconfigStep {
+  readonly kind: 'kubeconfig'
+  readonly description: string
+  readonly path: string
+  /** Whose entries go. */
+  readonly dataDir: string
+}
+
 export type FileStep =
   /** Something mounted; tried again for a while, as long as it is in use. */
   | { readonly kind: 'unmount'; readonly description: string; readonly path: string }
@@ -42,4 +51,4 @@ export type FileStep =
   /** A directory, if it is empty by then. */
   | { readonly kind: 'rmdir'; readonly description: string; readonly path: string }
 
-export type ResetStep = CommandStep | LinkStep | AddressStep | RulesStep | FileStep
+export type ResetStep = CommandStep | LinkStep | AddressStep | RulesStep | KubeconfigStep | FileStep

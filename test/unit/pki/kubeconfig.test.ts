@@ -1,4 +1,4 @@
-import { lstatSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -26,12 +26,11 @@ beforeEach(async () => {
 
 afterEach(() => rm(root, { recursive: true }))
 
-const write = (copyPath?: string) =>
+const write = () =>
   writeKubeconfigs({
     pki,
     dir: join(root, 'kubeconfig'),
     adminPath: join(root, 'admin.kubeconfig'),
-    copyPath,
     server: 'https://127.0.0.1:6443',
   })
 
@@ -82,24 +81,6 @@ test("a component's names the files that are renewed", async () => {
       },
     ],
   })
-})
-
-test('a copy goes where it is asked for, and a link stays a link', async () => {
-  const target = join(root, 'elsewhere')
-  const copy = join(root, 'config')
-  writeFileSync(target, 'old', { mode: 0o644 })
-  symlinkSync(target, copy)
-  await write(copy)
-  expect(readFileSync(target, 'utf8')).toBe(readFileSync(join(root, 'admin.kubeconfig'), 'utf8'))
-  expect(statSync(target).mode & 0o777).toBe(0o600)
-  expect(lstatSync(copy).isSymbolicLink()).toBe(true)
-})
-
-test("a copy's directory is made", async () => {
-  const copy = join(root, 'home', '.kube', 'config')
-  await write(copy)
-  expect(statSync(join(root, 'home', '.kube')).mode & 0o777).toBe(0o700)
-  expect(statSync(copy).mode & 0o777).toBe(0o600)
 })
 
 test('what did not change is not written again', async () => {
