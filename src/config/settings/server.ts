@@ -52,7 +52,8 @@ export const serverSettings: Rows<ServerSettings> = {
   },
   'write-kubeconfig': {
     group,
-    description: 'A file that gets a copy of the admin kubeconfig, readable by its owner alone.',
+    description:
+      "A kubeconfig that gets the admin's access, beside whatever else is in it; a new one is for its owner alone.",
     kind: file,
     defaultText: 'none',
     roles: servers,
