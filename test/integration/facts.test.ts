@@ -61,3 +61,21 @@ test('a later start need not say it again, and goes on under the name that the N
   expect(nodes.items[0]?.spec.podCIDR).toBe('10.50.0.0/24')
   await daemon.stop()
 })
+
+test('a machine becomes another Node on the way that the message names', async () => {
+  cluster.startDaemon()
+  await cluster.ready()
+  await cluster.k8s(['stop', '--pods'])
+  await cluster.exec(['rm', `${defaultDataDir}/node.json`])
+  const daemon = cluster.startDaemon()
+  await cluster.ready()
+  expect(daemon.log()).not.toContain('host name')
+  expect(await nodeNames()).toEqual([hostName, 'renamed'].toSorted())
+  await cluster.kubectl(['delete', 'node', hostName])
+  expect(await nodeNames()).toEqual(['renamed'])
+})
+
+async function nodeNames(): Promise<string[]> {
+  const { items } = await cluster.get<{ items: { metadata: { name: string } }[] }>('nodes')
+  return items.map(({ metadata }) => metadata.name).toSorted()
+}
