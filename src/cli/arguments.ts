@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util'
 import { describeSetting, showText, usageError } from '../config/table/setting.ts'
+import { roles } from '../config/roles.ts'
 import type { Flags } from '../config/table/sources.ts'
 import { suggest } from '../config/table/suggest.ts'
 import type { Command } from './command.ts'
@@ -165,6 +166,8 @@ function unknownCommand(given: string, commands: Commands): Error {
       `cannot run ${given} from here: the built artifact (dist/artifacts/k8s) has it, or build/payload/bin/${given}`,
     )
   }
+  const role = Object.values(roles).find(({ setting, isThere }) => setting === given && !isThere)
+  if (role !== undefined) return usageError(`cannot run ${given}: the role ${given} is not there yet`)
   const firstWords = commands.all.map(({ name }) => name.split(' ', 1)[0] as string)
   const near = suggest(given, [...new Set(firstWords), ...commands.external])
   const advice = near === undefined ? 'k8s --help lists the commands' : `did you mean ${near}?`

@@ -52,7 +52,8 @@ this machine has, and refuses while it runs.`,
 async function handler(invocation: Invocation): Promise<number> {
   const { flags, environment, print } = invocation
   const { force, oldPayloads } = optionValues(ownOptions, flags)
-  const config = await loadAnyConfig({ ...sourcesOf(invocation), flags: withoutOwn(flags, ownOptions) })
+  const given = { ...sourcesOf(invocation), flags: withoutOwn(flags, ownOptions) }
+  const config = await loadAnyConfig({ ...given, factsWin: true })
   if (oldPayloads) return removeOld(config, invocation)
   if (!force && !process.stdin.isTTY) {
     throw usageError(`cannot reset ${config.dataDir} without --force: there is no terminal to ask at`)

@@ -29,6 +29,14 @@ export function addFacts(chosen: Map<string, Setting>, facts: readonly Setting[]
   }
 }
 
+/** The settings that were chosen and are not what is fixed. */
+export function contradicted(chosen: ReadonlyMap<string, Setting>, { cluster, node }: Facts): string[] {
+  return Object.entries({ ...cluster, ...node }).flatMap(([name, text]) => {
+    const asked = chosen.get(name)
+    return asked === undefined || asked.texts.at(-1) === text ? [] : [name]
+  })
+}
+
 function contradiction(asked: Setting, { name, texts, origin }: Setting): Error {
   const shown = describeSetting(asked, asked.texts.at(-1))
   const [fixed, path] = [showText(texts[0] ?? ''), origin.kind === 'fact' ? origin.path : '']

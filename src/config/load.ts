@@ -1,10 +1,10 @@
 import { join } from 'node:path'
 import { formatAddress } from '../base/address.ts'
-import { AppError } from '../base/errors.ts'
+import { AppError, describeError } from '../base/errors.ts'
 import { findConflict, rangeOf, tenthAddress } from './conflicts.ts'
 import type { AnyConfig, Config } from './config.ts'
 import type { Facts } from './facts.ts'
-import { addFacts, presentRole, settingsOfFacts, warningOfHostName } from './fixed-settings.ts'
+import { addFacts, contradicted, presentRole, settingsOfFacts, warningOfHostName } from './fixed-settings.ts'
 import { defaultConfigFile, settingsOfFile } from './table/file.ts'
 import { type Host, thisHost } from './host.ts'
 import { file } from './table/kinds.ts'
@@ -29,6 +29,8 @@ export interface Sources {
   readonly host?: Host
   /** That of the command; without it, the setting `role` decides. */
   readonly role?: PresentRole | undefined
+  /** What is fixed wins over settings that contradict it, and they are not refused: for who removes what is there. */
+  readonly factsWin?: boolean
   /** Is told of what is passed over, a line each. */
   readonly warn?: (line: string) => void
 }
@@ -51,6 +53,7 @@ export async function loadAnyConfig({
   environment,
   host = thisHost,
   role: wanted,
+  factsWin = false,
   warn = () => {},
 }: Sources): Promise<AnyConfig> {
   const settings = await gather({ flags, environment, role: wanted })
@@ -58,9 +61,11 @@ export async function loadAnyConfig({
   refuseUnknownKeys([...settings.file, ...settings.flags], options)
   const chosen = choose(settings)
   const dataDir = dataDirOf(chosen)
-  const facts = host.facts(dataDir)
+  const facts = factsWin ? factsOrNone(host, { dataDir, warn }) : host.facts(dataDir)
+  if (factsWin) for (const name of contradicted(chosen, facts)) chosen.delete(name)
   const role = roleOf(chosenRole({ chosen, wanted, facts, dataDir }))
-  refuseOtherRoles([...settings.flags, ...settings.environment, ...settings.file], role)
+  if (factsWin) forgetOtherRoles(chosen, role)
+  else refuseOtherRoles([...settings.flags, ...settings.environment, ...settings.file], role)
   const renamed = roles[role].hasNode ? warningOfHostName({ chosen, facts, host, dataDir }) : undefined
   if (renamed !== undefined) warn(renamed)
   addFacts(chosen, settingsOfFacts(facts, dataDir), role)
@@ -68,8 +73,21 @@ export async function loadAnyConfig({
     [...chosen].map(([name, setting]) => [camelCase(name), parseSetting(optionOf(name), setting)]),
   )
   const config = complete({ ...plainDefaults(role), ...given, role: roles[role].setting }, host)
-  refuseConflict(config, chosen)
+  if (!factsWin) refuseConflict(config, chosen)
   return Object.freeze(config)
+}
+
+/** A record that is damaged keeps nobody from removing it. */
+function factsOrNone(
+  host: Host,
+  { dataDir, warn }: { dataDir: string; warn: (line: string) => void },
+): Facts {
+  try {
+    return host.facts(dataDir)
+  } catch (error) {
+    warn(describeError(error))
+    return { cluster: {}, node: {} }
+  }
 }
 
 function chosenRole(given: {
@@ -97,6 +115,10 @@ function chosenRole(given: {
   }
   const serverMode = mode && (parseSetting(optionOf('server-mode'), mode) as 'single' | 'ha')
   return { role: role ?? former ?? 'server', serverMode: serverMode ?? 'single' }
+}
+
+function forgetOtherRoles(chosen: Map<string, Setting>, role: RoleName): void {
+  for (const name of chosen.keys()) if (!optionOf(name).roles.includes(role)) chosen.delete(name)
 }
 
 /** A value is not shown: some are secrets, and none of them is what is wrong. */

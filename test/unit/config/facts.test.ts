@@ -223,6 +223,39 @@ describe('the name of the node', () => {
   })
 })
 
+describe('for who removes what is there', () => {
+  const remove = async (flags: readonly string[], warn: (line: string) => void = () => {}) =>
+    loadAnyConfig({
+      flags: flagsOf([`--data-dir=${paths.dataDir}`, ...flags]),
+      environment: { K8S_CONFIG: '' },
+      host: { nodeName: () => 'two', facts: readFacts },
+      factsWin: true,
+      warn,
+    })
+
+  test('what is fixed wins over settings that contradict it', async () => {
+    await create(['--cluster-domain=c.test', '--service-cidr=10.97.0.0/16'])
+    const ofOtherRole = ['--role=datastore', '--listen-address=127.0.0.1:1']
+    const flags = [
+      '--cluster-domain=x.test',
+      '--node-name=two',
+      '--node-ip=10.97.0.9',
+      ...ofOtherRole,
+      '--v=2',
+    ]
+    expect(await remove(flags)).toMatchObject({
+      ...{ role: 'server', nodeName: 'one', clusterDomain: 'c.test', serviceCidr: '10.97.0.0/16', v: 2 },
+    })
+  })
+
+  test('a damaged record is told, and no hindrance', async () => {
+    writeFileSync(paths.clusterFacts, '{')
+    const warnings: string[] = []
+    expect(await remove([], (line) => warnings.push(line))).toMatchObject({ role: 'server' })
+    expect(warnings).toEqual([expect.stringContaining(`cannot use ${paths.clusterFacts}`)])
+  })
+})
+
 describe('the role', () => {
   test('of a data directory is that of the next start', async () => {
     await create(['--role=datastore'])
