@@ -1,6 +1,7 @@
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { type Cluster, defaultDataDir, startCluster } from './harness/cluster.ts'
+import { parse } from 'yaml'
+import { addTestImage, type Cluster, defaultDataDir, startCluster } from './harness/cluster.ts'
 import { packedImageName } from './harness/images.ts'
 import type { Machine } from './harness/machine.ts'
 import { pod, sleepForever } from './harness/manifests.ts'
@@ -20,10 +21,38 @@ const componentNames = [
 /** Leaves a mark when it is asked to end, which SIGKILL does not. */
 const endPolitely = 'trap "echo ended by TERM >/marks/end; exit" TERM; while :; do sleep 0.1; done'
 
+/** A kubeconfig that was there before, in which the cluster gets a context of its own. */
+const kubeconfig = '/etc/somebody/config'
+const somebodys = `apiVersion: v1
+kind: Config
+clusters:
+- cluster:
+    server: https://example.org:6443 # elsewhere
+  name: k8s
+contexts:
+- context:
+    cluster: k8s
+    user: me
+  name: k8s
+current-context: k8s
+users:
+- name: me
+  user:
+    token: "0123"
+`
+
 let cluster: Cluster
 
 beforeAll(async () => {
-  cluster = await startCluster({ name: 'commands', flags: ['--write-kubeconfig=/etc/copy/kubeconfig'] })
+  cluster = await startCluster({
+    name: 'commands',
+    flags: [`--write-kubeconfig=${kubeconfig}`],
+    prepare(machine) {
+      addTestImage(machine)
+      mkdirSync(machine.path('/etc/somebody'))
+      writeFileSync(machine.path(kubeconfig), somebodys, { mode: 0o640 })
+    },
+  })
 })
 afterAll(() => cluster?.[Symbol.asyncDispose]())
 reportFailures(() => cluster)
@@ -82,10 +111,17 @@ test('a failed kubectl keeps its exit code and words', async () => {
   expect(stderr).toBe('Error from server (NotFound): pods "nobody" not found\n')
 })
 
-test('--write-kubeconfig makes a copy for its owner alone that works', async () => {
-  expect((await cluster.exec(['stat', '-c', '%a', '/etc/copy/kubeconfig'])).stdout.trim()).toBe('600')
-  const { stdout } = await cluster.kubectl(['--kubeconfig=/etc/copy/kubeconfig', 'auth', 'can-i', '*', '*'])
+test('--write-kubeconfig makes a context that works, beside what somebody has in that file', async () => {
+  const { stdout } = await cluster.kubectl([
+    ...[`--kubeconfig=${kubeconfig}`, '--context=k8s-2'],
+    ...['auth', 'can-i', '*', '*'],
+  ])
   expect(stdout.trim()).toBe('yes')
+  // As kubectl reads and writes it; the marks are its own to keep.
+  await cluster.kubectl([`--kubeconfig=${kubeconfig}`, 'config', 'rename-context', 'k8s-2', 'here'])
+  const current = await cluster.kubectl([`--kubeconfig=${kubeconfig}`, 'config', 'current-context'])
+  expect(current.stdout.trim()).toBe('k8s')
+  expect((await cluster.exec(['stat', '-c', '%a', kubeconfig])).stdout.trim()).toBe('640')
 })
 
 test('a second daemon on the same data directory is refused with the pid of the first', async () => {
@@ -187,7 +223,9 @@ test('reset removes everything that a killed daemon left with pods running', asy
     '/var/log/pods',
   ]
   expect(made.filter((place) => existsSync(cluster.machine.path(place)))).toEqual([])
-  // The copy of the kubeconfig lies where the user wanted it, and marks are a pod's own.
+  const left = parse(cluster.machine.read(kubeconfig)) as object
+  expect(left).toEqual(parse(somebodys))
+  // Marks are a pod's own.
   expect(readdirSync(cluster.machine.path('/var/lib'))).toEqual(['marks'])
 })
 
