@@ -10,6 +10,7 @@ import {
   writeFileAtomically,
   writeFileIfChanged,
 } from '../base/files.ts'
+import { renderYaml } from '../base/yaml.ts'
 import { exportKey } from './authority.ts'
 
 /** crypto_secretbox's key size. */
@@ -95,19 +96,17 @@ async function prepareEncryptionConfig(path: string, mayCreate: boolean): Promis
 }
 
 /** secretbox for what is written; identity so that what was written in the clear can be read. */
-export function renderEncryptionConfig(key: string): string {
-  return `apiVersion: apiserver.config.k8s.io/v1
-kind: EncryptionConfiguration
-resources:
-  - resources:
-      - secrets
-    providers:
-      - secretbox:
-          keys:
-            - name: key-1
-              secret: ${key}
-      - identity: {}
-`
+function renderEncryptionConfig(key: string): string {
+  return renderYaml({
+    apiVersion: 'apiserver.config.k8s.io/v1',
+    kind: 'EncryptionConfiguration',
+    resources: [
+      {
+        resources: ['secrets'],
+        providers: [{ secretbox: { keys: [{ name: 'key-1', secret: key }] } }, { identity: {} }],
+      },
+    ],
+  })
 }
 
 function missing(path: string, consequence: string): AppError {

@@ -164,7 +164,10 @@ async function carryOut(paths: RestorePaths): Promise<string | undefined> {
 async function keepOld({ dataDir }: RestorePaths, old: string): Promise<string | undefined> {
   if ((await readdir(join(old, 'db'))).length === 0) await rmdir(join(old, 'db'))
   if ((await readdir(old)).length === 0) return undefined
-  const kept = join(dataDir, 'replaced', new Date().toISOString().replaceAll(/[-:]/g, ''))
+  const stamp = new Date().toISOString().replaceAll(/[-:]/g, '')
+  let kept = join(dataDir, 'replaced', stamp)
+  // A clock may say the same time twice.
+  for (let number = 2; existsSync(kept); number++) kept = join(dataDir, 'replaced', `${stamp}-${number}`)
   await mkdir(dirname(kept), { recursive: true, mode: privateDirectoryMode })
   await rename(old, kept)
   await syncDirectory(dirname(kept))
