@@ -93,6 +93,16 @@ test('after a stop and a start the pod kept its start time, container and restar
 
 test('after SIGKILL of the daemon the next start takes over, and nothing runs twice', async () => {
   const container = processInKeeper()
+  // Of another user, who wants no start to succeed; and what a kubelet's mount has left, as root.
+  const marks = strangerMarks()
+  await using _hostile = cluster.machine.spawn([
+    ...['setsid', 'setpriv', '--reuid=65534', 'env'],
+    ...[...marks, 'sleep', '4711'],
+  ])
+  await using _helper = cluster.machine.spawn(['setsid', 'env', ...marks, 'sleep', '4712'])
+  const strangers = () =>
+    processesNamed(cluster.machine, 'sleep').filter(({ arguments: [time] }) => /^471[12]$/.test(time ?? ''))
+  await waitFor('the strangers run', () => strangers().length === 2)
   cluster.daemon.signal('SIGKILL')
   expect((await cluster.daemon.ended).signal).toBe('SIGKILL')
   expect(processesNamed(cluster.machine, 'kubelet')).toHaveLength(1)
@@ -108,6 +118,7 @@ test('after SIGKILL of the daemon the next start takes over, and nothing runs tw
   )
   await expectKeeperUntouched()
   expect(processInKeeper()).toEqual(container)
+  expect(strangers()).toHaveLength(2)
 })
 
 test('a component that ignores SIGTERM is killed after its limit', async () => {
@@ -155,6 +166,16 @@ test('a stop during the start leaves nothing running', async () => {
   await cluster.ready()
   await expectKeeperUntouched()
 })
+
+/** The environment of a component whose supervisor lives, for which the machine's first process stands. */
+function strangerMarks(): string[] {
+  const first = processesOf(cluster.machine).find(({ pid }) => pid === 1)
+  return [
+    'K8S_COMPONENT=kubelet',
+    'K8S_RECORD_DIR=/var/lib/k8s/run/processes',
+    `K8S_SUPERVISOR=1:${first?.startTime}`,
+  ]
+}
 
 async function kill(pid: number, signal: string): Promise<void> {
   await cluster.exec(['sh', '-c', `kill -${signal} ${pid}`])

@@ -235,6 +235,21 @@ describe('status', () => {
     expect(rest.join('\n')).toContain('Node worker-1 is Ready; the cluster is ready.')
   })
 
+  test('says why a component is not ready, once', async () => {
+    const [first, second] = running.components
+    const reason = 'no answer within 10000 ms'
+    const components = [
+      { ...first!, state: 'unresponsive', reason },
+      { ...second!, state: 'running', reason: 'the Node is not Ready' },
+    ]
+    const problems = [`datastore is unresponsive: ${reason}`]
+    await using daemon = await serve(() => ({ ...running, state: 'degraded', problems, components }))
+    const { code, stdout } = await runCli({ args: ['status', `--data-dir=${daemon.dataDir}`] })
+    expect(code).toBe(3)
+    expect(stdout.split(reason)).toHaveLength(2)
+    expect(stdout).toContain('\nkubelet is running: the Node is not Ready\n')
+  })
+
   test('is JSON for a program', async () => {
     await using daemon = await serve(() => running)
     const { stdout } = await runCli({ args: ['status', '-o', 'json', `--data-dir=${daemon.dataDir}`] })
