@@ -1,0 +1,41 @@
+import { existsSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import { facts } from '../../../src/cluster/tasks/facts.ts'
+import type { TaskContext } from '../../../src/cluster/tasks/task.ts'
+import { readFacts } from '../../../src/config/facts.ts'
+import { loadConfig } from '../../../src/config/load.ts'
+import { paths as pathsOf } from '../../../src/config/paths.ts'
+import { testHost } from '../config/given.ts'
+import { temporaryDirectory } from '../datastore/support.ts'
+
+async function context(whenReady: TaskContext['whenReady']) {
+  const dataDir = temporaryDirectory()
+  const flags = [{ name: 'data-dir', text: dataDir }]
+  const config = await loadConfig({ flags, environment: {}, host: testHost })
+  return { dataDir, context: { config, whenReady } as TaskContext }
+}
+
+test('what is fixed is written when the API server is there for the first time', async () => {
+  const ready = Promise.withResolvers<void>()
+  const asked: string[] = []
+  const given = await context((capability) => {
+    asked.push(capability)
+    return ready.promise
+  })
+  const { clusterFacts } = pathsOf(given)
+  const done = facts.run(given.context, new AbortController().signal)
+  expect(asked).toEqual(['api'])
+  expect(existsSync(clusterFacts)).toBe(false)
+  ready.resolve()
+  await done
+  expect(readFacts(given.dataDir)).toMatchObject({
+    cluster: { 'cluster-dns': '10.96.0.10' },
+    node: { role: 'server', 'node-name': 'worker-1' },
+  })
+})
+
+test('a start that never gets so far fixes nothing', async () => {
+  const given = await context(() => Promise.reject(new Error('stopped')))
+  await expect(facts.run(given.context, new AbortController().signal)).rejects.toThrow('stopped')
+  expect(existsSync(pathsOf(given).clusterFacts)).toBe(false)
+})
