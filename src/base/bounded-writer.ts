@@ -173,20 +173,28 @@ const pauseCell = new Int32Array(new SharedArrayBuffer(4))
 function withoutBlocking(fd: number): number {
   try {
     const stats = fstatSync(fd)
-    if (stats.isFIFO() || stats.isCharacterDevice()) {
-      return openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY)
-    }
+    if (stats.isFIFO() || stats.isCharacterDevice()) return reopen(fd)
     if (stats.isSocket()) keepSocket(fd)
   } catch {
-    // A pipe without a reader, a terminal of somebody else: written as it is.
+    // It is closed, or what is open cannot be told: written as it is.
   }
   return fd
+}
+
+function reopen(fd: number): number {
+  try {
+    return openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY)
+  } catch {
+    // Somebody else's, and we are not root: better that it does not block for him either.
+    keepSocket(fd)
+    return fd
+  }
 }
 
 /** Never closed: that would close the descriptor, which is not ours. */
 const sockets: Socket[] = []
 
-/** node:net makes a descriptor that it takes not block; nothing else of it is used. */
+/** node:net makes a pipe or socket that it takes not block; nothing else of it is used. */
 function keepSocket(fd: number): void {
   const socket = new Socket({ fd, readable: false, writable: true })
   socket.on('error', () => {})
