@@ -1,4 +1,3 @@
-import type { KeyRange } from '../mvcc/key-range.ts'
 import {
   type DeleteRangeRequest,
   type Operation,
@@ -10,6 +9,7 @@ import {
 } from '../mvcc/requests.ts'
 import { etcdError } from './etcd-errors.ts'
 import type { ReadOperation, ReadTxnRequest } from './messages/kv-requests.ts'
+import { WrittenKeys } from './written-keys.ts'
 
 /** etcd: server/etcdserver/api/v3rpc/key.go, whose checks and their order these are. */
 
@@ -62,37 +62,20 @@ function checkOperation(operation: ReadOperation, maxOperations: number): void {
   }
 }
 
-interface Writes {
-  readonly puts: Set<string>
-  readonly deletes: KeyRange[]
-}
-
 /**
  * What a list of operations writes; fails when two of them write one key. Deletes may overlap each
  * other, and so may the two branches of one transaction.
  */
-function writesOf(operations: readonly Operation[]): Writes {
-  const puts = new Set<string>()
-  const deletes: KeyRange[] = operations.filter((operation) => operation.kind === 'delete-range')
-  const add = (key: string, isTaken: boolean): void => {
-    if (isTaken || deletes.some((range) => isDeleted(range, key))) throw etcdError('duplicateKey')
-    puts.add(key)
-  }
+function writesOf(operations: readonly Operation[]): WrittenKeys {
+  const written = new WrittenKeys(operations.filter((operation) => operation.kind === 'delete-range'))
   for (const operation of operations) {
     if (operation.kind !== 'txn') continue
-    const success = writesOf(operation.success)
-    const failure = writesOf(operation.failure)
-    for (const key of success.puts) add(key, puts.has(key))
-    for (const key of failure.puts) add(key, puts.has(key) && !success.puts.has(key))
-    deletes.push(...success.deletes, ...failure.deletes)
+    const branches = [writesOf(operation.success), writesOf(operation.failure)]
+    if (branches.some((branch) => written.clashesWithPutsOf(branch))) throw etcdError('duplicateKey')
+    for (const branch of branches) written.join(branch)
   }
   for (const operation of operations) {
-    if (operation.kind === 'put') add(operation.key, puts.has(operation.key))
+    if (operation.kind === 'put' && !written.put(operation.key)) throw etcdError('duplicateKey')
   }
-  return { puts, deletes }
-}
-
-/** As etcd compares here: an end of '\0' is a key like any other (checkIntervals). */
-function isDeleted({ key, end }: KeyRange, candidate: string): boolean {
-  return end === '' ? candidate === key : candidate >= key && candidate < end
+  return written
 }

@@ -10,6 +10,8 @@ const maxTtlSeconds = 9_000_000_000
 /** The least time between two looks at expired leases, and how many end in one go (lessor.go, leaseRevokeRate). */
 const expiryIntervalMs = 500
 const expiryLimit = 1000
+/** A lease takes some 1.2 kB of memory, and kube-apiserver has a few thousand. */
+const leasesLimit = 300_000
 const longestTimerMs = 2 ** 31 - 1
 
 export const noLease = 0n
@@ -103,6 +105,7 @@ export class Lessor {
   grant({ id, ttlSeconds }: { id: bigint; ttlSeconds: number }): Lease {
     if (ttlSeconds > maxTtlSeconds) throw new MvccError('lease-ttl-too-large')
     if (this.#leases.has(id)) throw new MvccError('lease-exists')
+    if (this.#leases.size >= leasesLimit) throw new MvccError('too-many-requests')
     const granted = Math.max(ttlSeconds, minTtlSeconds)
     const lease: Lease = {
       id: id === noLease ? this.#freeId() : id,

@@ -9,6 +9,7 @@ import {
 } from '../../mvcc/requests.ts'
 import { noBytes } from '../../mvcc/version.ts'
 import type { MessageReader } from '../protobuf/message-reader.ts'
+import { etcdError } from '../etcd-errors.ts'
 import { StatusError, codes } from '../status.ts'
 
 /** A nested transaction deeper than this is malformed; etcd's own limit is that of operations. */
@@ -147,8 +148,8 @@ export interface ReadTxnRequest {
   readonly failure: readonly ReadOperation[]
 }
 
-/** etcdserverpb.TxnRequest */
-export function readTxnRequest(reader: MessageReader, depth = 0): ReadTxnRequest {
+/** etcdserverpb.TxnRequest. One that has too many operations is not read to its end: there may be a million. */
+export function readTxnRequest(reader: MessageReader, maxOperations: number, depth = 0): ReadTxnRequest {
   if (depth > depthLimit) throw new StatusError(codes.internal, 'grpc: error unmarshalling request: too deep')
   const compares: Compare[] = []
   const success: ReadOperation[] = []
@@ -159,20 +160,22 @@ export function readTxnRequest(reader: MessageReader, depth = 0): ReadTxnRequest
         compares.push(readCompare(reader.message()))
         break
       case 2:
-        success.push(readOperation(reader.message(), depth))
+        success.push(readOperation(reader.message(), maxOperations, depth))
         break
       case 3:
-        failure.push(readOperation(reader.message(), depth))
+        failure.push(readOperation(reader.message(), maxOperations, depth))
         break
       default:
         reader.skip()
     }
+    const count = Math.max(compares.length, success.length, failure.length)
+    if (count > maxOperations) throw etcdError('tooManyOperations')
   }
   return { kind: 'txn', compares, success, failure }
 }
 
 /** etcdserverpb.RequestOp: of a oneof, the last one counts. */
-function readOperation(reader: MessageReader, depth: number): ReadOperation {
+function readOperation(reader: MessageReader, maxOperations: number, depth: number): ReadOperation {
   let operation: ReadOperation
   while (reader.next()) {
     switch (reader.field) {
@@ -187,7 +190,7 @@ function readOperation(reader: MessageReader, depth: number): ReadOperation {
         break
       case 4:
         // Its own operations are checked along with it, before anything reads them as checked.
-        operation = readTxnRequest(reader.message(), depth + 1) as TxnRequest
+        operation = readTxnRequest(reader.message(), maxOperations, depth + 1) as TxnRequest
         break
       default:
         reader.skip()

@@ -8,6 +8,7 @@ import type {
 import { type Version, noBytes } from '../../mvcc/version.ts'
 import { type MessageWriter, messageFieldSize, uintFieldSize } from '../protobuf/message-writer.ts'
 import type { MessageParts } from '../http2/call.ts'
+import { StatusError, codes } from '../status.ts'
 import { type ResponseHeader, revisionHeaderSize, writeRevisionHeader } from './header.ts'
 import { type Detail, keyValueFieldSize, writeKeyValue } from './key-value.ts'
 
@@ -22,6 +23,10 @@ interface RangeResponse {
 
 /** A part fits into one piece of a writer. */
 const partTargetBytes = 192 * 1024
+/** etcd sends no larger one (api/v3rpc/grpc.go, maxSendBytes). */
+const largestMessageBytes = 2 ** 31 - 1
+/** What is not sent in parts is in memory as a whole: one transaction can ask for all keys a hundred times. */
+const largestWholeBytes = 512 * 1024 * 1024
 const rangeResponseTag = 0x0a
 const rangeKvsTag = 0x12
 const rangeMoreTag = 0x18
@@ -64,6 +69,8 @@ export class RangeResponseParts implements MessageParts {
     this.#valuesOf = valuesOf
     this.release = release
     this.messageBytes = header.fieldSize(result.revision) + keyValuesSize(result) + rangeEndSize(result)
+    if (this.messageBytes > largestMessageBytes) release()
+    requireSendable(this.messageBytes, largestMessageBytes)
   }
 
   write(writer: MessageWriter): boolean {
@@ -152,6 +159,7 @@ export function writeDeleteRangeResponse(
   writer: MessageWriter,
   { header, result, valueOf }: { header: ResponseHeader; result: DeleteRangeResult; valueOf: ValueOf },
 ): MessageWriter {
+  requireSendable(bodySize(result, []), largestWholeBytes)
   header.write(writer, result.revision)
   writeDeleted(writer, result, valueOf)
   return writer
@@ -162,10 +170,24 @@ export function writeTxnResponse(
   writer: MessageWriter,
   { header, result, valueOf }: { header: ResponseHeader; result: TxnResult; valueOf: ValueOf },
 ): MessageWriter {
+  const operations = result.results.map(measure)
+  requireSendable(
+    sum(operations, ({ size }) => messageFieldSize(messageFieldSize(size))),
+    largestWholeBytes,
+  )
   header.write(writer, result.revision)
   writer.bool(succeededTag, result.succeeded)
-  for (const operation of result.results) writeOperation(writer, measure(operation), valueOf)
+  for (const operation of operations) writeOperation(writer, operation, valueOf)
   return writer
+}
+
+/** The words of grpc-go (server.go, sendResponse). */
+function requireSendable(bytes: number, limitBytes: number): void {
+  if (bytes <= limitBytes) return
+  throw new StatusError(
+    codes.resourceExhausted,
+    `grpc: trying to send message larger than max (${bytes} vs. ${limitBytes})`,
+  )
 }
 
 /** An operation's result with the size of its message, determined once. */

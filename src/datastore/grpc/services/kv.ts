@@ -83,7 +83,7 @@ export function kvService(context: ServiceContext): Service {
   })
 
   const txn = writing(context, (reader, call, requestBytes) => {
-    const request = checkTxn(readTxnRequest(reader), options.maxTxnOperations)
+    const request = checkTxn(readTxnRequest(reader, options.maxTxnOperations), options.maxTxnOperations)
     if (!isReadOnly(request)) checkSize(requestBytes)
     const result = engine.txn(request)
     replyAfterCommit(context, call, (writer) => writeTxnResponse(writer, { header, result, valueOf }))

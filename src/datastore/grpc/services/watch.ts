@@ -16,6 +16,8 @@ import { type Service, type ServiceContext, freshWriter, streaming } from '../se
 const queueLimitBytes = 256 * 1024
 /** Catching up, a response ends with the revision in which it reaches this size. */
 const responseTargetBytes = 512 * 1024
+/** Of all clients together; a watcher takes some 1.5 kB. */
+const watchersLimit = 200_000
 /** etcd: config.ServerConfig, MaxRequestBytesWithOverhead. */
 const grpcOverheadBytes = 512 * 1024
 
@@ -48,6 +50,8 @@ class WatchCall {
   readonly #subscriptions = new Map<bigint, Subscription>()
   #nextId = 0n
   #progressTimer: NodeJS.Timeout | undefined
+  /** In this turn of the event loop. */
+  #progressAsked: 'not' | 'once' | 'again' = 'not'
 
   constructor(context: ServiceContext, call: Call, encoder: EventEncoder) {
     this.#context = context
@@ -122,6 +126,9 @@ class WatchCall {
     if (request.id !== automaticId && this.#subscriptions.has(request.id)) {
       return this.#refuse('mvcc: duplicate watch ID provided on the WatchStream')
     }
+    if (this.#context.engine.hub.watchers.all >= watchersLimit) {
+      return this.#refuse(etcdMessage('tooManyRequests'))
+    }
     const id = request.id === automaticId ? this.#freeId() : request.id
     this.send(this.#revision, id, (writer) => writer.bool(watchResponseTags.created, true))
     const subscription = new Subscription(this, { ...request, id })
@@ -151,8 +158,23 @@ class WatchCall {
     this.send(this.#revision, id, (writer) => writer.bool(watchResponseTags.canceled, true))
   }
 
-  /** One reply for all watchers, if none of them has anything left to be told. */
+  /** Each request looks at all watchers: those of one turn are answered by its first and its end. */
   #progress(): void {
+    if (this.#progressAsked !== 'not') {
+      this.#progressAsked = 'again'
+      return
+    }
+    this.#progressAsked = 'once'
+    setImmediate(() => {
+      const isAskedAgain = this.#progressAsked === 'again'
+      this.#progressAsked = 'not'
+      if (isAskedAgain) this.#tellProgress()
+    })
+    this.#tellProgress()
+  }
+
+  /** One reply for all watchers, if none of them has anything left to be told. */
+  #tellProgress(): void {
     if (this.#subscriptions.size === 0) return
     for (const { watcher } of this.#subscriptions.values()) {
       if (!this.#context.engine.hub.isSynced(watcher)) return
