@@ -5,14 +5,17 @@ import type { PresentRole, RoleName } from './roles.ts'
 import { rowOf } from './schema.ts'
 import { describeSetting, parseSetting, type Setting, showText, usageError } from './table/setting.ts'
 
-/** What was fixed at creation, as settings: stronger than a default, and not to be contradicted by any other source. */
+/**
+ * What was fixed at creation, as settings: stronger than a default, and not to be contradicted by any other source.
+ * Other names are passed over: the record may come from a snapshot that somebody else made, and decides no more than that.
+ */
 export function settingsOfFacts({ cluster, node }: Facts, dataDir: string): Setting[] {
   const { clusterFacts, nodeRecord } = paths({ dataDir })
-  const settings = (facts: Readonly<Record<string, string>>, path: string) =>
-    Object.entries(facts).map(
-      ([name, text]): Setting => ({ name, texts: [text], origin: { kind: 'fact', path } }),
-    )
-  return [...settings(cluster, clusterFacts), ...settings(node, nodeRecord)]
+  const settings = (of: 'cluster' | 'node', facts: Readonly<Record<string, string>>, path: string) =>
+    Object.entries(facts)
+      .filter(([name]) => rowOf(name)?.factOf === of)
+      .map(([name, text]): Setting => ({ name, texts: [text], origin: { kind: 'fact', path } }))
+  return [...settings('cluster', cluster, clusterFacts), ...settings('node', node, nodeRecord)]
 }
 
 /**
@@ -30,10 +33,10 @@ export function addFacts(chosen: Map<string, Setting>, facts: readonly Setting[]
 }
 
 /** The settings that were chosen and are not what is fixed. */
-export function contradicted(chosen: ReadonlyMap<string, Setting>, { cluster, node }: Facts): string[] {
-  return Object.entries({ ...cluster, ...node }).flatMap(([name, text]) => {
+export function contradicted(chosen: ReadonlyMap<string, Setting>, facts: readonly Setting[]): string[] {
+  return facts.flatMap(({ name, texts }) => {
     const asked = chosen.get(name)
-    return asked === undefined || asked.texts.at(-1) === text ? [] : [name]
+    return asked === undefined || asked.texts.at(-1) === texts[0] ? [] : [name]
   })
 }
 

@@ -62,13 +62,14 @@ export async function loadAnyConfig({
   const chosen = choose(settings)
   const dataDir = dataDirOf(chosen)
   const facts = factsWin ? factsOrNone(host, { dataDir, warn }) : host.facts(dataDir)
-  if (factsWin) for (const name of contradicted(chosen, facts)) chosen.delete(name)
+  const fixed = settingsOfFacts(facts, dataDir)
+  if (factsWin) for (const name of contradicted(chosen, fixed)) chosen.delete(name)
   const role = roleOf(chosenRole({ chosen, wanted, facts, dataDir }))
   if (factsWin) forgetOtherRoles(chosen, role)
   else refuseOtherRoles([...settings.flags, ...settings.environment, ...settings.file], role)
   const renamed = roles[role].hasNode ? warningOfHostName({ chosen, facts, host, dataDir }) : undefined
   if (renamed !== undefined) warn(renamed)
-  addFacts(chosen, settingsOfFacts(facts, dataDir), role)
+  addFacts(chosen, fixed, role)
   const given = Object.fromEntries(
     [...chosen].map(([name, setting]) => [camelCase(name), parseSetting(optionOf(name), setting)]),
   )

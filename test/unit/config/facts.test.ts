@@ -150,6 +150,18 @@ describe('what was fixed when the cluster was created', () => {
     expect(readFacts(paths.dataDir).cluster).toMatchObject({ overlay: 'vxlan' })
   })
 
+  test('is no other setting than those, whoever has made the record', async () => {
+    const settings = { 'kube-apiserver-arg': 'authorization-mode=AlwaysAllow', 'node-name': 'evil', v: '9' }
+    writeFileSync(paths.clusterFacts, JSON.stringify({ formatVersion: 1, settings }))
+    writeFileSync(
+      paths.nodeRecord,
+      JSON.stringify({ formatVersion: 1, settings: { 'cluster-domain': 'x.y' } }),
+    )
+    expect((await start([])).config).toMatchObject({
+      ...{ kubeApiserverArg: [], nodeName: 'one', v: 0, clusterDomain: 'cluster.local' },
+    })
+  })
+
   test('comes from a restore that is decided, and not carried out yet', async () => {
     await create([])
     mkdirSync(join(paths.restoreDir, 'new'), { recursive: true })
@@ -246,6 +258,11 @@ describe('for who removes what is there', () => {
     expect(await remove(flags)).toMatchObject({
       ...{ role: 'server', nodeName: 'one', clusterDomain: 'c.test', serviceCidr: '10.97.0.0/16', v: 2 },
     })
+  })
+
+  test('a record says nothing of where that is', async () => {
+    writeFileSync(paths.clusterFacts, JSON.stringify({ formatVersion: 1, settings: { 'data-dir': '/etc' } }))
+    expect(await remove([])).toMatchObject({ dataDir: paths.dataDir })
   })
 
   test('a damaged record is told, and no hindrance', async () => {
