@@ -23,7 +23,7 @@ steps := node kubernetes containerd containerd-shim-runc-v2 runc cni coredns cri
 number = $(words $(shell sed 's/ $1 .*/ $1/' <<<' $(steps) '))
 step = @printf '[%s/%s] %s\n' $(call number,$1) $(words $(steps)) '$1$(if $2, $2)'
 
-.PHONY: all setup replay-day download generate deps validate lint check test build build-fast run install uninstall clean clean-all \
+.PHONY: all setup replay-day coverage test-all download generate deps validate lint check test build build-fast run install uninstall clean clean-all \
 	help peers FORCE
 
 all: build ## What a plain `make` does: build
@@ -55,6 +55,15 @@ check: validate lint ## Check all that runs without a build: validate, lint, typ
 test: build peers ## Run every test against the built artifact (as root)
 	@rm -f build/test-results.json
 	@$(node) $(vitest) run --reporter=default --reporter=json --outputFile.json=build/test-results.json
+
+# The unit tests and the clusters, and what of src/ they run. The clusters' daemons run from the artifact.
+coverage: build-fast ## Print which lines and branches of each room the tests run, and fail below the floors (as root)
+	@rm -rf build/coverage && mkdir -p build/coverage
+	@TEST_COVERAGE_DIR=$(CURDIR)/build/coverage $(node) $(vitest) run --project unit --project integration
+	@$(node) --disable-warning=ExperimentalWarning scripts/coverage.ts build/coverage --floors
+
+test-all: build peers ## Run what takes too long for `make test`: docs/testing.md (as root)
+	@scripts/test-all.sh
 
 # How well what goes into the artifact is compressed: minutes and a fifth of its size lie between best and fast.
 level := best

@@ -2,6 +2,13 @@ import { defineConfig } from 'vitest/config'
 
 const minute = 60_000
 
+/** Where V8 writes what is run (`make coverage`); vitest's cache of compiled code would blur it. */
+const coverageDirectory = process.env['TEST_COVERAGE_DIR']
+const coverage =
+  coverageDirectory === undefined
+    ? {}
+    : { env: { NODE_V8_COVERAGE: coverageDirectory, NODE_DISABLE_COMPILE_CACHE: '1' } }
+
 // One project after the other: clusters would measure the load of the unit tests.
 export default defineConfig({
   test: {
@@ -11,6 +18,10 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'unit',
+          ...coverage,
+          setupFiles: coverageDirectory === undefined ? [] : ['test/coverage/setup.ts'],
+          // Node's own loader blanks the types, so that what V8 counts is where the sources have it.
+          ...(coverageDirectory !== undefined && { experimental: { viteModuleRunner: false } }),
           sequence: { groupOrder: 0 },
           include: ['test/unit/**/*.test.ts', 'test/layers.test.ts'],
           // Many start real processes, on machines that build at the same time.
@@ -34,6 +45,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'integration',
+          ...coverage,
           sequence: { groupOrder: 2 },
           include: ['test/integration/**/*.test.ts'],
           // Each file starts clusters; two at once would measure each other's load.

@@ -144,7 +144,7 @@ function importViolations(use: { file: string; room: string; specifier: string }
   ]
 }
 
-function roomOf(file: string): string | undefined {
+export function roomOf(file: string): string | undefined {
   return Object.keys(rooms)
     .filter((room) => isInside(file, room))
     .sort((a, b) => b.length - a.length)[0]

@@ -192,6 +192,8 @@ export class Cluster implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    // Killed with the machine, the daemon would not tell what it ran.
+    if (process.env['NODE_V8_COVERAGE'] !== undefined) await this.#daemon?.stop()
     await this.machine[Symbol.asyncDispose]()
   }
 }

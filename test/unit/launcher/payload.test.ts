@@ -364,3 +364,12 @@ test('the daemon is told where its artifact is, and no other', () => {
   const { path, start } = prepare({ name: 'told' })
   expect(start({ K8S_ARTIFACT: '/tmp/other' }).stdout.split('\n')).toContain(`K8S_ARTIFACT=${path}`)
 })
+
+test('where coverage is written is asked for by a name of ours alone', () => {
+  const { start } = prepare({ name: 'coverage' })
+  const lines = (env: Record<string, string>) => start(env).stdout.split('\n')
+  expect(lines({ K8S_COVERAGE_DIR: '/coverage', NODE_V8_COVERAGE: '/other' })).toContain(
+    'NODE_V8_COVERAGE=/coverage',
+  )
+  expect(lines({ K8S_COVERAGE_DIR: 'relative' }).filter((line) => line.startsWith('NODE_'))).toEqual([])
+})

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Runs what takes too long for `make test`, one part after the other, and says at the end how each went. A part that fails spares
+# the others. The last line is the row for docs/testing.md.
+source "$(dirname "$0")/lib.sh"
+cd "$root"
+
+# For each series of patches beside the default one, the version that it is tried with.
+versions=(v1.36.4 v1.34.4)
+
+results=() failed=0
+part() {
+  local name=$1 started=$SECONDS
+  shift
+  say "== $name"
+  if "$@"; then
+    results+=("$name: passed, $(((SECONDS - started + 59) / 60)) min")
+  else
+    results+=("$name: failed, $(((SECONDS - started + 59) / 60)) min")
+    failed=$((failed + 1))
+  fi
+}
+
+# Every series of patches, applied and compiled with the Kubernetes that it is for, as far as that its programs answer.
+other_versions() {
+  local version binary
+  for version in "${versions[@]}"; do
+    [[ -d patches/$(minor_of "$version") && $version != "$K8S_VERSION" ]] || continue
+    binary=$build/versions/$version/kubernetes
+    K8S_VERSION=$version scripts/build-component.sh kubernetes "$binary" || return
+    ln -sf kubernetes "$(dirname "$binary")/kubectl"
+    "$(dirname "$binary")/kubectl" version --client | grep -F "$version+k8s.1" || return
+  done
+}
+
+part 'a day of a busy cluster' node bench/datastore/replay-day.ts
+part 'other versions of Kubernetes' other_versions
+part 'starts, compared' bench/start.sh --runs=1 --idle-runs=1
+part 'the datastore, compared' bench/datastore.sh
+part 'coverage' make coverage
+
+say
+printf '%s\n' "${results[@]}"
+say "| $(date -u +%F) | $(git rev-parse --short HEAD) | $((${#results[@]} - failed)) of ${#results[@]} parts passed |"
+((failed == 0))
