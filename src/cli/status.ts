@@ -113,7 +113,7 @@ export function renderStatus(current: DaemonStatus, nowMs: number): string {
       : [`\n${name} failed ${renderSince(lastFailure.at, nowMs)} ago: ${lastFailure.message}\n`],
   )
   const reasons = current.components.flatMap(({ name, state, reason }) =>
-    reason === undefined || current.problems.some((problem) => problem.startsWith(`${name} `))
+    reason === undefined || current.problems.some((problem) => problem.includes(reason))
       ? []
       : [`\n${name} is ${state}: ${reason}\n`],
   )

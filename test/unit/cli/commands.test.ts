@@ -241,12 +241,14 @@ describe('status', () => {
     const components = [
       { ...first!, state: 'unresponsive', reason },
       { ...second!, state: 'running', reason: 'the Node is not Ready' },
+      { ...first!, name: 'etcd', reason: 'no writes' },
     ]
-    const problems = [`datastore is unresponsive: ${reason}`]
+    const problems = [`datastore is unresponsive: ${reason}`, 'etcd: no writes']
     await using daemon = await serve(() => ({ ...running, state: 'degraded', problems, components }))
     const { code, stdout } = await runCli({ args: ['status', `--data-dir=${daemon.dataDir}`] })
     expect(code).toBe(3)
     expect(stdout.split(reason)).toHaveLength(2)
+    expect(stdout.split('no writes')).toHaveLength(2)
     expect(stdout).toContain('\nkubelet is running: the Node is not Ready\n')
   })
 
