@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { AppError, errorCode } from '../base/errors.ts'
 import { privateMode, writeFileAtomicallySync } from '../base/files.ts'
@@ -18,6 +18,8 @@ import { camelCase } from './table/option.ts'
  */
 
 const formatVersion = 1
+/** A few names and addresses; a snapshot may be anybody's. */
+const recordLimitBytes = 64 * 1024
 
 export interface Facts {
   /** By the names of the settings, as texts that their kinds parse. */
@@ -95,6 +97,8 @@ function factsOf(config: AnyConfig, of: 'cluster' | 'node'): Record<string, stri
 function readRecord(path: string): NodeRecord {
   let text: string
   try {
+    const { size } = statSync(path)
+    if (size > recordLimitBytes) throw new Error(`it has ${size} bytes; at most ${recordLimitBytes} are read`)
     text = readFileSync(path, 'utf8')
   } catch (cause) {
     // Whoever may not read it is not root, and starts nothing.

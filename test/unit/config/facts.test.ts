@@ -172,8 +172,8 @@ describe('what was fixed when the cluster was created', () => {
     expect((await start([])).config).toMatchObject({ clusterDomain: 'restored.test' })
   })
 
-  test.each(['', 'null', '[]x', '{"settings":{"v":1}}', '{"formatVersion":2}'])(
-    'that is damaged (%j) ends a start with what to do, and not as bad input',
+  test.each([' '.repeat(70_000), '', 'null', '[]x', '{"settings":{"v":1}}', '{"formatVersion":2}'])(
+    'that is damaged (%.20j) ends a start with what to do, and not as bad input',
     async (text) => {
       writeFileSync(paths.clusterFacts, text)
       await expect(start([])).rejects.toMatchObject({
