@@ -13,6 +13,7 @@ import { loadConfig } from '../../src/config/load.ts'
 import { paths as pathsOf } from '../../src/config/paths.ts'
 import { chooseForNode } from '../../src/node/facts/choices.ts'
 import { detectHost } from '../../src/node/facts/host.ts'
+import { nodePodCidr } from '../../src/node/render/cni-config.ts'
 import { openPayload } from '../../src/payload/payload.ts'
 import { pkiFiles } from '../../src/pki/pki.ts'
 
@@ -34,6 +35,7 @@ const context: ComponentContext = {
     log: silentLogger,
   },
   choices: chooseForNode(config, host),
+  podCidr: nodePodCidr(config.clusterCidr),
   environment: {},
   storageFlags: {},
   credentials: prepareCredentials({ config, addresses, paths, log: silentLogger }),

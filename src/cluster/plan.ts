@@ -15,6 +15,7 @@ import { facts } from './tasks/facts.ts'
 import { images } from './tasks/images.ts'
 import { nodeAddress } from './tasks/node-address.ts'
 import { payloads } from './tasks/payloads.ts'
+import { podRange } from './tasks/pod-range.ts'
 import { snapshots } from './tasks/snapshots.ts'
 import type { Task, TaskContext } from './tasks/task.ts'
 
@@ -31,7 +32,7 @@ export const roles = {
   single: {
     storage: embeddedStorage,
     components: [containerd, apiserver, controllerManager, scheduler, kubelet, kubeProxy],
-    tasks: [facts, images, addons, snapshots, certificates, nodeAddress, payloads],
+    tasks: [facts, images, podRange, addons, snapshots, certificates, nodeAddress, payloads],
   },
 } as const satisfies Partial<Record<RoleName, RoleRow>>
 

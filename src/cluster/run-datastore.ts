@@ -33,6 +33,7 @@ export async function runDatastore(config: DatastoreConfig, options: DatastoreRu
   const { settings, payload, log, notify, announce } = options
   const paths = pathsOf(config)
   const requests = new StopRequests({ signalled: options.stop, hurried: options.hurry, endPods: false })
+  process.umask(0o022)
   setOomScore(process.pid, nodeOomScore)
   using part = new DatastorePart(payload, paths)
   await using _control = await serveControlIfAllowed({

@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import { describeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Notifier } from '../base/notify.ts'
@@ -10,13 +11,15 @@ import {
   componentNames,
 } from '../components/component.ts'
 import type { Config } from '../config/config.ts'
+import { readNodeRecord } from '../config/facts.ts'
 import { type Paths, paths as pathsOf } from '../config/paths.ts'
 import { refuseDuringReset, resetLockPath } from '../control/reset-lock.ts'
 import { serveControl } from '../control/server.ts'
 import type { Payload } from '../payload/payload.ts'
+import { nodePodCidr } from '../node/render/cni-config.ts'
 import { chooseForNode } from '../node/facts/choices.ts'
 import { detectHost } from '../node/facts/host.ts'
-import { pkiFiles, readIdentity } from '../pki/pki.ts'
+import { pkiFiles } from '../pki/pki.ts'
 import { refuseLostKeys } from '../snapshot/lost-keys.ts'
 import { finishRestore } from '../snapshot/restore.ts'
 import { endLeftovers } from '../supervisor/leftovers.ts'
@@ -72,13 +75,14 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
     endPods: config.stopPods,
   })
   const failed = new AbortController()
-  const kubeletIdentity = () => readIdentity(pki, 'kubelet-client')
   const board = new Board()
   let components: readonly Component[] = []
   using usage = new UsageSampler({
     pids: () => components.flatMap((component) => component.status().pid ?? []),
   })
 
+  // Under a strict one of the machine's, containers could not read their own root.
+  process.umask(0o022)
   setOomScore(process.pid, nodeOomScore)
   await prepareDirectories(paths)
   // Before anything else: a restore, or a second daemon, finds this one by its socket.
@@ -86,8 +90,7 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
     path: paths.controlSocket,
     log,
     handlers: {
-      status: () =>
-        clusterStatus({ config, paths, payload, startedAt, components, board, usage, kubeletIdentity }),
+      status: () => clusterStatus({ config, paths, payload, startedAt, components, board, usage, pki }),
       stop: (request) => requests.ask(request),
     },
   })
@@ -110,6 +113,7 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
   // Whoever needs them waits for them; until then a failure is nobody's unhandled one.
   credentials.catch(() => {})
   const plan = planRole('single', {
+    podCidr: knownPodCidr(config, paths),
     ...{ config, addresses, paths, payload, pki, host, credentials, log },
     choices: chooseForNode(config, host),
     environment: options.environment,
@@ -217,4 +221,9 @@ async function stopCluster(
       node: async () => (requests.endPods ? stopPods({ payload, paths, log, signal: hurry }) : undefined),
     },
   })
+}
+
+/** Of a new cluster the first Node has the first range; of one that has been there its Node says which it has. */
+function knownPodCidr({ clusterCidr }: Config, paths: Paths): string | undefined {
+  return readNodeRecord(paths).podCidr ?? (existsSync(paths.database) ? undefined : nodePodCidr(clusterCidr))
 }

@@ -1,13 +1,12 @@
 import { describeError } from '../base/errors.ts'
 import { TimeLimit } from '../base/time-limit.ts'
-import type { TlsIdentity } from '../base/http.ts'
 import type { Component } from '../components/component.ts'
-import { probeNode } from '../components/kubelet.ts'
-import { apiserverUrl } from '../components/probe.ts'
+import { probeNode } from '../components/node.ts'
 import type { Config } from '../config/config.ts'
 import type { Paths } from '../config/paths.ts'
 import type { ComponentStatus, DaemonStatus } from '../control/messages.ts'
 import type { Payload } from '../payload/payload.ts'
+import type { PkiFiles } from '../pki/pki.ts'
 import type { UsageSampler } from '../supervisor/usage.ts'
 import type { Board } from './condition.ts'
 import { installedPayloads } from './tasks/payloads.ts'
@@ -22,7 +21,7 @@ export interface StatusOptions {
   readonly components: readonly Component[]
   readonly board: Board
   readonly usage: UsageSampler
-  readonly kubeletIdentity: () => Promise<TlsIdentity>
+  readonly pki: PkiFiles
 }
 
 /** What `k8s status` shows. The Node is asked for when somebody asks, never in between. */
@@ -34,13 +33,13 @@ export async function clusterStatus({
   components,
   board,
   usage,
-  kubeletIdentity,
+  pki,
 }: StatusOptions): Promise<DaemonStatus> {
   const { state, problems } = board.condition(components)
   const kubelet = components.find(({ provides }) => provides.includes('node'))
   // The Node's condition outlives a daemon that was killed: it says Ready before the new one has started anything.
   const isKubeletReady = kubelet?.status().state === 'ready'
-  const node = isKubeletReady ? await nodeProblem({ config, kubeletIdentity }) : undefined
+  const node = isKubeletReady ? await nodeProblem({ config, pki }) : undefined
   return {
     role: config.role,
     version: payload.version.gitVersion,
@@ -64,16 +63,11 @@ function componentStatus(component: Component, usage: UsageSampler): ComponentSt
 /** Why the Node is not Ready; undefined: it is. */
 async function nodeProblem({
   config,
-  kubeletIdentity,
-}: Pick<StatusOptions, 'config' | 'kubeletIdentity'>): Promise<string | undefined> {
+  pki,
+}: Pick<StatusOptions, 'config' | 'pki'>): Promise<string | undefined> {
   using limit = new TimeLimit('look at the Node', nodeProbeTimeoutMs)
   try {
-    await probeNode({
-      server: apiserverUrl(config),
-      nodeName: config.nodeName,
-      tls: await kubeletIdentity(),
-      signal: limit.signal,
-    })
+    await probeNode({ config, pki }, limit.signal)
     return undefined
   } catch (error) {
     return `Node ${config.nodeName}: ${describeError(error)}`

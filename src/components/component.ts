@@ -72,6 +72,8 @@ export interface ComponentContext {
   readonly choices: NodeChoices
   /** Of the process: what a component may take from it, it names itself. */
   readonly environment: Readonly<Record<string, string | undefined>>
+  /** The addresses of this Node's pods; undefined: only the Node knows, once it is there. */
+  readonly podCidr: string | undefined
   /** The flags by which kube-apiserver finds its storage. */
   readonly storageFlags: Readonly<Record<string, string>>
   /** Settled when the certificates and kubeconfigs are there; every client of the API server waits for it. */

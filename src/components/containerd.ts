@@ -1,8 +1,8 @@
-import { mkdir } from 'node:fs/promises'
+import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { privateDirectoryMode, rendered, writeFileAtomically } from '../base/files.ts'
 import type { Paths } from '../config/paths.ts'
-import { cniConfigName, nodePodCidr, renderCniConfig } from '../node/render/cni-config.ts'
+import { cniConfigName, renderCniConfig } from '../node/render/cni-config.ts'
 import { renderContainerdConfig } from '../node/render/containerd-config.ts'
 import { hostPath } from '../node/facts/host-path.ts'
 import { applySysctls, networkSysctls } from '../node/render/sysctls.ts'
@@ -39,7 +39,8 @@ function configFile({ etcDir }: Paths): string {
   return join(etcDir, 'containerd.toml')
 }
 
-async function prepare({ config, paths, payload, host, choices }: ComponentContext): Promise<void> {
+async function prepare(context: ComponentContext): Promise<void> {
+  const { config, paths, payload, host, choices, podCidr } = context
   const cniConfDir = join(paths.etcDir, 'cni')
   const dropInDir = join(paths.etcDir, 'containerd.d')
   if (host.kernel.feature('bridgeNetfilter') !== 'present') await loadModules()
@@ -61,16 +62,27 @@ async function prepare({ config, paths, payload, host, choices }: ComponentConte
     cgroupDriver: choices.cgroupDriver,
     canLowerOomScore: host.capabilities.sysResource,
   })
-  const cniConfig = renderCniConfig({
-    podCidr: nodePodCidr(config.clusterCidr),
+  await writeFileAtomically(configFile(paths), containerdConfig, rendered)
+  if (podCidr === undefined) await rm(cniConfigFile(paths), { force: true })
+  else await writeCniConfig(context, podCidr)
+}
+
+function cniConfigFile({ etcDir }: Paths): string {
+  return join(etcDir, 'cni', cniConfigName)
+}
+
+/** containerd watches the directory: what is started from then on has an address of this range. */
+export async function writeCniConfig(
+  { paths, host, choices }: Pick<ComponentContext, 'paths' | 'host' | 'choices'>,
+  podCidr: string,
+): Promise<void> {
+  const text = renderCniConfig({
+    podCidr,
     backend: choices.proxyMode,
     ipamDir: join(paths.runDir, 'cni'),
     mtu: host.defaultRoute?.mtu,
   })
-  await Promise.all([
-    writeFileAtomically(configFile(paths), containerdConfig, rendered),
-    writeFileAtomically(join(cniConfDir, cniConfigName), cniConfig, rendered),
-  ])
+  await writeFileAtomically(cniConfigFile(paths), text, rendered)
 }
 
 /** No one asks the kernel for br_netfilter by itself. Where it cannot be loaded, `k8s check` says what that means. */

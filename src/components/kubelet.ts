@@ -1,23 +1,22 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { privateDirectoryMode, rendered, writeFileAtomically } from '../base/files.ts'
-import { request, type TlsIdentity } from '../base/http.ts'
 import type { Paths } from '../config/paths.ts'
 import { renderKubeletConfig } from '../node/render/kubelet-config.ts'
 import { ports } from '../config/ports.ts'
 import { kubeconfigPath } from '../pki/kubeconfig.ts'
-import { readIdentity } from '../pki/pki.ts'
 import { flags } from './arguments.ts'
 import type { ComponentContext } from './component.ts'
-import { apiserverUrl, probeHttp } from './probe.ts'
+import { probeHttp } from './probe.ts'
 import { shareDirectory } from './shared-directory.ts'
+import { probeNode } from './node.ts'
 import type { ProcessRecipe } from './process-component.ts'
 
 const port = ports.kubelet.number
 const healthPort = ports.kubeletHealth.number
 
 export function kubelet(context: ComponentContext): ProcessRecipe {
-  const { config, pki, credentials, log } = context
+  const { config, credentials, log } = context
   return {
     name: 'kubelet',
     needs: ['api', 'cri'],
@@ -40,12 +39,7 @@ export function kubelet(context: ComponentContext): ProcessRecipe {
     alive: probeHealth,
     probe: async (signal) => {
       await probeHealth(signal)
-      await probeNode({
-        server: apiserverUrl(config),
-        nodeName: config.nodeName,
-        tls: await readIdentity(pki, 'kubelet-client'),
-        signal,
-      })
+      await probeNode(context, signal)
     },
   }
 }
@@ -103,39 +97,4 @@ export function kubeletArguments({
     },
     config.kubeletArg,
   )
-}
-
-interface Node {
-  readonly status?: {
-    readonly conditions?: readonly {
-      readonly type: string
-      readonly status: string
-      readonly message?: string
-    }[]
-  }
-}
-
-/**
- * Asks the API server for the Node's Ready condition with the kubelet's own identity, which may read
- * its Node and needs no rights beyond. Rejects with the reason while it isn't ready.
- */
-export async function probeNode(options: {
-  server: string
-  nodeName: string
-  tls: TlsIdentity
-  signal: AbortSignal
-}): Promise<void> {
-  const { server, nodeName, tls, signal } = options
-  const url = `${server}/api/v1/nodes/${encodeURIComponent(nodeName)}`
-  const { status, body } = await request({ url, tls, signal })
-  if (status === 404) {
-    // pkg/kubelet/kubelet_node_status.go: registrationCompleted
-    throw new Error(
-      'there is none: the kubelet registers it when it starts, so one that was deleted comes back with a restart of k8s',
-    )
-  }
-  if (status !== 200) throw new Error(`${url} answers ${status}`)
-  const ready = (JSON.parse(body) as Node).status?.conditions?.find(({ type }) => type === 'Ready')
-  if (ready?.status !== 'True')
-    throw new Error(`the Node is not Ready: ${ready?.message ?? 'it has no status yet'}`)
 }

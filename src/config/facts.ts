@@ -34,6 +34,8 @@ export interface NodeRecord {
   readonly hostName?: string
   /** The Node's address when it was last known. */
   readonly address?: string
+  /** The range that the Node's pods had when it was last known. */
+  readonly podCidr?: string
 }
 
 export function readFacts(dataDir: string): Facts {
@@ -70,6 +72,11 @@ export function keepFacts(config: AnyConfig, hostName?: string): void {
     settings: { ...factsOf(config, 'node'), ...settings },
     ...(name !== undefined && { hostName: name }),
   })
+}
+
+/** Rejects with FACTS when the record cannot be read. */
+export function readNodeRecord({ nodeRecord }: Pick<Paths, 'nodeRecord'>): NodeRecord {
+  return readRecord(nodeRecord)
 }
 
 /** Rejects with FACTS when the record cannot be read, and with FILE_WRITE when it cannot be written. */

@@ -102,6 +102,20 @@ test('a machine that lost everything goes on from a sealed snapshot with the sam
   expect(stdout.trim()).toBe('yes')
 })
 
+test('pods of a restore under another host name have addresses of the range that its Node got', async () => {
+  await stop()
+  await cluster.exec(['hostname', 'successor'])
+  const sealed = (await cluster.exec(['sh', '-c', `echo ${elsewhere}/sealed-*`])).stdout.trim()
+  await cluster.k8s(['snapshot', 'restore', sealed, `--snapshot-secret-file=${secretFile}`])
+  cluster.startDaemon()
+  await cluster.ready()
+  const { spec } = await cluster.get<{ spec: { podCIDR: string } }>('node', 'successor')
+  // The first range is still the one of the Node that the snapshot knows.
+  expect(spec.podCIDR).toBe('10.244.1.0/24')
+  await cluster.runPods(pod('newcomer', sleepForever, { spec: { nodeName: 'successor' } }))
+  expect((await cluster.pod('newcomer')).status.podIP).toMatch(/^10\.244\.1\./)
+})
+
 /** Takes a snapshot and returns its path. */
 async function save(name: string, ...flags: string[]): Promise<string> {
   const { stdout } = await cluster.k8s(['snapshot', 'save', name, ...flags])

@@ -4,7 +4,15 @@ import type { Storage } from '../../storage/storage.ts'
 
 /** What the daemon does beside keeping components running. It ends with the daemon; a failure of it ends nothing else. */
 export interface Task {
-  readonly name: 'facts' | 'images' | 'addons' | 'snapshots' | 'certificates' | 'node-address' | 'payloads'
+  readonly name:
+    | 'facts'
+    | 'images'
+    | 'addons'
+    | 'snapshots'
+    | 'certificates'
+    | 'node-address'
+    | 'payloads'
+    | 'pod-range'
   /** What it does, as the end of "cannot ...". */
   readonly purpose: string
   /** Where several servers share the cluster, one of them does it. */

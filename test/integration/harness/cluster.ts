@@ -17,6 +17,7 @@ export interface ClusterOptions {
   readonly name: string
   readonly flags?: readonly string[]
   readonly env?: Readonly<Record<string, string>>
+  readonly umask?: string
   /** Runs before the first start; by default puts the test image into the images directory. */
   readonly prepare?: (machine: Machine) => Promise<void> | void
 }
@@ -51,10 +52,13 @@ export class Cluster implements AsyncDisposable {
   readonly machine: Machine
   readonly #flags: readonly string[]
   readonly #env: Readonly<Record<string, string>>
+  readonly #umask: string
   #daemon: Daemon | undefined
 
-  constructor(machine: Machine, { flags = [], env = {} }: Pick<ClusterOptions, 'flags' | 'env'>) {
+  constructor(machine: Machine, options: Pick<ClusterOptions, 'flags' | 'env' | 'umask'>) {
+    const { flags = [], env = {}, umask = '022' } = options
     this.machine = machine
+    this.#umask = umask
     this.#flags = flags
     this.#env = env
   }
@@ -75,6 +79,7 @@ export class Cluster implements AsyncDisposable {
     this.#daemon = Daemon.start(this.machine, {
       flags: [...this.#flags, ...flags],
       env: { ...this.#env, ...env },
+      umask: this.#umask,
     })
     return this.#daemon
   }

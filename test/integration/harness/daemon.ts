@@ -10,6 +10,13 @@ export interface LogRecord {
   readonly [field: string]: unknown
 }
 
+export interface DaemonOptions {
+  readonly flags?: readonly string[]
+  readonly env?: Readonly<Record<string, string>>
+  /** Of whoever starts it. */
+  readonly umask?: string
+}
+
 /** One run of the daemon in a machine; the machine and the pods in it live on when it ends. */
 export class Daemon {
   readonly machine: Machine
@@ -25,14 +32,12 @@ export class Daemon {
   }
 
   /** Returns once the process is spawned. Its output goes to a file of its own beside the machine's. */
-  static start(
-    machine: Machine,
-    { flags = [], env = {} }: { flags?: readonly string[]; env?: Readonly<Record<string, string>> } = {},
-  ): Daemon {
+  static start(machine: Machine, { flags = [], env = {}, umask = '022' }: DaemonOptions = {}): Daemon {
     const logPath = `${machine.directory}/daemon-${Date.now()}.log`
     const log = openSync(logPath, 'a')
     try {
-      const running = machine.spawn(['k8s', ...flags], { env, stdio: ['ignore', log, log] })
+      const command = ['sh', '-c', `umask ${umask}; exec k8s "$@"`, 'k8s', ...flags]
+      const running = machine.spawn(command, { env, stdio: ['ignore', log, log] })
       return new Daemon(machine, running, logPath)
     } finally {
       closeSync(log)

@@ -1,0 +1,52 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { describeError } from '../../base/errors.ts'
+import { writeCniConfig } from '../../components/containerd.ts'
+import { readNode } from '../../components/node.ts'
+import { readNodeRecord, updateNodeRecord } from '../../config/facts.ts'
+import type { Task, TaskContext } from './task.ts'
+
+/** While the Node has no range yet: its pods wait for it. */
+const shortIntervalMs = 250
+/** It changes only when the Node is deleted and comes back. */
+const calmIntervalMs = 60_000
+
+/** CNI gives pods addresses of the range that the controller manager has given the Node (spec.podCIDR). */
+export const podRange: Task = {
+  name: 'pod-range',
+  purpose: "follow the range of the Node's pods",
+  leaderOnly: false,
+  async run(context, signal) {
+    const { log } = context
+    await context.whenReady('api')
+    let current = context.podCidr
+    for (;;) {
+      const podCidr = await assignedRange(context, signal)
+      if (podCidr !== undefined && podCidr !== current) {
+        const failure = await writeCniConfig(context, podCidr).then(() => undefined, describeError)
+        if (failure === undefined) {
+          log.info({ podCidr, former: current }, 'pods get addresses of the range of the Node')
+          current = podCidr
+        } else
+          log.error({ podCidr, reason: failure }, 'cannot write the configuration of CNI; it is tried again')
+      }
+      if (current === podCidr && podCidr !== undefined) remember(context, podCidr)
+      const intervalMs = podCidr === undefined || current !== podCidr ? shortIntervalMs : calmIntervalMs
+      await sleep(intervalMs, undefined, { signal, ref: false })
+    }
+  },
+}
+
+/** undefined: the Node is not there yet, has none yet, or the API server does not answer. */
+async function assignedRange(context: TaskContext, signal: AbortSignal): Promise<string | undefined> {
+  const node = await readNode(context, signal).catch(() => undefined)
+  return node?.spec?.podCIDR
+}
+
+/** For the next start, which need not wait for the Node then. A full disk is no reason to stop here. */
+function remember({ paths, log }: TaskContext, podCidr: string): void {
+  try {
+    if (readNodeRecord(paths).podCidr !== podCidr) updateNodeRecord(paths, { podCidr })
+  } catch (error) {
+    log.warn({ reason: describeError(error) }, "cannot remember the range of the Node's pods")
+  }
+}
