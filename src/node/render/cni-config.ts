@@ -46,6 +46,8 @@ export function renderCniConfig({ podCidr, backend, ipamDir, mtu }: CniOptions):
         type: 'bridge',
         bridge: bridgeName,
         isGateway: true,
+        // The bridge of another range (the machine was renamed, or another cluster's snapshot restored) gets this one's.
+        forceAddress: true,
         ipMasq: true,
         ipMasqBackend: backend,
         // A pod may reach itself through its own Service.

@@ -175,6 +175,7 @@ describe('CNI', () => {
           type: 'bridge',
           bridge: 'cni0',
           isGateway: true,
+          forceAddress: true,
           ipMasq: true,
           ipMasqBackend: 'nftables',
           hairpinMode: true,
