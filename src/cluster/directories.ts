@@ -1,6 +1,6 @@
 import { chmod, mkdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { privateDirectoryMode, publicMode, writeFileAtomically } from '../base/files.ts'
+import { privateDirectoryMode, publicMode, writeFileIfChanged } from '../base/files.ts'
 import { readBootId } from '../base/proc.ts'
 import type { Paths } from '../config/paths.ts'
 import { HostFiles } from '../node/facts/host-files.ts'
@@ -27,7 +27,7 @@ export async function prepareDirectories(paths: Paths): Promise<void> {
       await chmod(dir, mode)
     }),
   )
-  await writeFileAtomically(join(paths.runDir, 'boot-id'), `${readBootId()}\n`, { mode: publicMode })
+  await writeFileIfChanged(join(paths.runDir, 'boot-id'), `${readBootId()}\n`, { mode: publicMode })
 }
 
 /**

@@ -47,6 +47,7 @@ export async function mergeIntoKubeconfig({ path, access, dataDir }: MergeOption
   await rewrite(target, async (text) => {
     if (text === undefined || text.trim() === '' || text === alone) return alone
     const config = await UserKubeconfig.parse(target, text)
+    if (config.isUnmarkedCopy(access)) return alone
     config.put(access, dataDir)
     return config.text
   })
@@ -90,6 +91,18 @@ class UserKubeconfig {
     } catch (cause) {
       throw unusable(path, describeError(cause))
     }
+  }
+
+  /** As earlier versions wrote it: this cluster alone, without marks. */
+  isUnmarkedCopy({ cluster }: Access): boolean {
+    const authority = 'certificate-authority-data'
+    const config = (this.#document.toJS() ?? {}) as Partial<Record<ListName, { [body: string]: object }[]>>
+    const bodies = listNames.map((list) => config[list]?.map((entry) => entry[lists[list]] ?? {}) ?? [])
+    const isUnmarked = bodies.flat().every((body) => !('extensions' in body))
+    const [found] = (bodies[0] ?? []) as Record<string, unknown>[]
+    return (
+      bodies.every(({ length }) => length === 1) && isUnmarked && found?.[authority] === cluster[authority]
+    )
   }
 
   put({ cluster, user }: Access, dataDir: string): void {

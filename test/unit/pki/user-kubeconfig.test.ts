@@ -14,7 +14,7 @@ import {
 import { join } from 'node:path'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
-import type { Access } from '../../../src/pki/kubeconfig.ts'
+import { type Access, renderKubeconfig } from '../../../src/pki/kubeconfig.ts'
 import { mergeIntoKubeconfig, removeFromKubeconfig } from '../../../src/pki/user-kubeconfig.ts'
 import { temporaryDirectory } from '../datastore/support.ts'
 
@@ -209,6 +209,17 @@ describe("a kubeconfig with somebody's clusters", () => {
     })
     expect(text()).toBe(theirs)
   })
+})
+
+test('a copy of an earlier version, without marks, is replaced; of another cluster it is not', async () => {
+  const names = { cluster: 'k8s', user: 'admin', context: 'k8s' }
+  writeFileSync(path, renderKubeconfig(access, names), { mode: 0o600 })
+  await merge()
+  expect(config().users.map(({ name }) => name)).toEqual(['k8s'])
+  const foreign = { ...access, cluster: { ...access.cluster, 'certificate-authority-data': 'T1RIRVI=' } }
+  writeFileSync(path, renderKubeconfig(foreign, names))
+  await merge()
+  expect(config().users.map(({ name }) => name)).toEqual(['admin', 'k8s-2'])
 })
 
 test('a link to a file that is missing stays a link', async () => {
