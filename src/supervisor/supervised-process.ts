@@ -300,6 +300,7 @@ export class SupervisedProcess {
     if (this.#child === undefined) return
     if (this.#hurry.signal.aborted) return this.#kill()
     this.#child.kill('SIGTERM')
+    clearTimeout(this.#killTimer)
     this.#killTimer = setTimeout(() => {
       this.#log.warn({ stopTimeoutMs: this.#spec.stopTimeoutMs }, 'did not stop in time; killing it')
       this.#kill()

@@ -335,6 +335,60 @@ describe('who waits', () => {
   })
 })
 
+describe('a process that does not answer', () => {
+  test('is shown so, with the reason, until it does', async () => {
+    await using child = supervise(shell('exec sleep 1000'))
+    await child.supervised.start()
+    child.supervised.markReady()
+    child.supervised.markUnresponsive('no answer')
+    expect(child.supervised.status()).toMatchObject({ state: 'unresponsive', reason: 'no answer' })
+    child.supervised.markNotReady('not yet')
+    expect(child.supervised.status()).toMatchObject({ state: 'running', reason: 'not yet' })
+    child.supervised.markReady()
+    expect(child.supervised.status()).not.toHaveProperty('reason')
+  })
+
+  test('is killed, also when it is stopped, and started again', async () => {
+    await using child = supervise(shell('kill -STOP $$; exec sleep 1000'))
+    await child.supervised.start()
+    const { pid } = child.supervised.status()
+    await until(() => readStat(pid!)?.state === 'T')
+    child.supervised.markUnresponsive('no answer')
+    child.supervised.killUnresponsive('no answer for 60 s')
+    const { lastFailure } = await untilStatus(child.supervised, ({ restarts }) => restarts === 1)
+    expect(lastFailure?.message).toMatch(/^child was ended by SIGKILL after .*; no answer for 60 s$/)
+    expect(child.supervised.status()).not.toHaveProperty('reason')
+  })
+
+  test('is not killed once it answers, or before it was told to be silent', async () => {
+    await using child = supervise(shell('exec sleep 1000'))
+    await child.supervised.start()
+    child.supervised.killUnresponsive('no answer')
+    child.supervised.markUnresponsive('no answer')
+    child.supervised.markReady()
+    child.supervised.killUnresponsive('no answer')
+    await new Promise(setImmediate)
+    expect(child.supervised.status()).toMatchObject({ state: 'ready', restarts: 0 })
+    expect(child.records().map(({ msg }) => msg)).not.toContain('does not answer; killing it')
+  })
+
+  test('can be stopped while it is being killed', async () => {
+    await using child = supervise(shell('exec sleep 1000'))
+    await child.supervised.start()
+    child.supervised.markUnresponsive('no answer')
+    child.supervised.killUnresponsive('no answer')
+    await child.supervised.stop(never)
+    expect(child.supervised.status()).toMatchObject({ state: 'stopped', restarts: 0 })
+  })
+
+  test('what is marked of one that does not run says nothing', async () => {
+    await using child = supervise(shell('exec sleep 1000'))
+    child.supervised.markUnresponsive('no answer')
+    expect(child.supervised.status()).toMatchObject({ state: 'idle' })
+    expect(child.supervised.status()).not.toHaveProperty('reason')
+  })
+})
+
 test('the environment is that of the spec with the marks', async () => {
   const script = 'env | grep -v -E "^(PWD|OLDPWD|SHLVL|_)=" | sort; exec sleep 1000'
   await using child = supervise({ ...shell(script), env: { ...environment, A: '1' } })
