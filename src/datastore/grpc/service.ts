@@ -72,34 +72,48 @@ export function streaming(
 }
 
 /**
+ * Calls back when the disk has everything that was written so far, if somebody still wants to know. An error in it ends
+ * the call: others wait for the same commit.
+ */
+export function afterCommit(
+  { engine }: ServiceContext,
+  call: Call,
+  tell: (isCommitted: boolean) => void,
+): void {
+  engine.afterCommit((isCommitted) => {
+    if (!call.isOpen) return
+    try {
+      withEtcdErrors(() => tell(isCommitted))
+    } catch (thrown) {
+      // The write is on disk; what it replaced or read cannot be told.
+      call.failWith(thrown)
+    }
+  })
+}
+
+/**
  * Tells an error when what it rests on is on disk: that a lease is gone, say, must not be told while a power cut could
  * bring it back. `lost` is told when it never got there.
  */
 export function failAfterCommit(
-  { engine }: ServiceContext,
+  context: ServiceContext,
   call: Call,
   error: StatusError,
   lost: StatusError,
 ): void {
-  engine.afterCommit((isCommitted) => call.fail(isCommitted ? error : lost))
+  afterCommit(context, call, (isCommitted) => call.fail(isCommitted ? error : lost))
 }
 
 /** Replies when the disk has everything that was written so far: `write` writes the message then. */
 export function replyAfterCommit(
-  { engine }: ServiceContext,
+  context: ServiceContext,
   call: Call,
   write: (writer: MessageWriter) => MessageWriter | void,
 ): void {
-  engine.afterCommit((isCommitted) => {
-    if (!call.isOpen) return
+  afterCommit(context, call, (isCommitted) => {
     if (!isCommitted) return call.fail(etcdError('noSpace'))
     const writer = freshWriter()
-    try {
-      write(writer)
-    } catch (thrown) {
-      // The write is on disk; what it replaced or read cannot be told.
-      return call.fail(toStatus(thrown))
-    }
+    write(writer)
     call.reply(writer)
   })
 }

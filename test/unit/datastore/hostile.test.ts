@@ -10,6 +10,7 @@ import { HpackDecoder } from '../../../src/datastore/grpc/http2/hpack-decoder.ts
 import { errorCodes, flags, frameTypes, settings } from '../../../src/datastore/grpc/http2/protocol.ts'
 import { MessageWriter } from '../../../src/datastore/grpc/protobuf/message-writer.ts'
 import { GrpcServer } from '../../../src/datastore/grpc/server.ts'
+import { type ServiceContext, afterCommit } from '../../../src/datastore/grpc/service.ts'
 import {
   type Attack,
   attack,
@@ -191,6 +192,35 @@ test.each<[string, Method]>([
   // Told once, however often it happens.
   expect(told).toMatchObject([{ level: 'error', message: 'closing a connection after an error' }])
   expect(await stillServes()).toBe(true)
+})
+
+test('an error in what waits for the disk ends its call, and others hear of the same commit', async () => {
+  const waiting: ((isCommitted: boolean) => void)[] = []
+  const engine = { afterCommit: (callback: (isCommitted: boolean) => void) => void waiting.push(callback) }
+  const context = { engine } as unknown as ServiceContext
+  const { listening, told } = await serve({
+    '/a/Wait': {
+      kind: 'unary',
+      handle: (bytes, call) =>
+        afterCommit(context, call, () => {
+          if (bytes.length === 0) throw new Error('broken')
+          echo.handle(bytes, call)
+        }),
+    },
+  })
+  const client = new RawClient(listening)
+  const outcomes = Promise.allSettled(
+    [Buffer.alloc(0), Buffer.from('x')].map((bytes) => client.unary('/a/Wait', bytes)),
+  )
+  await expect.poll(() => waiting.length, patience).toBe(2)
+  for (const callback of waiting) callback(true)
+  expect(await outcomes).toMatchObject([
+    { reason: { message: '13 INTERNAL: internal error' } },
+    { value: Buffer.from('x') },
+  ])
+  expect(told).toMatchObject([
+    { level: 'error', message: 'cannot serve a call', fields: { error: 'broken' } },
+  ])
 })
 
 test('many expensive requests of one client leave turns to the others', async () => {

@@ -16,6 +16,8 @@ export interface Call {
   end(): void
   /** Also in the middle of a reply in parts, which the client then drops. */
   fail(error: StatusError): void
+  /** The same for whatever was thrown: what was not meant for the client is logged instead. */
+  failWith(thrown: unknown): void
   /** `send` and `end` in one. */
   reply(message: MessageWriter): void
   /** The same for a large message, of which no more is encoded than there is room for. */

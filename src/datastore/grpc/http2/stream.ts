@@ -164,6 +164,10 @@ export class Stream implements Call {
     this.#tryFinish()
   }
 
+  failWith(thrown: unknown): void {
+    this.fail(this.#statusOf(thrown))
+  }
+
   /** There is room again: goes on with the queue, and calls `onDrain` when nothing of it is left. */
   pump(): void {
     if (!this.isOpen || (this.#queue.length === 0 && this.#parts === undefined)) return
@@ -373,7 +377,7 @@ export class Stream implements Call {
     try {
       serve()
     } catch (thrown) {
-      this.fail(this.#statusOf(thrown))
+      this.failWith(thrown)
     }
   }
 

@@ -1,11 +1,12 @@
 import type { Engine } from '../../mvcc/engine.ts'
 import type { Operation, TxnResult } from '../../mvcc/requests.ts'
 import type { Version } from '../../mvcc/version.ts'
+import { withEtcdErrors } from '../etcd-errors.ts'
 import type { Call } from '../http2/call.ts'
 import { writeKeyValue } from '../messages/key-value.ts'
 import type { MessageReader } from '../protobuf/message-reader.ts'
 import { bigintFieldSize, bytesFieldSize, uintFieldSize } from '../protobuf/message-writer.ts'
-import { type Service, type ServiceContext, freshWriter, replyAfterCommit } from '../service.ts'
+import { type Service, type ServiceContext, afterCommit, freshWriter, replyAfterCommit } from '../service.ts'
 import { StatusError, codes } from '../status.ts'
 import {
   DeletionWait,
@@ -88,10 +89,10 @@ function campaign(context: ServiceContext, call: Call, request: Campaign): void 
   })
   call.onCancel = () => {
     wait.stop()
-    remove(engine, own)
+    // Where nothing can be written now, the key goes with its lease.
+    withEtcdErrors(() => remove(engine, own))
   }
-  engine.afterCommit((isCommitted) => {
-    if (!call.isOpen) return
+  afterCommit(context, call, (isCommitted) => {
     if (isCommitted) wait.start()
     else call.fail(clientError('noSpace'))
   })

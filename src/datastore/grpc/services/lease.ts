@@ -5,6 +5,7 @@ import { bigintFieldSize } from '../protobuf/message-writer.ts'
 import {
   type Service,
   type ServiceContext,
+  afterCommit,
   freshWriter,
   replyAfterCommit,
   streaming,
@@ -45,7 +46,7 @@ export function leaseService(context: ServiceContext): Service {
   const keepAlive = streaming((call) => ({
     message: (reader) => renew(context, call, readId(reader)),
     // Replies that still wait for the disk go first.
-    halfClose: () => engine.afterCommit(() => call.end()),
+    halfClose: () => afterCommit(context, call, () => call.end()),
   }))
 
   const timeToLive = unary((reader, call) => {
@@ -84,12 +85,12 @@ export function leaseService(context: ServiceContext): Service {
 }
 
 /** A TTL of 0 in the reply says that there is no such lease. */
-function renew({ engine, header }: ServiceContext, call: Call, id: bigint): void {
+function renew(context: ServiceContext, call: Call, id: bigint): void {
+  const { engine, header } = context
   // Taken before, so that a client that sees a renewal at a revision knows the lease lived then.
   const { revision } = engine.store
   const ttlSeconds = engine.renewLease(id)?.ttlSeconds ?? 0
-  engine.afterCommit((isCommitted) => {
-    if (!call.isOpen) return
+  afterCommit(context, call, (isCommitted) => {
     if (!isCommitted) return call.fail(etcdError('noSpace'))
     const writer = freshWriter()
     header.write(writer, revision)

@@ -1,8 +1,9 @@
 import type { PutRequest, RangeResult, TxnRequest } from '../../mvcc/requests.ts'
 import { type Version, noBytes } from '../../mvcc/version.ts'
 import { checkDeleteRange } from '../request-rules.ts'
+import { withEtcdErrors } from '../etcd-errors.ts'
 import type { MessageReader } from '../protobuf/message-reader.ts'
-import { type Service, type ServiceContext, freshWriter, replyAfterCommit } from '../service.ts'
+import { type Service, type ServiceContext, afterCommit, freshWriter, replyAfterCommit } from '../service.ts'
 import { StatusError, codes } from '../status.ts'
 import {
   DeletionWait,
@@ -49,10 +50,10 @@ export function lockService(context: ServiceContext): Service {
     })
     call.onCancel = () => {
       wait.stop()
-      engine.deleteRange({ kind: 'delete-range', key, end: '', previousKv: false })
+      // Where nothing can be written now, the key goes with its lease.
+      withEtcdErrors(() => engine.deleteRange({ kind: 'delete-range', key, end: '', previousKv: false }))
     }
-    engine.afterCommit((isCommitted) => {
-      if (!call.isOpen) return
+    afterCommit(context, call, (isCommitted) => {
       if (!isCommitted) return call.fail(clientError('noSpace'))
       if (result.isOldest) locked(result.revision)
       else wait.start()
