@@ -15,7 +15,7 @@
 static const char *const unwanted[] = {
     "NODE_", "UV_", "OPENSSL_", "SSL_CERT_", "SSLKEYLOGFILE", "LD_", "MALLOC_", "GLIBC_TUNABLES", "GCONV_PATH", "GETCONF_DIR",
     "HOSTALIASES", "LOCALDOMAIN", "LOCPATH", "NIS_PATH", "NLSPATH", "RES_OPTIONS", "RESOLV_HOST_CONF", "TZDIR",
-    "K8S_ARTIFACT", "K8S_LAUNCHER", "K8S_NOTIFY_FD", "K8S_PAYLOAD_DIR",
+    "K8S_ARTIFACT", "K8S_HANGUP_IGNORED", "K8S_LAUNCHER", "K8S_NOTIFY_FD", "K8S_PAYLOAD_DIR",
 };
 
 static bool is_unwanted(const char *variable) {

@@ -3,6 +3,7 @@
 #include "launcher.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,6 +93,13 @@ static void pass_artifact(void) {
   setenv("K8S_ARTIFACT", path, 1);
 }
 
+/* Node takes back what is ignored when it starts (PlatformInit in its src/node.cc), and so would undo nohup. */
+static void pass_hangup(void) {
+  struct sigaction action;
+  if (sigaction(SIGHUP, NULL, &action) == 0 && action.sa_handler == SIG_IGN)
+    setenv("K8S_HANGUP_IGNORED", "1", 1);
+}
+
 _Noreturn static void become_daemon(const char *payload, int argc, char **argv) {
   char node[PATH_MAX], script[PATH_MAX], libraries[PATH_MAX];
   format_path(node, sizeof node, "%s/bin/node", payload);
@@ -100,6 +108,7 @@ _Noreturn static void become_daemon(const char *payload, int argc, char **argv) 
   clean_environment();
   setenv("K8S_PAYLOAD_DIR", payload, 1);
   pass_artifact();
+  pass_hangup();
   /* Node needs libatomic, which minimal systems lack. The daemon passes no environment of its own on. */
   setenv("LD_LIBRARY_PATH", libraries, 1);
   pass_notify_socket();

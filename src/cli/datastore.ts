@@ -40,7 +40,7 @@ async function handler(invocation: Invocation): Promise<number> {
 /** Serves until a signal ends it; returns the exit code. */
 export async function runDatastore(config: DatastoreConfig, { environment }: Invocation): Promise<number> {
   requirePayload(environment)
-  const signals = stopSignals()
+  const signals = stopSignals(environment)
   const [{ createLogger }, { createNotifier }, { openPayload }, daemon] = await Promise.all([
     import('../base/logger.ts'),
     import('../base/notify.ts'),

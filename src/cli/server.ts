@@ -40,7 +40,7 @@ async function handler(invocation: Invocation): Promise<number> {
 export async function runServer(config: Config, { environment }: Invocation): Promise<number> {
   requireRoot()
   requirePayload(environment)
-  const signals = stopSignals()
+  const signals = stopSignals(environment)
   const [{ createLogger }, { createNotifier }, { openPayload }, { runCluster }] = await Promise.all([
     import('../base/logger.ts'),
     import('../base/notify.ts'),

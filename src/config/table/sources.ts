@@ -13,6 +13,7 @@ export type Environment = Readonly<Record<string, string | undefined>>
  */
 export const otherEnvironmentNames = [
   'K8S_ARTIFACT',
+  'K8S_HANGUP_IGNORED',
   'K8S_COVERAGE_DIR',
   'K8S_LAUNCHER',
   'K8S_NOTIFY_FD',

@@ -6,8 +6,11 @@ import { expect, onTestFinished, test } from 'vitest'
 const fixture = new URL('../../fixtures/stop-signals.ts', import.meta.url).pathname
 
 /** A process with these handlers; `line` is the next one that it says. */
-async function start(command: string, args: readonly string[]) {
-  const child: ChildProcess = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+async function start(env: Readonly<Record<string, string>> = {}) {
+  const child: ChildProcess = spawn(process.execPath, [fixture], {
+    env,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   onTestFinished(() => void child.kill('SIGKILL'))
   const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream })[Symbol.asyncIterator]()
   const line = async () => (await lines.next()).value as string
@@ -16,7 +19,7 @@ async function start(command: string, args: readonly string[]) {
 }
 
 test('the first signal asks for the stop, the second hurries it, and later ones change nothing', async () => {
-  const { child, line } = await start(process.execPath, [fixture])
+  const { child, line } = await start()
   child.kill('SIGTERM')
   expect(await line()).toBe('stop SIGTERM')
   child.kill('SIGINT')
@@ -27,13 +30,13 @@ test('the first signal asks for the stop, the second hurries it, and later ones 
 })
 
 test('a terminal that is closed asks for the stop', async () => {
-  const { child, line } = await start(process.execPath, [fixture])
+  const { child, line } = await start()
   child.kill('SIGHUP')
   expect(await line()).toBe('stop SIGHUP')
 })
 
-test('under nohup it does not', async () => {
-  const { child, line } = await start('nohup', [process.execPath, fixture])
+test('under nohup, of which the launcher tells, it does not', async () => {
+  const { child, line } = await start({ K8S_HANGUP_IGNORED: '1' })
   child.kill('SIGHUP')
   child.kill('SIGTERM')
   expect(await line()).toBe('stop SIGTERM')

@@ -373,3 +373,10 @@ test('where coverage is written is asked for by a name of ours alone', () => {
   )
   expect(lines({ K8S_COVERAGE_DIR: 'relative' }).filter((line) => line.startsWith('NODE_'))).toEqual([])
 })
+
+test('only the launcher tells of nohup, of which node undoes what it has set', () => {
+  const { path, dataDir, start } = prepare({ name: 'nohup' })
+  const under = run({ path: 'nohup', args: [path, `--data-dir=${dataDir}`] })
+  expect(under.stdout).toMatch(/^K8S_HANGUP_IGNORED=1$/m)
+  expect(start({ K8S_HANGUP_IGNORED: '1' }).stdout).not.toContain('K8S_HANGUP_IGNORED')
+})
