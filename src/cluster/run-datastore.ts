@@ -17,6 +17,9 @@ import { StopRequests } from './stop-requests.ts'
 import { installedPayloads } from './tasks/payloads.ts'
 import { feedWatchdog } from './watchdog.ts'
 
+/** What a service manager gives the start beyond its own limit, again and again while it goes on. */
+const startExtensionMs = 60_000
+
 /** How long the calls that are under way, and the disk, may take at the end. */
 const stopTimeoutMs = 15_000
 
@@ -49,6 +52,8 @@ export async function runDatastore(config: DatastoreConfig, options: DatastoreRu
   })
   await refuseDuringReset(resetLockPath(paths.dataDir), 'start')
   if (await finishRestore(paths, payload.sqliteAddon)) log.info('finished a restore that was interrupted')
+  // A large database is read for minutes.
+  const extension = setInterval(() => notify.extendTimeout(startExtensionMs), startExtensionMs / 2)
   const datastore = await startDatastore({
     ...settings,
     path: paths.database,
@@ -56,7 +61,7 @@ export async function runDatastore(config: DatastoreConfig, options: DatastoreRu
     etcdFileProgram: payload.bin('etcd-file'),
     workerUrl: payload.datastoreWorker,
     log,
-  })
+  }).finally(() => clearInterval(extension))
   part.serving(datastore)
   keepRole(config, log)
   notify.ready()
