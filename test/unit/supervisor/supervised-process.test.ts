@@ -46,8 +46,8 @@ describe('start', () => {
   })
 
   test('needs no record: what cannot be written costs a warning', async () => {
-    // No directory can be made there.
-    await using child = supervise({ ...shell('exec sleep 1000'), recordDir: '/proc/none' })
+    // No directory can be made there (below /proc Node's recursive mkdir would try for ever).
+    await using child = supervise({ ...shell('exec sleep 1000'), recordDir: '/sys/none' })
     await child.supervised.start()
     expect(child.records()).toContainEqual(
       expect.objectContaining({ level: 'warn', msg: 'cannot keep the record of the process' }),
