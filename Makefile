@@ -56,10 +56,12 @@ test: build peers ## Run every test against the built artifact (as root)
 	@rm -f build/test-results.json
 	@$(node) $(vitest) run --reporter=default --reporter=json --outputFile.json=build/test-results.json
 
-# The unit tests and the clusters, and what of src/ they run. The clusters' daemons run from the artifact.
-coverage: build-fast ## Print which lines and branches of each room the tests run, and fail below the floors (as root)
+# The unit tests, the clusters and what needs an etcd beside it, and what of src/ they run. The clusters' daemons run from the artifact.
+with-etcd := etcd-file.test.ts transfer.test.ts snapshot-etcd.test.ts
+coverage: build-fast peers ## Print which lines and branches of each room the tests run, and fail below the floors (as root)
 	@rm -rf build/coverage && mkdir -p build/coverage
 	@TEST_COVERAGE_DIR=$(CURDIR)/build/coverage $(node) $(vitest) run --project unit --project integration
+	@TEST_COVERAGE_DIR=$(CURDIR)/build/coverage $(node) $(vitest) run --project conformance $(with-etcd)
 	@$(node) --disable-warning=ExperimentalWarning scripts/coverage.ts build/coverage --floors
 
 test-all: build peers ## Run what takes too long for `make test`: docs/testing.md (as root)

@@ -8,6 +8,11 @@ const coverage =
   coverageDirectory === undefined
     ? {}
     : { env: { NODE_V8_COVERAGE: coverageDirectory, NODE_DISABLE_COMPILE_CACHE: '1' } }
+/** Node's own loader blanks the types, so that what V8 counts is where the sources have it. */
+const fromSources =
+  coverageDirectory === undefined
+    ? {}
+    : { ...coverage, setupFiles: ['test/coverage/setup.ts'], experimental: { viteModuleRunner: false } }
 
 // One project after the other: clusters would measure the load of the unit tests.
 export default defineConfig({
@@ -18,10 +23,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'unit',
-          ...coverage,
-          setupFiles: coverageDirectory === undefined ? [] : ['test/coverage/setup.ts'],
-          // Node's own loader blanks the types, so that what V8 counts is where the sources have it.
-          ...(coverageDirectory !== undefined && { experimental: { viteModuleRunner: false } }),
+          ...fromSources,
           sequence: { groupOrder: 0 },
           include: ['test/unit/**/*.test.ts', 'test/layers.test.ts'],
           // Many start real processes, on machines that build at the same time.
@@ -33,6 +35,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'conformance',
+          ...fromSources,
           sequence: { groupOrder: 1 },
           include: ['test/conformance/**/*.test.ts'],
           // Each file loads servers as far as it can, and some know leases of two seconds.
