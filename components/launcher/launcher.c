@@ -35,7 +35,7 @@ static void set_default(const char *name, const char *value) { setenv(name, valu
 
 /* As k3s does: $KUBECONFIG wins, then the cluster's own administrator. Where that file is out of reach and there is no
  * ~/.kube/config, it is named all the same: kubectl's "permission denied" says more than a connection refused. */
-static void set_kubeconfig(const char *data_directory) {
+static void set_kubeconfig(const char *data_directory, bool needs_cluster) {
   const char *current = getenv("KUBECONFIG"), *home = getenv("HOME");
   char admin[PATH_MAX], own[PATH_MAX];
   if (current != NULL && current[0] != '\0')
@@ -44,6 +44,20 @@ static void set_kubeconfig(const char *data_directory) {
   format_path(own, sizeof own, "%s/.kube/config", home != NULL ? home : "");
   if (access(admin, R_OK) == 0 || (errno == EACCES && access(own, R_OK) != 0))
     setenv("KUBECONFIG", admin, 1);
+  else if (access(own, R_OK) != 0 && needs_cluster)
+    fprintf(stderr, "k8s: there is no cluster in %s: start one with systemctl start k8s, or k8s\n", data_directory);
+}
+
+/* Whether these arguments of kubectl (its name is the first) are for a cluster. */
+static bool asks_cluster(char **argv) {
+  static const char *const local[] = {"completion", "config", "help", "kustomize", "options", "plugin", "--client", "--help", "-h"};
+  if (argv[1] == NULL)
+    return false;
+  for (char **argument = argv + 1; *argument != NULL; argument++)
+    for (size_t i = 0; i < sizeof local / sizeof *local; i++)
+      if (strcmp(*argument, local[i]) == 0)
+        return false;
+  return true;
 }
 
 _Noreturn static void become_tool(const struct settings *settings, const char *payload, char **argv) {
@@ -52,7 +66,7 @@ _Noreturn static void become_tool(const struct settings *settings, const char *p
   format_path(address, sizeof address, "%s/containerd/containerd.sock", run);
   format_path(endpoint, sizeof endpoint, "unix://%s", address);
   format_path(program, sizeof program, "%s/bin/%s", payload, settings->tool);
-  set_kubeconfig(settings->data_directory);
+  set_kubeconfig(settings->data_directory, strcmp(settings->tool, "kubectl") == 0 && asks_cluster(argv + settings->tool_index));
   set_default("CONTAINER_RUNTIME_ENDPOINT", endpoint);
   set_default("CONTAINERD_ADDRESS", address);
   set_default("CONTAINERD_NAMESPACE", "k8s.io");

@@ -18,13 +18,14 @@ const proxyVariables = ['HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY']
 
 /** containerd, with the network of pods: it calls the CNI plugins, and theirs is what it reads. */
 export function containerd(context: ComponentContext): ProcessRecipe {
-  const { paths, environment } = context
+  const { config, paths, environment } = context
   return {
     name: 'containerd',
     needs: [],
     provides: ['cri'],
     policy: 'degraded',
-    args: () => [`--config=${configFile(paths)}`],
+    // Of its plugins alone it says a hundred things at info.
+    args: () => [`--config=${configFile(paths)}`, `--log-level=${config.v < 2 ? 'warn' : 'info'}`],
     // Pulling images is the one thing that a proxy of the machine's environment is for.
     env: proxyEnvironment(environment),
     logFormat: 'logfmt',
