@@ -1,5 +1,5 @@
 import { describeError } from '../base/errors.ts'
-import { callUnary } from './grpc/client.ts'
+import { type EtcdServer, callUnary } from './grpc/client.ts'
 import { MessageReader } from './grpc/protobuf/message-reader.ts'
 import { MessageWriter } from './grpc/protobuf/message-writer.ts'
 
@@ -12,32 +12,32 @@ const headerField = 1
 const revisionField = 3
 
 /**
- * Compacts the datastore that serves at `address`, at its newest revision if none is given; returns
+ * Compacts the datastore that serves there, at its newest revision if none is given; returns
  * when the superseded versions are gone and their space is given back.
  */
 export async function compactDatastore(options: {
-  address: string
+  server: EtcdServer
   revision: number | undefined
 }): Promise<{ revision: number }> {
-  const { address } = options
-  const revision = options.revision ?? (await currentRevision(address))
+  const { server } = options
+  const revision = options.revision ?? (await currentRevision(server))
   const isDone = (error: unknown): boolean =>
     options.revision === undefined && describeError(error).includes(compactedWords)
   const request = new MessageWriter()
   request.uint(compactionTags.revision, revision)
   request.bool(compactionTags.physical, true)
   try {
-    await callUnary({ address, method: '/etcdserverpb.KV/Compact', framed: request.framed() })
+    await callUnary({ server, method: '/etcdserverpb.KV/Compact', framed: request.framed() })
   } catch (thrown) {
     if (!isDone(thrown)) throw thrown
   }
-  await callUnary({ address, method: '/etcdserverpb.Maintenance/Defragment', framed: noFields() })
+  await callUnary({ server, method: '/etcdserverpb.Maintenance/Defragment', framed: noFields() })
   return { revision }
 }
 
-async function currentRevision(address: string): Promise<number> {
+async function currentRevision(server: EtcdServer): Promise<number> {
   const reply = await callUnary({
-    address,
+    server,
     method: '/etcdserverpb.Maintenance/Status',
     framed: noFields(),
   })

@@ -13,6 +13,7 @@ import {
 import type { DatastoreSettings } from './settings.ts'
 
 export type { TlsFiles } from './grpc/certificates.ts'
+export type { EtcdServer } from './grpc/client.ts'
 export type { ListenAddress } from './grpc/server.ts'
 export { DatastoreLock } from './log/lock.ts'
 export { type DatastoreSettings, defaultSettings } from './settings.ts'

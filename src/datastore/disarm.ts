@@ -1,4 +1,4 @@
-import { callUnary } from './grpc/client.ts'
+import { type EtcdServer, callUnary } from './grpc/client.ts'
 import { MessageReader } from './grpc/protobuf/message-reader.ts'
 import { MessageWriter } from './grpc/protobuf/message-writer.ts'
 
@@ -9,13 +9,13 @@ const noSpace = 1
 /** AlarmResponse.alarms */
 const alarmsField = 2
 
-/** Lowers the alarm NOSPACE of the datastore, or of the etcd, that serves at `address`; returns whether it was raised. */
-export async function disarmDatastore(address: string): Promise<boolean> {
+/** Lowers the alarm NOSPACE of the datastore, or of the etcd, that serves there; returns whether it was raised. */
+export async function disarmDatastore(server: EtcdServer): Promise<boolean> {
   const request = new MessageWriter()
   request.uint(requestTags.action, deactivate)
   request.uint(requestTags.alarm, noSpace)
   const reply = await callUnary({
-    address,
+    server,
     method: '/etcdserverpb.Maintenance/Alarm',
     framed: request.framed(),
   })

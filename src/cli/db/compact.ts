@@ -1,7 +1,7 @@
 import { integer } from '../../config/table/kinds.ts'
 import { type Command, type Invocation, optionValues } from '../command.ts'
 import { daemonOptions } from '../daemon.ts'
-import { askDatastore, endpointOption } from './live.ts'
+import { askDatastore, endpointOptions } from './live.ts'
 
 const ownOptions = {
   revision: {
@@ -9,7 +9,7 @@ const ownOptions = {
     description: 'The history before this revision is removed; without it, all history is.',
     kind: integer({ from: 1, to: 9_999_999_999 }),
   },
-  endpoint: endpointOption('Compacting'),
+  ...endpointOptions('Compacting'),
 }
 
 export const dbCompact: Command = {
@@ -28,10 +28,10 @@ export const dbCompact: Command = {
 }
 
 async function handler(invocation: Invocation): Promise<number> {
-  const { revision, endpoint } = optionValues(ownOptions, invocation.flags)
+  const { revision, ...endpoint } = optionValues(ownOptions, invocation.flags)
   const { compactDatastore } = await import('../../datastore/compact.ts')
-  const compacted = await askDatastore(invocation, { endpoint, verb: 'compact' }, (address) =>
-    compactDatastore({ address, revision }),
+  const compacted = await askDatastore(invocation, { ...endpoint, verb: 'compact' }, (server) =>
+    compactDatastore({ server, revision }),
   )
   invocation.print(`Compacted at revision ${compacted.revision}.\n`)
   return 0

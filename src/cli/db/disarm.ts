@@ -1,8 +1,8 @@
 import { type Command, type Invocation, optionValues } from '../command.ts'
 import { daemonOptions } from '../daemon.ts'
-import { askDatastore, endpointOption } from './live.ts'
+import { askDatastore, endpointOptions } from './live.ts'
 
-const ownOptions = { endpoint: endpointOption('Disarming') }
+const ownOptions = endpointOptions('Disarming')
 
 export const dbDisarm: Command = {
   name: 'db disarm',
@@ -23,9 +23,9 @@ A running datastore is asked to do it; without one, the file is opened for the t
 }
 
 async function handler(invocation: Invocation): Promise<number> {
-  const { endpoint } = optionValues(ownOptions, invocation.flags)
+  const endpoint = optionValues(ownOptions, invocation.flags)
   const { disarmDatastore } = await import('../../datastore/disarm.ts')
-  const wasRaised = await askDatastore(invocation, { endpoint, verb: 'disarm' }, disarmDatastore)
+  const wasRaised = await askDatastore(invocation, { ...endpoint, verb: 'disarm' }, disarmDatastore)
   invocation.print(wasRaised ? 'Lowered the alarm NOSPACE.\n' : 'There is no alarm.\n')
   return 0
 }

@@ -1,24 +1,31 @@
 import { AppError, errorCode } from '../../base/errors.ts'
 import { Refused, type ValueKind } from '../../config/table/option.ts'
 import type { DatabaseFile } from '../../datastore/log/inspect.ts'
-import { type Invocation, requirePayload } from '../command.ts'
+import type { EtcdServer } from '../../datastore/datastore.ts'
+import { type Invocation, type OptionValues, requirePayload } from '../command.ts'
+import { liveOptions, tlsFiles } from './live-options.ts'
 import { pathsOf } from '../daemon.ts'
 
 const endpointKind: ValueKind<string> = {
   placeholder: 'ENDPOINT',
-  allowed: 'unix:///PATH or http://HOST:PORT',
-  parse: (text) => (/^(unix:\/\/\/.+|http:\/\/[^/]+)$/.test(text) ? text : new Refused()),
+  allowed: 'unix:///PATH, http://HOST:PORT or https://HOST:PORT',
+  parse: (text) => (/^(unix:\/\/\/.+|https?:\/\/[^/]+)$/.test(text) ? text : new Refused()),
 }
 
-/** Where the datastore serves that is asked. */
-export function endpointOption(group: string) {
+/** Where the datastore serves that is asked, and what is shown to it. */
+export function endpointOptions(group: string) {
   return {
-    group,
-    description: 'Where a running datastore serves.',
-    kind: endpointKind,
-    defaultText: "the daemon's socket",
+    endpoint: {
+      group,
+      description: 'Where a running datastore serves.',
+      kind: endpointKind,
+      defaultText: "the daemon's socket",
+    },
+    ...liveOptions,
   }
 }
+
+type Endpoint = OptionValues<ReturnType<typeof endpointOptions>>
 
 /**
  * Asks the datastore at an endpoint. Without one, the file is served for the time that it takes, and where another process
@@ -26,10 +33,13 @@ export function endpointOption(group: string) {
  */
 export async function askDatastore<Answer>(
   invocation: Invocation,
-  { endpoint, verb }: { endpoint: string | undefined; verb: string },
-  ask: (address: string) => Promise<Answer>,
+  { endpoint, verb, ...files }: Endpoint & { verb: string },
+  ask: (server: EtcdServer) => Promise<Answer>,
 ): Promise<Answer> {
-  if (endpoint !== undefined) return ask(endpoint)
+  if (endpoint !== undefined) {
+    const { readTlsIdentity } = await import('../../datastore/transfer/live-etcd.ts')
+    return ask({ address: endpoint, tls: readTlsIdentity(tlsFiles(files)) })
+  }
   const { database, datastoreSocket } = await pathsOf(invocation)
   requirePayload(invocation.environment)
   const { openPayload } = await import('../../payload/payload.ts')
@@ -39,7 +49,7 @@ export async function askDatastore<Answer>(
     return await askFile(file, payload.datastoreWorker, ask)
   } catch (thrown) {
     if (errorCode(thrown) !== 'DATASTORE_LOCKED') throw thrown
-    return ask(`unix://${datastoreSocket}`).catch((error: unknown) => {
+    return ask({ address: `unix://${datastoreSocket}` }).catch((error: unknown) => {
       if (errorCode(error) !== 'DATASTORE_UNREACHABLE') throw error
       throw atWhichEndpoint(verb, thrown as AppError, error)
     })
@@ -50,7 +60,7 @@ export async function askDatastore<Answer>(
 async function askFile<Answer>(
   file: DatabaseFile,
   workerUrl: URL,
-  ask: (address: string) => Promise<Answer>,
+  ask: (server: EtcdServer) => Promise<Answer>,
 ): Promise<Answer> {
   const [{ inspectDatabase }, { startDatastore }, { silentLogger }, { mkdtempDisposable }, { tmpdir }] =
     await Promise.all([
@@ -66,7 +76,7 @@ async function askFile<Answer>(
   const listen = { unixPath: `${directory.path}/datastore.sock` }
   const datastore = await startDatastore({ ...file, listen, workerUrl, log: silentLogger })
   try {
-    return await ask(datastore.listening)
+    return await ask({ address: datastore.listening })
   } finally {
     await datastore.stop()
   }

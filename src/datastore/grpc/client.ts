@@ -2,20 +2,28 @@ import { connect } from 'node:http2'
 import { connect as connectSocket } from 'node:net'
 
 import { AppError } from '../../base/errors.ts'
+import type { TlsIdentity } from '../../base/http.ts'
 import { grpcPrefixBytes } from './protobuf/message-writer.ts'
+
+/** Where an etcd serves. */
+export interface EtcdServer {
+  /** unix:///PATH, http://HOST:PORT or https://HOST:PORT */
+  readonly address: string
+  readonly tls?: TlsIdentity | undefined
+}
 
 /** `framed` is a message behind its prefix: MessageWriter.framed. */
 export interface UnaryCall {
-  /** unix:///PATH or http://HOST:PORT */
-  readonly address: string
+  readonly server: EtcdServer
   readonly method: string
   readonly framed: Uint8Array
 }
 
 /** One unary call to an etcd server; rejects with an AppError that has the server's words. */
-export function callUnary({ address, method, framed }: UnaryCall): Promise<Buffer> {
+export function callUnary({ server: { address, tls }, method, framed }: UnaryCall): Promise<Buffer> {
   const unixPath = /^unix:\/\/(.*)$/.exec(address)?.[1]
   const session = connect(unixPath === undefined ? address : 'http://localhost', {
+    ...tls,
     ...(unixPath !== undefined && { createConnection: () => connectSocket(unixPath) }),
   })
   const { promise, resolve, reject } = Promise.withResolvers<Buffer>()
@@ -42,7 +50,7 @@ export function callUnary({ address, method, framed }: UnaryCall): Promise<Buffe
   const takeStatus = (headers: Record<string, unknown>): void => {
     if (headers['grpc-status'] === undefined) return
     status = String(headers['grpc-status'])
-    if (status !== '0') refuse(decodeURIComponent(String(headers['grpc-message'] ?? `status ${status}`)))
+    if (status !== '0') refuse(decoded(String(headers['grpc-message'] ?? `status ${status}`)))
   }
   stream.on('response', takeStatus)
   stream.on('trailers', takeStatus)
@@ -54,4 +62,13 @@ export function callUnary({ address, method, framed }: UnaryCall): Promise<Buffe
   })
   stream.end(framed)
   return promise.finally(() => session.destroy())
+}
+
+/** Of a server that encodes its words in another way, as they are. */
+function decoded(words: string): string {
+  try {
+    return decodeURIComponent(words)
+  } catch {
+    return words
+  }
 }

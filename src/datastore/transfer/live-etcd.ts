@@ -16,12 +16,16 @@ const lineLimit = 4 * 1024 * 1024
 /** In Base64 a quota of 48 GiB; etcd's advice is 8 GiB. */
 const snapshotLimitBytes = 64 * 1024 ** 3
 
-export interface LiveEtcdOptions {
-  /** http(s)://HOST:PORT */
-  readonly endpoint: string
+/** What a client of an etcd shows and trusts. */
+export interface ClientFiles {
   readonly caFile?: string | undefined
   readonly certFile?: string | undefined
   readonly keyFile?: string | undefined
+}
+
+export interface LiveEtcdOptions extends ClientFiles {
+  /** http(s)://HOST:PORT */
+  readonly endpoint: string
 }
 
 /**
@@ -33,9 +37,9 @@ export class LiveEtcd implements Disposable {
   readonly #tls: TlsIdentity
   readonly #connections: Connections
 
-  constructor({ endpoint, caFile, certFile, keyFile }: LiveEtcdOptions) {
+  constructor({ endpoint, ...files }: LiveEtcdOptions) {
     this.#endpoint = endpoint.replace(/\/$/, '')
-    this.#tls = { ca: readTls(caFile), cert: readTls(certFile), key: readTls(keyFile) }
+    this.#tls = readTlsIdentity(files)
     this.#connections = new Connections(this.#endpoint, this.#tls)
   }
 
@@ -125,9 +129,17 @@ export class LiveEtcd implements Disposable {
   }
 }
 
+export function readTlsIdentity({ caFile, certFile, keyFile }: ClientFiles): TlsIdentity {
+  return { ca: readTls(caFile), cert: readTls(certFile), key: readTls(keyFile) }
+}
+
+/** Without an authority in it, a file would have the system's trusted. */
 function readTls(path: string | undefined): string | undefined {
+  if (path === undefined) return undefined
   try {
-    return path === undefined ? undefined : readFileSync(path, 'utf8')
+    const text = readFileSync(path, 'utf8')
+    if (!text.includes('-----BEGIN ')) throw new Error('there is nothing in PEM in it')
+    return text
   } catch (cause) {
     throw new AppError(`cannot read ${path}`, { code: 'LIVE_ETCD', path }, { cause })
   }

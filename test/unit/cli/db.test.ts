@@ -4,6 +4,7 @@ import Database from 'better-sqlite3'
 import { describe, expect, test } from 'vitest'
 import type { DatabaseReport } from '../../../src/datastore/log/inspect.ts'
 import { RawClient, message, runDatastore, temporaryDirectory } from '../datastore/support.ts'
+import { replaceFile, testAuthority, tlsFilesIn } from '../datastore/test-certificates.ts'
 import { datastorePayload } from './payload.ts'
 import { runCli } from './run-cli.ts'
 
@@ -90,6 +91,30 @@ describe('k8s db compact', () => {
     const again = await db('compact', dataDir, '--revision=4', endpoint)
     expect(again.code).toBe(1)
     expect(again.stderr).toContain('required revision has been compacted')
+  })
+
+  test('asks a datastore that wants certificates', async () => {
+    const directory = temporaryDirectory()
+    const files = tlsFilesIn(directory)
+    const authority = testAuthority()
+    const server = authority.issue({ usage: 'server', names: ['localhost'] })
+    const client = authority.issue({ usage: 'client' })
+    const [cert, key] = [join(directory, 'client.crt'), join(directory, 'client.key')]
+    replaceFile(files.certFile, server.cert)
+    replaceFile(files.keyFile, server.key)
+    replaceFile(files.trustedCaFile, authority.cert)
+    replaceFile(cert, client.cert)
+    replaceFile(key, client.key)
+    const listen = { host: '127.0.0.1', port: 0, tls: files }
+    const { listening } = await runDatastore({ path: join(directory, 'db/state.db'), listen })
+    const endpoint = `--endpoint=https://localhost:${new URL(listening).port}`
+    const trusted = `--cacert=${files.trustedCaFile}`
+    const all = [endpoint, trusted, `--cert=${cert}`, `--key=${key}`]
+    expect((await db('disarm', directory, ...all)).stdout).toBe('There is no alarm.\n')
+    expect((await db('compact', directory, ...all)).stdout).toBe('Compacted at revision 1.\n')
+    const { code, stderr } = await db('disarm', directory, endpoint, trusted)
+    expect(code).toBe(1)
+    expect(stderr).toContain('cannot call Alarm')
   })
 
   test('names who has the database when it is not where it is asked', async () => {

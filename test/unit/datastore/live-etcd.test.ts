@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createServer, type RequestListener } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { readFileSync, statSync } from 'node:fs'
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { describe, expect, onTestFinished, test } from 'vitest'
@@ -123,4 +123,12 @@ test('an etcd that is not there is named', async () => {
   await expect(etcd.count()).rejects.toThrow(
     'cannot speak with the etcd at http://127.0.0.1:1: cannot POST http://127.0.0.1:1/v3/kv/range: connect ECONNREFUSED',
   )
+})
+
+test('a file of authorities that has none in it is refused: the system’s would be trusted', () => {
+  const caFile = join(temporaryDirectory(), 'ca.crt')
+  for (const content of ['', 'nonsense']) {
+    writeFileSync(caFile, content)
+    expect(() => new LiveEtcd({ endpoint: 'https://127.0.0.1:1', caFile })).toThrow(`cannot read ${caFile}`)
+  }
 })

@@ -8,6 +8,7 @@ import * as grpc from '@grpc/grpc-js'
 import { expect, onTestFinished, test } from 'vitest'
 import { type Logger, silentLogger } from '../../../src/base/logger.ts'
 import type { DatastoreSettings } from '../../../src/datastore/datastore.ts'
+import { randomBytes, randomNumbers } from '../../random.ts'
 import { fieldsOf, runDatastore, temporaryDirectory } from './support.ts'
 import {
   type PemPair,
@@ -19,7 +20,6 @@ import {
 
 /** TLS: who is let in, and certificates that change while the datastore serves. */
 
-const patience = { timeout: 20_000 }
 /** What a client hears of it depends on how far it has come. */
 const turnedAway = /certificate required|alert|closed|ECONNRESET|hang up/
 const loopback = { host: '127.0.0.1', port: 0 }
@@ -187,17 +187,23 @@ test.each([
 })
 
 test('a client that does not shake hands holds nobody up, and no stop', async () => {
-  const { port, authority, client } = await serve({ addresses: ['127.0.0.1'] })
-  for (const bytes of ['', '\x16\x03\x01', 'GET / HTTP/1.1\r\n\r\n', '\x16\x03\x01\x00\x05hello']) {
-    const socket = connectSocket(port, '127.0.0.1')
-    socket.on('error', () => undefined)
-    socket.write(bytes)
-    onTestFinished(() => void socket.destroy())
-    await once(socket, 'connect')
+  const { port, metricsUrl, authority, client } = await serve({ addresses: ['127.0.0.1'] })
+  const beginnings = ['', '\x16\x03\x01', 'GET / HTTP/1.1\r\n\r\n', '\x16\x03\x01\x00\x05hello']
+  const random = randomNumbers(1)
+  for (let count = 0; count < 50; count++)
+    beginnings.push(`\x16\x03\x01${randomBytes(random, 300).toString('latin1')}`)
+  for (const to of [port, Number(new URL(metricsUrl).port)]) {
+    for (const bytes of beginnings.slice(0, to === port ? 54 : 30)) {
+      const socket = connectSocket(to, '127.0.0.1')
+      socket.on('error', () => undefined)
+      onTestFinished(() => void socket.destroy())
+      await once(socket, 'connect')
+      socket.write(bytes, 'latin1')
+    }
   }
-  await expect
-    .poll(() => memberUrls(grpcClient(`127.0.0.1:${port}`, client, authority.cert)), patience)
-    .toEqual([`https://127.0.0.1:${port}`])
+  expect(await memberUrls(grpcClient(`127.0.0.1:${port}`, client, authority.cert))).toEqual([
+    `https://127.0.0.1:${port}`,
+  ])
 })
 
 test('clients are told to go where the certificate has a name for', async () => {
