@@ -12,6 +12,7 @@ import type { Storage } from '../storage/storage.ts'
 import { addons } from './tasks/addons.ts'
 import { certificates } from './tasks/certificates.ts'
 import { facts } from './tasks/facts.ts'
+import { firewall } from './tasks/firewall.ts'
 import { images } from './tasks/images.ts'
 import { nodeAddress } from './tasks/node-address.ts'
 import { payloads } from './tasks/payloads.ts'
@@ -32,7 +33,7 @@ export const roles = {
   single: {
     storage: embeddedStorage,
     components: [containerd, apiserver, controllerManager, scheduler, kubelet, kubeProxy],
-    tasks: [facts, images, podRange, addons, snapshots, certificates, nodeAddress, payloads],
+    tasks: [facts, firewall, images, podRange, addons, snapshots, certificates, nodeAddress, payloads],
   },
 } as const satisfies Partial<Record<RoleName, RoleRow>>
 
@@ -41,7 +42,7 @@ export interface Plan {
   /** The storage's come first. */
   readonly components: readonly Component[]
   readonly tasks: readonly Task[]
-  readonly context: Omit<TaskContext, 'whenReady' | 'reached' | 'board' | 'moveNode' | 'restart'>
+  readonly context: Omit<TaskContext, 'whenReady' | 'reached' | 'board' | 'moveNode' | 'restart' | 'isReady'>
 }
 
 /** Pure: nothing is written or started before the lifecycle of the components does it. */

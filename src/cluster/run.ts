@@ -170,11 +170,13 @@ async function serve({ components, tasks, context }: Plan, options: ServeOptions
   const readiness = new Readiness(signal)
   const report = startReport({ ...options, paths: context.paths })
   try {
+    const find = (name: ComponentName) => components.find((candidate) => candidate.name === name)
     const taskContext = {
       ...{ ...context, board, moveNode: options.moveNode },
       whenReady: (capability: Capability) => readiness.of(capability),
+      isReady: (name: ComponentName) => find(name)?.status().state === 'ready',
       restart: async (name: ComponentName, until: AbortSignal) => {
-        const component = components.find((candidate) => candidate.name === name)
+        const component = find(name)
         if (component !== undefined) await restartComponent(component, until)
       },
       reached: (capability: Capability) => readiness.reached(capability),

@@ -11,6 +11,7 @@ export interface Task {
     | 'snapshots'
     | 'certificates'
     | 'node-address'
+    | 'firewall'
     | 'payloads'
     | 'pod-range'
   /** What it does, as the end of "cannot ...". */
@@ -31,6 +32,8 @@ export interface TaskContext extends ComponentContext {
   readonly restart: (name: ComponentName, signal: AbortSignal) => Promise<void>
   /** Says that a task provides it from now on. */
   readonly reached: (capability: Capability) => void
+  /** Whether it does its work, as far as is known; false when this role has none of that name. */
+  readonly isReady: (name: ComponentName) => boolean
   /** Resolves when what provides it has become ready for the first time. */
   readonly whenReady: (capability: Capability) => Promise<void>
 }

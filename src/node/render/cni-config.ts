@@ -35,7 +35,7 @@ export function nodePodCidr(clusterCidr: string): string {
   return `${splitCidr(clusterCidr).address}/${nodeCidrMaskSize(clusterCidr)}`
 }
 
-/** The bridge, with a list of plugins for the pods' own interface and for hostPort. */
+/** The bridge for the pods' own interface, and hostPort. Masquerading needs no pods: the daemon sees to it (node/firewall). */
 export function renderCniConfig({ podCidr, backend, ipamDir, mtu }: CniOptions): string {
   const anywhere = isIPv6(splitCidr(podCidr).address) ? '::/0' : '0.0.0.0/0'
   const config = {
@@ -48,8 +48,6 @@ export function renderCniConfig({ podCidr, backend, ipamDir, mtu }: CniOptions):
         isGateway: true,
         // The bridge of another range (the machine was renamed, or another cluster's snapshot restored) gets this one's.
         forceAddress: true,
-        ipMasq: true,
-        ipMasqBackend: backend,
         // A pod may reach itself through its own Service.
         hairpinMode: true,
         ...(mtu === undefined ? {} : { mtu }),

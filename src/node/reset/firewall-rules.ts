@@ -1,13 +1,16 @@
 import type { HostFacts } from '../facts/host.ts'
+import { masqueradeTable } from '../firewall/nftables.ts'
 import type { ResetStep } from './steps.ts'
 
-/** Tables of kube-proxy (pkg/proxy/nftables) and of the CNI plugins portmap and bridge. */
+/** Tables of kube-proxy (pkg/proxy/nftables), of the CNI plugins portmap and bridge (until pods were masqueraded by the daemon). */
 const nftTables = [
   'ip kube-proxy',
   'ip6 kube-proxy',
   'ip cni_hostport',
   'ip6 cni_hostport',
   'inet cni_plugins_masquerade',
+  `ip ${masqueradeTable}`,
+  `ip6 ${masqueradeTable}`,
 ] as const
 
 /** Both kinds: the cluster may have run in the other mode before. */

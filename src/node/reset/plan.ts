@@ -13,15 +13,15 @@ import { detectHost, type HostFacts } from '../facts/host.ts'
 import { HostFiles } from '../facts/host-files.ts'
 import { readLastAddress } from '../facts/last-address.ts'
 import { isBelow, isSelfBind } from '../facts/mounts.ts'
+import { cniResultsDir } from '../firewall/port-mappings.ts'
 import { bridgeName, networkName } from '../render/cni-config.ts'
 import { ruleSteps } from './firewall-rules.ts'
 import { readPodProcesses } from './pod-processes.ts'
 import type { ResetStep } from './steps.ts'
 
-/** The kubelet's are hard-coded but for podLogsDir; libcni's too. */
+/** The kubelet's are hard-coded but for podLogsDir. */
 const podLogsDir = '/var/log/pods'
 const containerLogsDir = '/var/log/containers'
-const cniResultsDir = '/var/lib/cni/results'
 
 /** Made by what we start where they are missing, and shared with others: what is in them goes first. */
 const sharedDirs = [

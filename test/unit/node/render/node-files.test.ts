@@ -176,8 +176,6 @@ describe('CNI', () => {
           bridge: 'cni0',
           isGateway: true,
           forceAddress: true,
-          ipMasq: true,
-          ipMasqBackend: 'nftables',
           hairpinMode: true,
           mtu: 1400,
           ipam: {

@@ -1,0 +1,168 @@
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { describeError } from '../../base/errors.ts'
+import { HostFiles } from '../../node/facts/host-files.ts'
+import { hostPath } from '../../node/facts/host-path.ts'
+import { type Firewall, firewall as firewallOf, type Present } from '../../node/firewall/firewall.ts'
+import { isStillThere, type PortMapping, readPortMappings } from '../../node/firewall/port-mappings.ts'
+import { runCommand } from '../../supervisor/spawn.ts'
+import type { Task, TaskContext } from './task.ts'
+
+const lookIntervalMs = 5_000
+/** The rules themselves are read, and not only the names of tables, in each of so many looks. */
+const looksBetweenThoroughOnes = 6
+/** kube-proxy writes its rules at its start; what cannot be written is not tried without a pause. */
+const restartIntervalMs = 60_000
+const commandTimeoutMs = 30_000
+
+/**
+ * Looks whether the rules are there that pods live by (node/firewall/firewall.ts), from the start on, and has them
+ * written again: pods outlive the daemon, and a firewall that is loaded anew takes them away.
+ */
+export const firewall: Task = {
+  name: 'firewall',
+  purpose: 'look after the rules of the firewall',
+  leaderOnly: false,
+  async run(context, signal) {
+    const { config, choices, log, board } = context
+    const watch = new FirewallWatch(firewallOf(choices.proxyMode, config.clusterCidr), context)
+    let told: string | undefined
+    for (let looks = 0; ; looks++) {
+      const thorough = looks % looksBetweenThoroughOnes === 0 || watch.hasSuspects
+      const reason = await watch
+        .look({ isFirst: looks === 0, thorough, signal })
+        .then(() => undefined, describeError)
+      signal.throwIfAborted()
+      if (reason === undefined) board.forget('firewall')
+      else board.report({ name: 'firewall', state: 'degraded', message: reason })
+      if (reason !== undefined && reason !== told) {
+        log.error({ reason }, 'cannot look after the rules of the firewall; it is tried again')
+      }
+      told = reason
+      await sleep(lookIntervalMs, undefined, { signal, ref: false })
+    }
+  },
+}
+
+/** What the looks before have found: what is missing once may be about to be written, or to go. */
+export class FirewallWatch {
+  readonly #firewall: Firewall
+  readonly #context: TaskContext
+  readonly #files = new HostFiles()
+  /** Their rules were not there in the look before. */
+  #suspects = new Set<string>()
+  /** Those that nothing but a new pod can heal, by their containers. */
+  readonly #lost = new Map<string, string>()
+  #restartedAtMs = Number.NEGATIVE_INFINITY
+
+  constructor(rules: Firewall, context: TaskContext) {
+    this.#firewall = rules
+    this.#context = context
+  }
+
+  /** Somebody is to be looked at again, and thoroughly. */
+  get hasSuspects(): boolean {
+    return this.#suspects.size > 0
+  }
+
+  async look({
+    isFirst,
+    thorough,
+    signal,
+  }: {
+    isFirst: boolean
+    thorough: boolean
+    signal: AbortSignal
+  }): Promise<void> {
+    const run = (command: string, args: readonly string[], input?: string) =>
+      this.#run(command, args, { input, signal })
+    const present = await this.#firewall.read({ run, thorough })
+    if (present === undefined) return
+    const suspects = new Set<string>()
+    if (!present.masquerade) {
+      await this.#firewall.writeMasquerade(run)
+      // Before the first start there is nothing to be told.
+      if (!isFirst) this.#context.log.warn('the rules of masquerading were gone, and are there again')
+    }
+    await this.#services(present, suspects, signal)
+    await this.#ports(present, suspects, signal)
+    this.#suspects = suspects
+  }
+
+  async #services({ services }: Present, suspects: Set<string>, signal: AbortSignal): Promise<void> {
+    const { log, restart, isReady } = this.#context
+    if (services || !isReady('kube-proxy')) return
+    suspects.add('kube-proxy')
+    if (!this.#suspects.has('kube-proxy')) return
+    if (performance.now() - this.#restartedAtMs < restartIntervalMs) return
+    this.#restartedAtMs = performance.now()
+    log.warn('the rules of Services are gone; kube-proxy is started anew to write them')
+    await restart('kube-proxy', signal)
+    suspects.delete('kube-proxy')
+  }
+
+  async #ports({ hasPorts }: Present, suspects: Set<string>, signal: AbortSignal): Promise<void> {
+    const { log, board } = this.#context
+    const mappings = readPortMappings(this.#files)
+    const running = new Set(mappings.map(({ containerId }) => containerId))
+    for (const containerId of this.#lost.keys()) if (!running.has(containerId)) this.#lost.delete(containerId)
+    for (const mapping of mappings) {
+      const { containerId, pod } = mapping
+      if (hasPorts(containerId)) this.#lost.delete(containerId)
+      if (hasPorts(containerId) || this.#lost.has(containerId)) continue
+      suspects.add(containerId)
+      if (!this.#suspects.has(containerId)) continue
+      const failure = await this.#mapPorts(mapping, signal).then(() => undefined, describeError)
+      signal.throwIfAborted()
+      suspects.delete(containerId)
+      if (failure === undefined)
+        log.warn({ pod }, 'the port mappings of the pod were gone, and are there again')
+      else {
+        this.#lost.set(containerId, pod)
+        log.error(
+          { pod, reason: failure, remedy: 'delete the pod: a new one gets them' },
+          'the port mappings of the pod are gone',
+        )
+      }
+    }
+    if (this.#lost.size === 0) return board.forget('port mappings')
+    const pods = [...new Set(this.#lost.values())].join(', ')
+    board.report({
+      name: 'port mappings',
+      state: 'degraded',
+      message: `gone of ${pods}: delete these pods, new ones get them`,
+    })
+  }
+
+  async #mapPorts(mapping: PortMapping, signal: AbortSignal): Promise<void> {
+    const { environment, request } = mapping
+    if (request === undefined) throw new Error('nothing was kept of how they were made')
+    const { cniBinDir } = this.#context.payload
+    const call = (action: 'ADD' | 'DEL') =>
+      this.#run(join(cniBinDir, 'portmap'), [], {
+        input: request,
+        signal,
+        env: { ...environment, CNI_COMMAND: action, CNI_PATH: cniBinDir },
+      })
+    await call('ADD')
+    // A pod that ended meanwhile has had them taken away before.
+    if (!isStillThere(this.#files, mapping)) await call('DEL')
+  }
+
+  async #run(
+    command: string,
+    args: readonly string[],
+    {
+      input,
+      env,
+      signal,
+    }: { input: string | undefined; env?: Readonly<Record<string, string>>; signal: AbortSignal },
+  ): Promise<string> {
+    const { stdout } = await runCommand({
+      ...{ command, args, signal, timeoutMs: commandTimeoutMs },
+      env: { PATH: hostPath, ...env },
+      ...(input !== undefined && { input }),
+    })
+    return stdout
+  }
+}

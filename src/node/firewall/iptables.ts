@@ -1,0 +1,48 @@
+import type { Firewall } from './firewall.ts'
+
+/** Begins like the chains of CNI's plugins, as `k8s reset` knows them (reset/firewall-rules.ts). */
+const masqueradeChain = 'CNI-K8S-MASQ'
+
+export function iptables(clusterCidr: string): Firewall {
+  const isIPv6 = clusterCidr.includes(':')
+  const command = isIPv6 ? 'ip6tables' : 'iptables'
+  const multicast = isIPv6 ? 'ff00::/8' : '224.0.0.0/4'
+  const jump = `POSTROUTING -s ${clusterCidr} -j ${masqueradeChain}`
+  return {
+    async read({ run, thorough }) {
+      // kube-proxy itself looks for chains that were deleted, every half a minute.
+      if (!thorough) return undefined
+      const list = (table: string, chain: string) =>
+        // Of a chain that is not there nothing is listed.
+        run(command, ['-w', '-t', table, '-S', chain]).catch(() => '')
+      const [nat, forward, masquerade, ports] = await Promise.all([
+        Promise.all([list('nat', 'PREROUTING'), list('nat', 'POSTROUTING')]).then((parts) =>
+          parts.join('\n'),
+        ),
+        list('filter', 'FORWARD'),
+        list('nat', masqueradeChain),
+        list('nat', 'CNI-HOSTPORT-DNAT'),
+      ])
+      return {
+        masquerade: nat.includes(`-A ${jump}`) && masquerade.includes('-j MASQUERADE'),
+        services:
+          ['KUBE-SERVICES', 'KUBE-POSTROUTING'].every((chain) => nat.includes(`-j ${chain}`)) &&
+          forward.includes('-j KUBE-FORWARD'),
+        hasPorts: (containerId) => nat.includes('-j CNI-HOSTPORT-DNAT') && ports.includes(containerId),
+      }
+    },
+    async writeMasquerade(run) {
+      // A chain that is named is emptied.
+      const chain = `*nat
+:${masqueradeChain} - [0:0]
+-A ${masqueradeChain} -d ${clusterCidr} -j RETURN
+-A ${masqueradeChain} -d ${multicast} -j RETURN
+-A ${masqueradeChain} -j MASQUERADE
+COMMIT
+`
+      await run(`${command}-restore`, ['--noflush', '-w'], chain)
+      const change = (action: string) => run(command, ['-w', '-t', 'nat', action, ...jump.split(' ')])
+      await change('-C').catch(() => change('-A'))
+    },
+  }
+}

@@ -1,0 +1,137 @@
+import { describe, expect, test } from 'vitest'
+import { firewall } from '../../../../src/node/firewall/firewall.ts'
+
+type Listing = Readonly<Record<string, string>>
+
+/** A machine of which each listing that is not named fails, as for a table that is not there. */
+function machine(listings: Listing) {
+  const written: string[] = []
+  const run = (command: string, args: readonly string[], input?: string): Promise<string> => {
+    const line = [command, ...args].join(' ')
+    if (input !== undefined || / -[CA] /.test(line))
+      written.push(input === undefined ? line : `${line}\n${input}`)
+    const output = input === undefined ? listings[line] : ''
+    return output === undefined
+      ? Promise.reject(new Error(`${line}: no such thing`))
+      : Promise.resolve(output)
+  }
+  return { run, written }
+}
+
+const clusterCidr = '10.244.0.0/16'
+
+describe('nftables', () => {
+  const all: Listing = {
+    'nft list tables ip': 'table ip kube-proxy\ntable ip cni_hostport\ntable ip k8s_masquerade\n',
+    'nft list table ip k8s_masquerade':
+      'table ip k8s_masquerade {\n\tchain postrouting {\n\t\ttype nat hook postrouting priority srcnat; policy accept;\n\t\tip saddr 10.244.0.0/16 ip daddr != { 10.244.0.0/16, 224.0.0.0/4 } masquerade\n\t}\n}\n',
+    'nft list chain ip kube-proxy nat-prerouting':
+      'table ip kube-proxy {\n\tchain nat-prerouting {\n\t\ttype nat hook prerouting priority dstnat; policy accept;\n\t\tjump services\n\t}\n}\n',
+    'nft list table ip cni_hostport':
+      'table ip cni_hostport {\n\tchain hostports {\n\t\ttcp dport 8080 dnat to 10.244.0.5:80 comment "abc"\n\t}\n}\n',
+  }
+  const look = async (listings: Listing, thorough = true) => {
+    const present = await firewall('nftables', clusterCidr).read({ run: machine(listings).run, thorough })
+    return present && [present.masquerade, present.services, present.hasPorts('abc'), present.hasPorts('def')]
+  }
+
+  test('finds what there is', async () => {
+    expect(await look(all)).toEqual([true, true, true, false])
+  })
+
+  test('misses all after nft flush ruleset, by the names of the tables alone', async () => {
+    const flushed = { 'nft list tables ip': 'table ip filter\n' }
+    expect(await look(flushed, false)).toEqual([false, false, false, false])
+    expect(await look(flushed)).toEqual([false, false, false, false])
+  })
+
+  test('finds tables by their whole names', async () => {
+    const others = 'table ip kube-proxy-of-another\ntable ip my_cni_hostport\n'
+    expect(await look({ 'nft list tables ip': others }, false)).toEqual([false, false, false, false])
+  })
+
+  test('misses the rules of tables that were emptied, when it is thorough', async () => {
+    const empty = Object.fromEntries(
+      Object.entries(all).map(([line, text]) => [line, text.replaceAll(/^\t\t(?!type).*\n/gm, '')]),
+    )
+    expect(await look(empty, false)).toEqual([true, true, true, true])
+    expect(await look(empty)).toEqual([false, false, false, false])
+  })
+
+  test('does not take a table for empty that is deleted while it looks', async () => {
+    const { 'nft list table ip cni_hostport': _gone, ...rest } = all
+    expect(await look(rest)).toEqual([true, true, false, false])
+  })
+
+  test('masquerades what leaves the range of pods, and no multicast', async () => {
+    const { run, written } = machine({})
+    await firewall('nftables', clusterCidr).writeMasquerade(run)
+    expect(written).toEqual([
+      `nft -f -
+add table ip k8s_masquerade
+add chain ip k8s_masquerade postrouting { type nat hook postrouting priority 100 ; }
+flush chain ip k8s_masquerade postrouting
+add rule ip k8s_masquerade postrouting ip saddr 10.244.0.0/16 ip daddr != { 10.244.0.0/16, 224.0.0.0/4 } masquerade
+`,
+    ])
+  })
+
+  test('speaks of IPv6 in a cluster of that', async () => {
+    const { run, written } = machine({ 'nft list tables ip6': 'table ip6 k8s_masquerade\n' })
+    const ipv6 = firewall('nftables', 'fd02::/56')
+    expect((await ipv6.read({ run, thorough: false }))?.masquerade).toBe(true)
+    await ipv6.writeMasquerade(run)
+    expect(written[0]).toContain('ip6 saddr fd02::/56 ip6 daddr != { fd02::/56, ff00::/8 } masquerade')
+  })
+})
+
+describe('iptables', () => {
+  const list = (table: string, chain: string) => `iptables -w -t ${table} -S ${chain}`
+  const all: Listing = {
+    [list('nat', 'PREROUTING')]:
+      '-P PREROUTING ACCEPT\n-A PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES\n-A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT\n',
+    [list('nat', 'POSTROUTING')]:
+      '-P POSTROUTING ACCEPT\n-A POSTROUTING -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING\n-A POSTROUTING -s 10.244.0.0/16 -j CNI-K8S-MASQ\n',
+    [list('filter', 'FORWARD')]: '-P FORWARD ACCEPT\n-A FORWARD -j KUBE-FORWARD\n',
+    [list('nat', 'CNI-K8S-MASQ')]: '-N CNI-K8S-MASQ\n-A CNI-K8S-MASQ -j MASQUERADE\n',
+    [list('nat', 'CNI-HOSTPORT-DNAT')]:
+      '-A CNI-HOSTPORT-DNAT -p tcp -m comment --comment "dnat name: \\"k8s\\" id: \\"abc\\"" -j CNI-DN-1\n',
+  }
+  const look = async (listings: Listing) => {
+    const present = await firewall('iptables', clusterCidr).read({
+      run: machine(listings).run,
+      thorough: true,
+    })
+    return present && [present.masquerade, present.services, present.hasPorts('abc'), present.hasPorts('def')]
+  }
+
+  test('finds what there is', async () => {
+    expect(await look(all)).toEqual([true, true, true, false])
+  })
+
+  test('misses all that a flush took, and jumps to chains that are still there', async () => {
+    expect(await look({})).toEqual([false, false, false, false])
+    const { [list('nat', 'PREROUTING')]: _one, [list('nat', 'POSTROUTING')]: _two, ...chains } = all
+    expect(await look(chains)).toEqual([false, false, false, false])
+  })
+
+  test('leaves the chains to kube-proxy between thorough looks', async () => {
+    const { run } = machine({})
+    expect(await firewall('iptables', clusterCidr).read({ run, thorough: false })).toBeUndefined()
+  })
+
+  test('writes the chain anew and jumps to it once', async () => {
+    const check = 'iptables -w -t nat -C POSTROUTING -s 10.244.0.0/16 -j CNI-K8S-MASQ'
+    const add = check.replace('-C', '-A')
+    const fresh = machine({ [add]: '' })
+    await firewall('iptables', clusterCidr).writeMasquerade(fresh.run)
+    expect(fresh.written.map((text) => text.split('\n')[0])).toEqual([
+      'iptables-restore --noflush -w',
+      check,
+      add,
+    ])
+    const known = machine({ [check]: '' })
+    await firewall('iptables', clusterCidr).writeMasquerade(known.run)
+    expect(known.written.map((text) => text.split('\n')[0])).toEqual(['iptables-restore --noflush -w', check])
+  })
+})
