@@ -7,10 +7,12 @@ import { emptyRecord, forgetNode } from '../config/facts.ts'
 import type { Paths } from '../config/paths.ts'
 import { checkDatabase } from '../datastore/log/soundness.ts'
 import { adoptCopy, revisionOf } from '../datastore/log/copy.ts'
+import { foreignObject } from '../datastore/log/own-schema.ts'
 import { DatastoreLock } from '../datastore/log/lock.ts'
 import { factsEntry, Unpacking } from './contents.ts'
 import { checkDigest, openSnapshotFile, readSnapshotFile, unusableSnapshot } from './file.ts'
 import { pendingDir, preparingDir } from './pending.ts'
+import { printable } from './untar.ts'
 
 /*
  * A restore is prepared beside what it replaces, and becomes decided by one rename:
@@ -114,7 +116,11 @@ function refuseUnsound(
   snapshot: string,
   database: { path: string; nativeBinding: string | undefined },
 ): void {
-  const [finding] = checkDatabase(database)
+  const foreign = foreignObject(database)
+  const [finding] =
+    foreign === undefined
+      ? checkDatabase(database)
+      : [`it has ${printable(foreign)} otherwise than it was made`]
   if (finding === undefined) return
   throw new AppError(`cannot restore ${snapshot}: its database is damaged: ${finding}`, {
     code: 'SNAPSHOT_FILE',

@@ -18,7 +18,7 @@ const journalLimitBytes = 16 * 1024 * 1024
  * which compaction removes what is superseded. Version 0 marks a tombstone. `value` is apart, so that
  * the index in memory is loaded without reading a single value.
  */
-const migrations: readonly string[] = [
+export const migrations: readonly string[] = [
   `CREATE TABLE version (
      seq INTEGER PRIMARY KEY,
      revision INTEGER NOT NULL,

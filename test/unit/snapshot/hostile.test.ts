@@ -263,6 +263,23 @@ describe('a forged snapshot', () => {
   })
 
   test.each([
+    ['CREATE TRIGGER t AFTER INSERT ON meta BEGIN DELETE FROM version; END', 'trigger "t"'],
+    ['CREATE VIEW v AS SELECT 1', 'view "v"'],
+    ['CREATE TABLE t (a, b AS (zeroblob(1e9)))', 'table "t"'],
+    ['CREATE INDEX i ON version (abs(revision))', 'index "i"'],
+    ['DROP TABLE lease', 'table "lease"'],
+    ['PRAGMA user_version = 1', 'table "version"'],
+  ])('whose database has had %j is refused', async (statement, object) => {
+    const path = join(temporaryDirectory(), 'changed.db')
+    writeFileSync(path, database)
+    runSql(path, statement)
+    const entries = [...keys(), file('db/state.db', readFileSync(path))]
+    expect(await refusalOf(forged(tar(entries)))).toContain(
+      `its database is damaged: it has ${JSON.stringify(object)} otherwise than it was made`,
+    )
+  })
+
+  test.each([
     { createdAt: 'yesterday' },
     { version: 'v1\u001b]0;owned\u0007' },
     { revision: -1 },
@@ -414,9 +431,11 @@ describe('a mutated snapshot is restored whole, or refused without a trace', () 
 
 function foreignDatabase(): Buffer {
   const path = join(temporaryDirectory(), 'foreign.db')
-  execFileSync(process.execPath, [
-    '-e',
-    `const { DatabaseSync } = require('node:sqlite'); new DatabaseSync(${JSON.stringify(path)}).exec('CREATE TABLE a (b)')`,
-  ])
+  runSql(path, 'CREATE TABLE a (b)')
   return readFileSync(path)
+}
+
+function runSql(path: string, statement: string): void {
+  const script = `const { DatabaseSync } = require('node:sqlite'); new DatabaseSync(process.argv[1]).exec(process.argv[2])`
+  execFileSync(process.execPath, ['-e', script, path, statement])
 }
