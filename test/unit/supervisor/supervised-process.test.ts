@@ -390,7 +390,7 @@ describe('a process that does not answer', () => {
 })
 
 test('the environment is that of the spec with the marks', async () => {
-  const script = 'env | grep -v -E "^(PWD|OLDPWD|SHLVL|_)=" | sort; exec sleep 1000'
+  const script = 'env | grep -v -E "^(PWD|OLDPWD|SHLVL|_|NODE_V8_COVERAGE)=" | sort; exec sleep 1000'
   await using child = supervise({ ...shell(script), env: { ...environment, A: '1' } })
   await child.supervised.start()
   const lines = await until(() => {
