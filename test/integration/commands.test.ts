@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { addTestImage, type Cluster, defaultDataDir, startCluster } from './harness/cluster.ts'
-import { packedImageName } from './harness/images.ts'
+import { kubernetesVersion, packedImageName } from './harness/images.ts'
 import type { Machine } from './harness/machine.ts'
 import { pod, sleepForever } from './harness/manifests.ts'
 import { processesOf } from './harness/processes.ts'
@@ -84,17 +84,18 @@ test('status --wait returns when the node is Ready', async () => {
   expect((await cluster.k8s(['status', '--wait'])).exitCode).toBe(0)
 })
 
-test('--version, kubectl version and the node say v1.37.1+k8s.1', async () => {
-  expect((await cluster.k8s(['--version'])).stdout).toContain('v1.37.1+k8s.1')
+test('--version, kubectl version and the node say the version of Kubernetes and ours', async () => {
+  const gitVersion = `${kubernetesVersion()}+k8s.1`
+  expect((await cluster.k8s(['--version'])).stdout).toContain(gitVersion)
   const { clientVersion, serverVersion } = JSON.parse(
     (await cluster.kubectl(['version', '-o', 'json'])).stdout,
   ) as Record<string, { gitVersion: string; gitTreeState: string }>
-  expect(clientVersion).toMatchObject({ gitVersion: 'v1.37.1+k8s.1', gitTreeState: 'clean' })
-  expect(serverVersion).toMatchObject({ gitVersion: 'v1.37.1+k8s.1', gitTreeState: 'clean' })
+  expect(clientVersion).toMatchObject({ gitVersion, gitTreeState: 'clean' })
+  expect(serverVersion).toMatchObject({ gitVersion, gitTreeState: 'clean' })
   const { items } = await cluster.get<{ items: { status: { nodeInfo: { kubeletVersion: string } } }[] }>(
     'nodes',
   )
-  expect(items.map(({ status }) => status.nodeInfo.kubeletVersion)).toEqual(['v1.37.1+k8s.1'])
+  expect(items.map(({ status }) => status.nodeInfo.kubeletVersion)).toEqual([gitVersion])
 })
 
 test('kubectl, crictl and ctr work with no further set-up', async () => {

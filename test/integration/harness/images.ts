@@ -21,8 +21,17 @@ export function imageName(archive: string): string {
 
 /** The name of an image inside the artifact. */
 export function packedImageName(role: 'pause' | 'coredns'): string {
-  const version = JSON.parse(readFileSync(`${repository}/build/version.json`, 'utf8')) as {
-    images: Record<typeof role, string>
+  return builtVersion().images[role]
+}
+
+/** The version of Kubernetes that was built, such as v1.37.1: `K8S_VERSION` of make. */
+export function kubernetesVersion(): string {
+  return builtVersion().k8sVersion
+}
+
+function builtVersion() {
+  return JSON.parse(readFileSync(`${repository}/build/version.json`, 'utf8')) as {
+    k8sVersion: string
+    images: Record<'pause' | 'coredns', string>
   }
-  return version.images[role]
 }
