@@ -49,7 +49,12 @@ export async function runProcess({
   uid,
 }: CommandLine & { readonly uid?: number }): Promise<Outcome> {
   const child = spawn(process.execPath, [main, ...args], {
-    env: { PATH: process.env['PATH'], ...environment },
+    env: {
+      PATH: process.env['PATH'],
+      // Another user cannot write where this one measures what of the code was run.
+      ...(uid !== undefined && { NODE_V8_COVERAGE: '' }),
+      ...environment,
+    },
     stdio: ['ignore', 'pipe', 'pipe'],
     ...(uid !== undefined && { uid }),
   })
