@@ -39,7 +39,7 @@ export const defaultTiming: ProbeTiming = {
   intervalShare: 1 / 50,
   calmIntervalMs: 10_000,
   firstTimeoutMs: 2_000,
-  timeoutMs: 10_000,
+  timeoutMs: 5_000,
   failuresBeforeUnresponsive: 3,
   firstAnswerLimitMs: 600_000,
 }
@@ -65,7 +65,7 @@ export async function probeLoop(options: ProbeLoopOptions): Promise<void> {
   let hasAnswered = false
   let notReadySinceMs: number | undefined = performance.now()
   for (;;) {
-    const { isAlive, reason } = await look(options, hasAnswered)
+    const { isAlive, reason } = await look(options, { hasAnswered, isFailing: notReadySinceMs !== undefined })
     if (life.aborted) return
     if (reason === undefined) {
       if (hasAnswered && notReadySinceMs !== undefined) log.info('is ready again')
@@ -93,14 +93,16 @@ interface Finding {
 
 async function look(
   { probe, alive, timing, life }: ProbeLoopOptions,
-  hasAnswered: boolean,
+  { hasAnswered, isFailing }: { hasAnswered: boolean; isFailing: boolean },
 ): Promise<Finding> {
   const timeoutMs = hasAnswered ? timing.timeoutMs : timing.firstTimeoutMs
   const ask = (question: Probe) => askWithin(question, timeoutMs, life)
+  // One that was ready and is not any more may be silent to both: they are not waited for one after the other.
+  const early = alive !== undefined && hasAnswered && isFailing ? ask(alive) : undefined
   const reason = await ask(probe)
   if (reason === undefined) return { isAlive: true }
   if (alive === undefined || life.aborted) return { isAlive: false, reason }
-  return { isAlive: (await ask(alive)) === undefined, reason }
+  return { isAlive: (await (early ?? ask(alive))) === undefined, reason }
 }
 
 /** Why the probe failed; undefined: it did not. A probe that heeds no signal is not waited for. */
