@@ -1,6 +1,6 @@
-import { globSync, readFileSync } from 'node:fs'
+import { existsSync, globSync, readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
-import { owners, rooms, violations } from './layers.ts'
+import { components, owners, reserved, rooms, violations } from './layers.ts'
 
 const root = new URL('..', import.meta.url).pathname
 const sources = globSync('**/*.ts', { cwd: `${root}/src` }).sort()
@@ -10,10 +10,17 @@ describe('the rooms', () => {
     expect(violations({ file, text: readFileSync(`${root}/src/${file}`, 'utf8') })).toEqual([])
   })
 
-  test('name only rooms that exist', () => {
+  test('name only rooms, files and owners that exist', () => {
     for (const allowed of Object.values(rooms)) {
       for (const room of allowed) expect(Object.keys(rooms)).toContain(room)
     }
+    const named = [
+      ...Object.keys(rooms),
+      ...components.map((component) => `components/${component}.ts`),
+      ...owners.map(({ owner }) => owner),
+      ...reserved.flatMap(({ files }) => files),
+    ]
+    expect(named.filter((path) => !existsSync(`${root}/src/${path}`))).toEqual([])
   })
 })
 

@@ -1,3 +1,4 @@
+import { assert } from '../base/errors.ts'
 import { apiserver } from '../components/apiserver.ts'
 import type { Component, ComponentContext } from '../components/component.ts'
 import { containerd } from '../components/containerd.ts'
@@ -29,13 +30,13 @@ interface RoleRow {
 }
 
 /** A new role is a row here; a new component or task is a file, and its name in the rows that have it. */
-export const roles = {
+const roles: Partial<Record<RoleName, RoleRow>> = {
   single: {
     storage: embeddedStorage,
     components: [containerd, apiserver, controllerManager, scheduler, kubelet, kubeProxy],
     tasks: [facts, firewall, images, podRange, addons, snapshots, certificates, nodeAddress, payloads],
   },
-} as const satisfies Partial<Record<RoleName, RoleRow>>
+}
 
 export interface Plan {
   readonly storage: Storage
@@ -46,8 +47,9 @@ export interface Plan {
 }
 
 /** Pure: nothing is written or started before the lifecycle of the components does it. */
-export function planRole(role: keyof typeof roles, given: Omit<ComponentContext, 'storageFlags'>): Plan {
-  const row: RoleRow = roles[role]
+export function planRole(role: RoleName, given: Omit<ComponentContext, 'storageFlags'>): Plan {
+  const row = roles[role]
+  assert(row !== undefined, `no plan for the role ${role}`)
   const storage = row.storage(given)
   const context = { ...given, storageFlags: storage.apiserverFlags }
   const recipes = row.components.flatMap((recipe) => recipe(context) ?? [])

@@ -13,6 +13,7 @@ import {
 import type { Config } from '../config/config.ts'
 import { readNodeRecord } from '../config/facts.ts'
 import { type Paths, paths as pathsOf } from '../config/paths.ts'
+import { roleOf } from '../config/roles.ts'
 import { refuseDuringReset, resetLockPath } from '../control/reset-lock.ts'
 import { serveControl } from '../control/server.ts'
 import type { Payload } from '../payload/payload.ts'
@@ -112,7 +113,7 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
   const credentials = prepareCredentials({ config, addresses, paths, log })
   // Whoever needs them waits for them; until then a failure is nobody's unhandled one.
   credentials.catch(() => {})
-  const plan = planRole('single', {
+  const plan = planRole(roleOf(config), {
     podCidr: knownPodCidr(config, paths),
     ...{ config, addresses, paths, payload, pki, host, credentials, log },
     choices: chooseForNode(config, host),

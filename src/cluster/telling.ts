@@ -64,11 +64,11 @@ export async function tellCondition({
   let told = ''
   for (;;) {
     const { state, problems } = board.condition(components)
+    for (const part of board.parts()) if (part.state === 'ready') report.ready(part.name)
     const text = problems.length === 0 ? state : `${state}: ${problems.join('; ')}`
     if (text !== told) {
       notify.status(text)
       log.info({ state, ...(problems.length > 0 && { problems }) }, 'condition of the cluster')
-      for (const part of board.parts()) if (part.state === 'ready') report.ready(part.name)
       if (state === 'ready') report.all()
     }
     told = text
