@@ -2,14 +2,14 @@ import { writeFileSync } from 'node:fs'
 
 /*
  * Whom the kernel ends when there is no memory left (proc_pid_oom_score_adj(5)): a process with a lower score later,
- * one with -1000 never. Kubernetes gives pods at least -997, and what keeps them less; children inherit it.
+ * one with -1000 never. Kubernetes gives pods -997 and more, and what keeps them less; children inherit it.
  */
 
 /** The daemon with its datastore, and what a node cannot be without: as the kubelet and kube-proxy have it. */
 export const nodeOomScore = -999
 
-/** What only a cluster needs, and is soon there again: as pods that are system-node-critical have it. */
-export const criticalOomScore = -997
+/** What only a cluster needs, and is soon there again: after every pod, before what is above. */
+export const criticalOomScore = -998
 
 /** Commands that may take much memory for their time, and nothing is lost with. */
 export const usualOomScore = 0

@@ -100,6 +100,28 @@ test('a killed daemon is started again by systemd, and the pod is untouched', as
   expect(await containerOfKeeper()).toEqual(before)
 })
 
+test('a daemon that hangs is started again by systemd, and the pod is untouched', async () => {
+  const before = await containerOfKeeper()
+  const dropIn = '/etc/systemd/system/k8s.service.d'
+  await booted.exec(['mkdir', '-p', dropIn])
+  await booted.exec(['sh', '-c', `printf '[Service]\\nWatchdogSec=20s\\n' >${dropIn}/watchdog.conf`])
+  await systemctl(['daemon-reload'])
+  await systemctl(['restart', 'k8s'])
+  const pid = await property('MainPID')
+  const restarts = Number(await property('NRestarts'))
+  await systemctl(['kill', '--kill-whom=main', '--signal=STOP', 'k8s'])
+  await waitFor(
+    'another daemon is ready',
+    async () => (await property('MainPID')) !== pid && (await property('ActiveState')) === 'active',
+    { timeoutMs: 2 * minute },
+  )
+  expect(await containerOfKeeper()).toEqual(before)
+  // It hung; those that follow feed the watchdog.
+  expect(await property('NRestarts')).toBe(String(restarts + 1))
+  await booted.exec(['rm', '-r', dropIn])
+  await systemctl(['daemon-reload'])
+})
+
 test('systemctl stop ends the components and leaves the pod running', async () => {
   await systemctl(['stop', 'k8s'])
   expect(await property('ActiveState')).toBe('inactive')
