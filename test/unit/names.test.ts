@@ -47,6 +47,9 @@ for (const { name: command, options } of commands.all) {
   }
 }
 
+/** Ansible's, in a comment; and what containerd's CRI calls its arguments of CNI. */
+const ofOthers = ['K8S_AUTH_HOST', 'K8S_POD_NAME', 'K8S_POD_NAMESPACE']
+
 /** Every K8S_ name in what is written here for the program, but for those of settings. */
 function variablesInSources(): string[] {
   const files = globSync(['src/**/*.ts', 'components/launcher/*.{c,h}', 'systemd/*'], { cwd: root })
@@ -54,8 +57,7 @@ function variablesInSources(): string[] {
     [...readFileSync(`${root}${file}`, 'utf8').matchAll(/\bK8S_[A-Z][A-Z_]*[A-Z]\b/g)].map(([name]) => name),
   )
   const ofSettings = Object.keys(schema).map(environmentName)
-  // Ansible's, in a comment.
-  return [...new Set(found)].filter((name) => !ofSettings.includes(name) && name !== 'K8S_AUTH_HOST')
+  return [...new Set(found)].filter((name) => !ofSettings.includes(name) && !ofOthers.includes(name))
 }
 
 function directoriesInCode(): string[] {
