@@ -64,7 +64,9 @@ export class Connection implements StreamHost, Loaded {
   readonly #socket: Socket
   readonly #methods: Methods
   readonly #load: Load
-  readonly #reader = new FrameReader((...frame) => this.#frame(...frame))
+  readonly #reader = new FrameReader((type, frameFlags, streamId, payload) =>
+    this.#frame(type, frameFlags, streamId, payload),
+  )
   readonly #headers = new RequestHeaders()
   readonly #control: ControlFrames
   readonly #streams = new Map<number, Stream>()
