@@ -6,6 +6,9 @@ const windowMs = 60_000
 /** Between two looks: as many as a window has are kept. */
 const intervalMs = 10_000
 
+/** The memory of a process costs the kernel a walk through all of it: whoever waits for a start asks four times a second. */
+const memoryAgeMs = 2_000
+
 /** What a process uses: null where the kernel does not say, since it is gone or belongs to somebody else. */
 export interface Usage {
   /** Proportional set size: pages that processes share are split between them. */
@@ -31,6 +34,7 @@ export interface UsageSamplerOptions {
   readonly nowMs?: () => number
   /** Default: what the kernel says. undefined: there is no such process. */
   readonly look?: (pid: number) => Look | undefined
+  readonly readMemory?: (pid: number) => number | undefined
 }
 
 /** What is seen of a process. */
@@ -53,13 +57,17 @@ export class UsageSampler {
   readonly #pids: () => readonly number[]
   readonly #nowMs: () => number
   readonly #look: (pid: number) => Look | undefined
+  readonly #readMemory: (pid: number) => number | undefined
   readonly #timer: NodeJS.Timeout
   readonly #histories = new Map<number, History>()
+  readonly #memories = new Map<number, { atMs: number; bytes: number | null }>()
 
-  constructor({ pids, nowMs = () => performance.now(), look = lookAt }: UsageSamplerOptions) {
+  constructor(options: UsageSamplerOptions) {
+    const { pids, nowMs = () => performance.now(), look = lookAt } = options
     this.#pids = pids
     this.#nowMs = nowMs
     this.#look = look
+    this.#readMemory = options.readMemory ?? readProportionalBytes
     this.#timer = setInterval(() => this.sample(), intervalMs).unref()
   }
 
@@ -70,12 +78,23 @@ export class UsageSampler {
   /** One look at all of them; those that are gone are forgotten. */
   sample(): void {
     const pids = new Set(this.#pids())
-    for (const pid of this.#histories.keys()) if (!pids.has(pid)) this.#histories.delete(pid)
+    for (const known of [this.#histories, this.#memories]) {
+      for (const pid of known.keys()) if (!pids.has(pid)) known.delete(pid)
+    }
     for (const pid of pids) this.#keep(pid)
   }
 
   usage(pid: number): Usage {
-    return { memoryBytes: readProportionalBytes(pid) ?? null, cpuMillicores: this.#millicores(pid) }
+    return { memoryBytes: this.#memoryBytes(pid), cpuMillicores: this.#millicores(pid) }
+  }
+
+  #memoryBytes(pid: number): number | null {
+    const nowMs = this.#nowMs()
+    const known = this.#memories.get(pid)
+    if (known !== undefined && nowMs - known.atMs < memoryAgeMs) return known.bytes
+    const bytes = this.#readMemory(pid) ?? null
+    this.#memories.set(pid, { atMs: nowMs, bytes })
+    return bytes
   }
 
   #keep(pid: number): void {

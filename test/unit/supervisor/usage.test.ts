@@ -74,3 +74,18 @@ test('of this process it is known, of one that is gone it is not', () => {
   expect(own.cpuMillicores).toBeGreaterThan(0)
   expect(sampler.usage(2 ** 22 + 1)).toEqual({ memoryBytes: null, cpuMillicores: null })
 })
+
+test('memory is read once in two seconds, however often it is asked for', () => {
+  let reads = 0
+  let nowMs = 0
+  using sampler = new UsageSampler({
+    pids: () => [7],
+    nowMs: () => nowMs,
+    look: () => undefined,
+    readMemory: () => (reads += 1),
+  })
+  const ask = () => sampler.usage(7).memoryBytes
+  expect([ask(), ask()]).toEqual([1, 1])
+  nowMs += 2_000
+  expect([ask(), ask()]).toEqual([2, 2])
+})
