@@ -75,8 +75,11 @@ export async function startDatastore({ workerUrl, log, ...settings }: DatastoreO
     failed.resolve(error)
     terminate()
   }
+  let hasEnded = false
   const terminate = (): void => {
+    if (hasEnded) return
     void worker.terminate()
+    process.off('exit', killProcess)
     process.on('exit', killProcess)
   }
   let alarm: DatastoreAlarm | undefined
@@ -92,6 +95,7 @@ export async function startDatastore({ workerUrl, log, ...settings }: DatastoreO
   })
   let isStopping = false
   worker.on('exit', (exitCode) => {
+    hasEnded = true
     if (!isStopping)
       fail(new AppError('cannot go on: the datastore’s thread ended', { code: 'DATASTORE_BUG', exitCode }))
     process.off('exit', killProcess)
