@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../base/errors.ts'
 import type { Component, ComponentContext } from '../components/component.ts'
 import { type Datastore, DatastoreLock, startDatastore } from '../datastore/datastore.ts'
@@ -18,10 +19,15 @@ const progressNotifyIntervalMs = 60_000
 /** For a database of some 100 GB. */
 const saveTimeoutMs = 3_600_000
 
+/** How often its thread is asked whether it goes round, and how long that may take until it is shown. */
+const pingIntervalMs = 10_000
+const defaultSilenceLimitMs = 10_000
+
 export interface EmbeddedStorageOptions
   extends Pick<ComponentContext, 'config' | 'paths' | 'payload' | 'log'> {
   /** This program, for the process that saves a snapshot. */
   readonly main?: string
+  readonly silenceLimitMs?: number
 }
 
 /** SQLite in the daemon: a worker thread of it serves etcd's API at a Unix socket. */
@@ -50,6 +56,7 @@ function datastore({
   paths,
   payload,
   onFailure,
+  silenceLimitMs = defaultSilenceLimitMs,
   ...options
 }: EmbeddedStorageOptions & {
   /** The datastore is part of this process: when its worker dies there is nothing to restart it in. */
@@ -65,6 +72,8 @@ function datastore({
     since = new Date()
   }
 
+  const isServing = () => state === 'running' || state === 'ready' || state === 'unresponsive'
+
   const component: Component = {
     name: 'datastore',
     needs: [],
@@ -75,18 +84,18 @@ function datastore({
     init: async () => {},
     async start() {
       enter('starting')
-      starting = startDatastore({
-        path: paths.database,
-        listen: { unixPath: paths.datastoreSocket },
-        progressNotifyIntervalMs,
-        workerUrl: payload.datastoreWorker,
-        nativeBinding: payload.sqliteAddon,
-        // For clients that take a snapshot as of etcd.
-        etcdFileProgram: payload.bin('etcd-file'),
-        log,
-      })
+      starting = startThread({ paths, payload, log })
       running = await starting
       enter('running')
+      void watchThread(running, {
+        silenceLimitMs,
+        isServing,
+        onSilent() {
+          log.error({ waitedMs: silenceLimitMs }, silence)
+          if (state === 'ready') enter('unresponsive')
+        },
+        onAnswer: () => state === 'unresponsive' && enter('ready'),
+      })
       void running.failed.then((cause) => {
         if (state === 'stopping' || state === 'stopped') return
         enter('stopped')
@@ -106,7 +115,7 @@ function datastore({
     },
     status: () => ({
       name: 'datastore',
-      ...troubleOf(running),
+      ...(state === 'unresponsive' ? { reason: silence } : troubleOf(running)),
       state,
       restarts: 0,
       since: since.toISOString(),
@@ -114,8 +123,47 @@ function datastore({
     }),
   }
   // Before it serves it may read for long, and after its end nobody answers.
-  const ping = async () => (state === 'running' || state === 'ready' ? running?.ping() : undefined)
+  const ping = async () => (isServing() ? running?.ping() : undefined)
   return { component, ping }
+}
+
+function startThread({
+  paths,
+  payload,
+  log,
+}: Pick<EmbeddedStorageOptions, 'paths' | 'payload' | 'log'>): Promise<Datastore> {
+  return startDatastore({
+    path: paths.database,
+    listen: { unixPath: paths.datastoreSocket },
+    progressNotifyIntervalMs,
+    workerUrl: payload.datastoreWorker,
+    nativeBinding: payload.sqliteAddon,
+    // For clients that take a snapshot as of etcd.
+    etcdFileProgram: payload.bin('etcd-file'),
+    log,
+  })
+}
+
+const silence = 'its thread does not answer'
+
+/** Shows a thread that hangs. There is nothing to start it again in: a service manager's watchdog ends the daemon. */
+async function watchThread(
+  datastore: Datastore,
+  {
+    silenceLimitMs,
+    isServing,
+    onSilent,
+    onAnswer,
+  }: { silenceLimitMs: number; isServing: () => boolean; onSilent: () => void; onAnswer: () => void },
+): Promise<void> {
+  while (isServing()) {
+    const answer = datastore.ping()
+    const limit = sleep(silenceLimitMs, true, { ref: false })
+    if (await Promise.race([answer, limit])) onSilent()
+    await answer
+    onAnswer()
+    await sleep(pingIntervalMs, undefined, { ref: false })
+  }
 }
 
 function troubleOf(datastore: Datastore | undefined): { reason?: string } {
