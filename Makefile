@@ -51,18 +51,21 @@ check: validate lint ## Check all that runs without a build: validate, lint, typ
 	@node_modules/.bin/tsc
 	@$(node) $(vitest) run test/layers.test.ts
 
-# All projects of vitest.config.ts: unit, conformance, integration. The results go to build/test-results.json too.
-test: build peers ## Run every test against the built artifact (as root)
+# All projects of vitest.config.ts: unit, etcd, conformance, integration. The results go to build/test-results.json too, and what of
+# src/ is run to build/coverage, which every user can write to: some tests run commands as another one.
+test: build peers build/.coverage ## Run every test against the built artifact (as root)
 	@rm -f build/test-results.json
-	@$(node) $(vitest) run --reporter=default --reporter=json --outputFile.json=build/test-results.json
+	@TEST_COVERAGE_DIR=$(CURDIR)/build/coverage $(node) $(vitest) run \
+	  --reporter=default --reporter=json --outputFile.json=build/test-results.json
 
-# The unit tests, the clusters and what needs an etcd beside it, and what of src/ they run. The clusters' daemons run from the artifact.
-with-etcd := etcd-file.test.ts transfer.test.ts snapshot-etcd.test.ts
-coverage: build-fast peers ## Print which lines and branches of each room the tests run, and fail below the floors (as root)
-	@rm -rf build/coverage && mkdir -p build/coverage
-	@TEST_COVERAGE_DIR=$(CURDIR)/build/coverage $(node) $(vitest) run --project unit --project integration
-	@TEST_COVERAGE_DIR=$(CURDIR)/build/coverage $(node) $(vitest) run --project conformance $(with-etcd)
-	@$(node) --disable-warning=ExperimentalWarning scripts/coverage.ts build/coverage --floors
+# The clusters' daemons run from the artifact.
+coverage: build-fast peers build/.coverage ## Print which lines and branches of each room the tests run, and fail below the floors (as root)
+	@TEST_COVERAGE_DIR=$(CURDIR)/build/coverage TEST_COVERAGE_CLUSTERS=true $(node) $(vitest) run \
+	  --project unit --project etcd --project integration
+	@scripts/coverage.sh --clusters
+
+build/.coverage: FORCE
+	@rm -rf build/coverage && mkdir -p build && mkdir -m 1777 build/coverage
 
 test-all: build peers ## Run what takes too long for `make test`: docs/testing.md (as root)
 	@scripts/test-all.sh

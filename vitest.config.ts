@@ -14,6 +14,11 @@ const fromSources =
     ? {}
     : { ...coverage, setupFiles: ['test/coverage/setup.ts'], experimental: { viteModuleRunner: false } }
 
+/** What reads and writes etcd's files, with an etcd beside it: of the conformance suites, these run our sources. */
+const besideEtcd = ['etcd-file', 'transfer', 'snapshot-etcd'].map(
+  (name) => `test/conformance/${name}.test.ts`,
+)
+
 // One project after the other: clusters would measure the load of the unit tests.
 export default defineConfig({
   test: {
@@ -34,10 +39,22 @@ export default defineConfig({
       {
         extends: true,
         test: {
-          name: 'conformance',
+          name: 'etcd',
           ...fromSources,
           sequence: { groupOrder: 1 },
+          include: besideEtcd,
+          fileParallelism: false,
+          testTimeout: 20 * minute,
+          hookTimeout: 5 * minute,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'conformance',
+          sequence: { groupOrder: 2 },
           include: ['test/conformance/**/*.test.ts'],
+          exclude: besideEtcd,
           // Each file loads servers as far as it can, and some know leases of two seconds.
           fileParallelism: false,
           testTimeout: 20 * minute,
@@ -48,8 +65,8 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'integration',
-          ...coverage,
-          sequence: { groupOrder: 2 },
+          ...(process.env['TEST_COVERAGE_CLUSTERS'] !== undefined && coverage),
+          sequence: { groupOrder: 3 },
           include: ['test/integration/**/*.test.ts'],
           // Each file starts clusters; two at once would measure each other's load.
           fileParallelism: false,

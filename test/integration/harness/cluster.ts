@@ -1,4 +1,5 @@
 import { copyFileSync, mkdirSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Daemon } from './daemon.ts'
 import { busyboxArchive } from './images.ts'
 import { Machine, type ExecOptions, type ExecResult, type Running } from './machine.ts'
@@ -9,6 +10,8 @@ export const defaultDataDir = '/var/lib/k8s'
 
 /** How long a node may take to be Ready on a loaded machine before that counts as never. */
 const readyTimeoutMs = 180_000
+/** One that hangs is killed with its machine all the same. */
+const coverageStopLimitMs = 60_000
 /** Each question is a process of its own, which takes from the start what it measures. */
 const readyIntervalMs = 500
 
@@ -198,7 +201,9 @@ export class Cluster implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     // Killed with the machine, the daemon would not tell what it ran.
-    if (process.env['NODE_V8_COVERAGE'] !== undefined) await this.#daemon?.stop()
+    if (process.env['NODE_V8_COVERAGE'] !== undefined) {
+      await Promise.race([this.#daemon?.stop(), sleep(coverageStopLimitMs, undefined, { ref: false })])
+    }
     await this.machine[Symbol.asyncDispose]()
   }
 }
