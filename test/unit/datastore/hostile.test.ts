@@ -3,10 +3,12 @@ import { once } from 'node:events'
 import { type Socket, connect } from 'node:net'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { setImmediate as setImmediatePromise } from 'node:timers/promises'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { type Logger, silentLogger } from '../../../src/base/logger.ts'
 import type { Method } from '../../../src/datastore/grpc/http2/call.ts'
 import { HpackDecoder } from '../../../src/datastore/grpc/http2/hpack-decoder.ts'
+import { Load } from '../../../src/datastore/grpc/http2/load.ts'
 import { errorCodes, flags, frameTypes, settings } from '../../../src/datastore/grpc/http2/protocol.ts'
 import { MessageWriter } from '../../../src/datastore/grpc/protobuf/message-writer.ts'
 import { GrpcServer } from '../../../src/datastore/grpc/server.ts'
@@ -256,6 +258,64 @@ test('many expensive requests of one client leave turns to the others', async ()
   expect(servedBefore).toBeLessThan(300)
   await expect.poll(() => served, patience).toBe(300)
 })
+
+test('what piles up for one connection without an end ends it', async () => {
+  const writer = new MessageWriter()
+  let sent = 0
+  const { listening, stillServes } = await serve({
+    '/a/Flood': {
+      kind: 'unary',
+      handle: (_bytes, call) => {
+        for (; call.isOpen && sent < 400; sent++) {
+          writer.reset().raw(Buffer.alloc(1024 * 1024))
+          call.send(writer)
+        }
+      },
+    },
+  })
+  const { socket, send, received } = await attack(listening)
+  await send(headerFrames(1, request('/a/Flood')))
+  await send(frame(frameTypes.data, flags.endStream, 1, framed(Buffer.alloc(0))))
+  await expect.poll(() => socket.destroyed, patience).toBe(true)
+  expect(goAways(received())).toEqual([errorCodes.enhanceYourCalm])
+  expect(sent).toBeLessThan(300)
+  expect(await stillServes()).toBe(true)
+})
+
+test.each(['queued', 'partial'] as const)(
+  'who has most of what is %s is cut off when all have too much',
+  async (what) => {
+    const load = new Load()
+    const broken: string[] = []
+    const add =
+      what === 'queued' ? (bytes: number) => load.addQueued(bytes) : (bytes: number) => load.addPartial(bytes)
+    const connect = (name: string, bytes: number): void => {
+      const connection = {
+        queuedBytes: bytes,
+        partialBytes: bytes,
+        breakOff: () => {
+          broken.push(name)
+          load.connections.delete(connection)
+          add(-bytes)
+        },
+      }
+      load.connections.add(connection)
+      add(bytes)
+    }
+    const megabyte = 1024 * 1024
+    const limit = what === 'queued' ? 512 : 256
+    connect('one', 10 * megabyte)
+    connect('two', (limit - 20) * megabyte)
+    await setImmediatePromise()
+    expect(broken).toEqual([])
+    connect('three', 11 * megabyte)
+    await setImmediatePromise()
+    expect(broken).toEqual(['two'])
+    connect('four', 100 * megabyte)
+    await setImmediatePromise()
+    expect(broken).toEqual(['two'])
+  },
+)
 
 test('a client that never sends its preface is let go', async () => {
   const { listening, stillServes } = await serve()
