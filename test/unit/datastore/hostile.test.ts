@@ -259,6 +259,57 @@ test('many expensive requests of one client leave turns to the others', async ()
   await expect.poll(() => served, patience).toBe(300)
 })
 
+const chat: Method = {
+  kind: 'streaming',
+  open: (call) => ({
+    message: (bytes) => {
+      const writer = new MessageWriter()
+      writer.raw(bytes)
+      call.send(writer)
+    },
+    halfClose: () => call.end(),
+  }),
+}
+
+/** Leaves replies without a window; `count` of them are asked for on one stream. */
+async function askWithoutWindow(client: Attack, count: number): Promise<void> {
+  const window = Buffer.concat([Buffer.of(0, settings.initialWindowSize), uint32(0)])
+  await client.send(frame(frameTypes.settings, 0, 0, window))
+  await client.send(headerFrames(1, request('/a/Chat')))
+  const tiny = Buffer.concat(Array.from({ length: 2000 }, () => framed(Buffer.of(1))))
+  const data = frame(frameTypes.data, 0, 1, tiny)
+  for (let asked = 0; asked < count && !client.socket.destroyed; asked += 2000) await client.send(data)
+}
+
+test('very many small replies are sent as quickly as few, once there is room', async () => {
+  const { listening } = await serve({ '/a/Chat': chat })
+  const client = await attack(listening)
+  await askWithoutWindow(client, 200_000)
+  await client.send(frame(frameTypes.data, flags.endStream, 1))
+  await client.send(frame(frameTypes.windowUpdate, 0, 0, uint32(2 ** 30)))
+  await client.send(frame(frameTypes.windowUpdate, 0, 1, uint32(2 ** 30)))
+  // Each is a frame of its own.
+  const expected = 200_000 * 15
+  let bytes = 0
+  await new Promise<void>((resolve) => {
+    client.socket.on('data', (chunk: Buffer) => {
+      bytes += chunk.length
+      if (bytes >= expected) resolve()
+    })
+  })
+  expect(bytes).toBeGreaterThanOrEqual(expected)
+})
+
+test('very many small replies that are not read count for what keeps them', async () => {
+  const { listening, stillServes } = await serve({ '/a/Chat': chat })
+  const client = await attack(listening)
+  // Of 6 bytes each, far below 64 MB.
+  await askWithoutWindow(client, 400_000)
+  await expect.poll(() => client.socket.destroyed, patience).toBe(true)
+  for (const code of goAways(client.received())) expect(code).toBe(errorCodes.enhanceYourCalm)
+  expect(await stillServes()).toBe(true)
+})
+
 test('what piles up for one connection without an end ends it', async () => {
   const writer = new MessageWriter()
   let sent = 0

@@ -109,10 +109,11 @@ export class Connection implements StreamHost, Loaded {
   }
 
   addQueued(bytes: number): void {
-    if (bytes > 0 && this.queuedBytes > unreadEndBytes)
-      throw new Http2Error(errorCodes.enhanceYourCalm, 'replies are not read')
+    const before = this.queuedBytes
     this.queuedBytes += bytes
     this.#load.addQueued(bytes)
+    if (bytes > 0 && before > unreadEndBytes)
+      throw new Http2Error(errorCodes.enhanceYourCalm, 'replies are not read')
   }
 
   block(stream: Stream): void {

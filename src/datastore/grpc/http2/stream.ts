@@ -6,6 +6,7 @@ import type { Call, MessageParts, Method, StreamListener } from './call.ts'
 import { decompress } from './compression.ts'
 import { defaultFrameBytes, errorCodes, flags, frameTypes } from './protocol.ts'
 import type { Output } from './output.ts'
+import { PieceQueue } from './piece-queue.ts'
 import type { ResponseHeaders } from './response-headers.ts'
 
 /** A payload up to this size is copied beside its frame's header, a longer one is written by reference. */
@@ -16,6 +17,8 @@ const partWriter = new MessageWriter()
 /** More than this of messages that are not complete, over all streams of a connection, is refused. */
 const partialLimitBytes = 64 * 1024 * 1024
 const noBytes: Buffer = Buffer.alloc(0)
+/** Of most streams, whose replies are sent at once. */
+const noPieces = new PieceQueue()
 
 /** What a stream needs of its connection. */
 export interface StreamHost {
@@ -56,7 +59,6 @@ export class Stream implements Call {
   /** What the client's messages may be compressed with: the header grpc-encoding. */
   encoding = ''
   isOpen = true
-  queuedBytes = 0
   onDrain: (() => void) | undefined
   onCancel: (() => void) | undefined
 
@@ -66,7 +68,9 @@ export class Stream implements Call {
   #isHalfClosed = false
   #headersSent = false
   #trailers: 'none' | 'success' | StatusError = 'none'
-  #queue: Buffer[] = []
+  #queue = noPieces
+  /** What of the queue's cost the connection knows of. */
+  #countedBytes = 0
   #parts: MessageParts | undefined
   #partial = noBytes
   #partialBytes = 0
@@ -78,6 +82,10 @@ export class Stream implements Call {
     this.id = id
     this.#method = method
     this.#host = host
+  }
+
+  get queuedBytes(): number {
+    return this.#queue.bytes
   }
 
   /** How much of its 31 bits' window the peer has left us for this stream. */
@@ -170,23 +178,22 @@ export class Stream implements Call {
 
   /** There is room again: goes on with the queue, and calls `onDrain` when nothing of it is left. */
   pump(): void {
-    if (!this.isOpen || (this.#queue.length === 0 && this.#parts === undefined)) return
+    if (!this.isOpen || (this.#queue.isEmpty && this.#parts === undefined)) return
     this.#writeQueue()
-    if (this.isOpen && this.#queue.length === 0) this.#guard(() => this.onDrain?.())
+    if (this.isOpen && this.#queue.isEmpty) this.#guard(() => this.onDrain?.())
   }
 
   /** Writes as much of the queue as the windows and the socket have room for. */
   #writeQueue(): void {
-    while (this.#queue.length > 0 || this.#encodePart()) {
-      const head = this.#queue[0] as Buffer
+    while (!this.#queue.isEmpty || this.#encodePart()) {
+      const { head } = this.#queue
       const room = Math.min(this.sendWindowBytes, this.#host.sendWindowBytes, defaultFrameBytes)
       // An update of the stream's own window pumps it anyway.
       if (this.sendWindowBytes <= 0) return
       if (room <= 0 || this.#host.isCongested) return this.#host.block(this)
       const part = head.length <= room ? head : head.subarray(0, room)
-      if (part === head) this.#queue.shift()
-      else this.#queue[0] = head.subarray(room)
-      this.#queued(-part.length)
+      this.#queue.take(part.length)
+      this.#countQueue()
       this.#writeData(part)
       if (part === head) this.#host.output.afterWrite(() => pieces.give(head))
     }
@@ -194,15 +201,16 @@ export class Stream implements Call {
   }
 
   #enqueue(parts: readonly Buffer[]): void {
-    for (const piece of parts) {
-      this.#queued(piece.length)
-      this.#queue.push(piece)
-    }
+    if (this.#queue === noPieces) this.#queue = new PieceQueue()
+    for (const piece of parts) this.#queue.push(piece)
+    this.#countQueue()
   }
 
-  #queued(bytes: number): void {
-    this.#host.addQueued(bytes)
-    this.queuedBytes += bytes
+  #countQueue(): void {
+    const { costBytes } = this.#queue
+    const change = costBytes - this.#countedBytes
+    this.#countedBytes = costBytes
+    this.#host.addQueued(change)
   }
 
   #encodePart(): boolean {
@@ -222,8 +230,9 @@ export class Stream implements Call {
   /** Of a reply in parts the client has a beginning that it can do nothing with. */
   #dropReply(): void {
     this.#releaseParts()
-    this.#queued(-this.queuedBytes)
-    this.#queue = []
+    if (this.#queue.isEmpty) return
+    this.#queue.clear()
+    this.#countQueue()
   }
 
   #releaseParts(): void {
@@ -233,7 +242,7 @@ export class Stream implements Call {
 
   #fits(length: number): boolean {
     return (
-      this.#queue.length === 0 &&
+      this.#queue.isEmpty &&
       length <= copiedPayloadBytes &&
       length <= this.sendWindowBytes &&
       length <= this.#host.sendWindowBytes &&
@@ -276,7 +285,7 @@ export class Stream implements Call {
 
   /** Writes the trailers, once the queue is empty. */
   #finish(): void {
-    if (this.#queue.length > 0 || this.#parts !== undefined) return
+    if (!this.#queue.isEmpty || this.#parts !== undefined) return
     const trailers = this.#trailers
     if (trailers === 'none') return
     const headers = this.#host.responseHeaders
