@@ -52,10 +52,10 @@ function ports({ config, files, isRunning }: DatastoreExamination): Requirement[
     ...('port' in listenAddress ? [{ port: listenAddress.port, flag: 'listen-address' }] : []),
     ...(metricsAddress === undefined ? [] : [{ port: metricsAddress.port, flag: 'metrics-address' }]),
   ]
+  if (wanted.length === 0) return [ok('ports', 'none are needed')]
   const listening = listeningPorts(files)
   const taken = wanted.filter(({ port }) => listening.has(port))
-  if (taken.length === 0)
-    return [ok('ports', `${wanted.map(({ port }) => port).join(', ') || 'none'} are free`)]
+  if (taken.length === 0) return [ok('ports', `${wanted.map(({ port }) => port).join(', ')} are free`)]
   return taken.map(({ port, flag }) =>
     missing(
       `port ${port}`,

@@ -133,6 +133,8 @@ describe('k8s check of a datastore', () => {
     expect(found.map(({ name }) => name)).toEqual(['clock', 'data directory', 'disk space', 'ports'])
     expect(found.at(-1)).toMatchObject({ state: 'ok', detail: `${port}, ${metrics} are free` })
     expect(code).toBe(0)
+    const alone = await runCli({ args: [...args, '--listen-address=unix:///x.sock'] })
+    expect(alone.stdout).toContain('none are needed')
   })
 
   test('names a port that is taken, with its flag', async () => {
