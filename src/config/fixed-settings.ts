@@ -1,7 +1,7 @@
 import type { Facts } from './facts.ts'
 import type { Host } from './host.ts'
 import { paths } from './paths.ts'
-import type { PresentRole, RoleName } from './roles.ts'
+import { everyRole, type PresentRole, presentRoles, type RoleName } from './roles.ts'
 import { rowOf } from './schema.ts'
 import { describeSetting, parseSetting, type Setting, showText, usageError } from './table/setting.ts'
 
@@ -76,5 +76,5 @@ export function warningOfHostName(given: {
 
 /** What a record says of the role, where this version has such a role. */
 export function presentRole(text: string | undefined): PresentRole | undefined {
-  return text === 'server' || text === 'datastore' ? text : undefined
+  return presentRoles(everyRole).find((name) => name === text) as PresentRole | undefined
 }
