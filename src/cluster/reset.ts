@@ -8,6 +8,7 @@ import { paths as pathsOf } from '../config/paths.ts'
 import { isServed } from '../control/client.ts'
 import { holdResetLock, resetLockPath } from '../control/reset-lock.ts'
 import { HostFiles } from '../node/facts/host-files.ts'
+import { readMounts } from '../node/facts/mounts.ts'
 import { runFileStep } from '../node/reset/file-steps.ts'
 import { keepForeignRules } from '../node/reset/firewall-rules.ts'
 import { describeHolders } from '../node/reset/holders.ts'
@@ -104,7 +105,10 @@ async function runStep(step: ResetStep, payload: Payload): Promise<void> {
 
 /** A process that was killed lets go of its mounts a moment after its end. */
 async function unmount(path: string): Promise<void> {
+  const files = new HostFiles()
   for (let attempt = 1; ; attempt++) {
+    // It went with another one, to which it was propagated.
+    if (!readMounts(files).some((mount) => mount.path === path)) return
     try {
       await run('umount', [path])
       return
@@ -113,7 +117,7 @@ async function unmount(path: string): Promise<void> {
         await sleep(unmountIntervalMs)
         continue
       }
-      const holders = describeHolders(new HostFiles(), path)
+      const holders = describeHolders(files, path)
       throw new AppError(
         `cannot unmount ${path}${holders && `, which is in use by ${holders}`}`,
         { code: 'RESET_UNMOUNT', path },

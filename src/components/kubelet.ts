@@ -2,6 +2,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { privateDirectoryMode, rendered, writeFileAtomically } from '../base/files.ts'
 import type { Paths } from '../config/paths.ts'
+import { HostFiles } from '../node/facts/host-files.ts'
 import { renderKubeletConfig } from '../node/render/kubelet-config.ts'
 import { ports } from '../config/ports.ts'
 import { kubeconfigPath } from '../pki/kubeconfig.ts'
@@ -92,7 +93,8 @@ export function kubeletArguments({
       kubeconfig: kubeconfigPath(paths.kubeconfigDir, 'kubelet'),
       'node-ip': addresses().nodeIp,
       'node-labels': config.nodeLabel.length > 0 ? config.nodeLabel.join(',') : undefined,
-      'root-dir': config.kubeletRootDir,
+      // It looks for its mount by this very path, and binds one more over it at each start where a link leads there.
+      'root-dir': new HostFiles().realPath(config.kubeletRootDir),
       v: config.v > 0 ? config.v : undefined,
     },
     config.kubeletArg,

@@ -11,7 +11,7 @@ const commandTimeoutMs = 10_000
 /**
  * Lets containers see what is mounted below a directory (HostToContainer, Bidirectional; drivers of CSI need it), in
  * this mount namespace, as pods outlive the daemon: a mount of its own is made shared, any other directory is bound
- * onto itself. `k8s reset` undoes that. Repeatable; what cannot be done is told and fails nothing.
+ * onto itself. `k8s reset` undoes that. The kubelet would do so itself, over what is mounted below. Repeatable; what cannot be done is told and fails nothing.
  */
 export async function shareDirectory(directory: string, log: Logger): Promise<void> {
   await mkdir(directory, { recursive: true, mode: 0o755 })

@@ -1,3 +1,6 @@
+import { mkdirSync, mkdtempDisposableSync, realpathSync, symlinkSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { apiserverArguments, authenticationConfig } from '../../../src/components/apiserver.ts'
 import { flags } from '../../../src/components/arguments.ts'
@@ -68,6 +71,15 @@ describe('kubelet', () => {
     expect(args).toContain('--v=5')
     expect(args).toContain('--node-ip=192.0.2.7')
   })
+})
+
+test('the kubelet is told its directory as the kernel lists it', async () => {
+  using directory = mkdtempDisposableSync(join(realpathSync(tmpdir()), 'k8s-arguments-'))
+  mkdirSync(join(directory.path, 'kubelet'))
+  symlinkSync(join(directory.path, 'kubelet'), join(directory.path, 'link'))
+  const config = await configOf({ name: 'kubelet-root-dir', text: join(directory.path, 'link') })
+  const args = kubeletArguments({ config, addresses, paths: paths(config) })
+  expect(args).toContain(`--root-dir=${directory.path}/kubelet`)
 })
 
 describe('kube-proxy', () => {
