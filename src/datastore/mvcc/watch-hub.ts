@@ -8,6 +8,10 @@ const catchUpStep = 2000
 /** How long watchers catch up before requests have their turn. */
 const catchUpSliceMs = 4
 
+/** Of all clients together; a watcher takes some 1.5 kB beside its keys. */
+const watchersLimit = 200_000
+const keyLimitBytes = 64 * 1024 * 1024
+
 /** Where a watcher's events go. */
 export interface WatchSink {
   /** No more is taken until `Watcher.resume` is called: the client does not keep up. */
@@ -75,6 +79,7 @@ export class WatchHub {
   /** Of those that are behind, the ones whose sinks have room, in the order of their turns. */
   readonly #ready = new Set<Watcher>()
   #watchers = 0
+  #keyBytes = 0
   #isCatchUpScheduled = false
 
   constructor(store: Store) {
@@ -86,6 +91,11 @@ export class WatchHub {
     return { all: this.#watchers, behind: this.#behind.size }
   }
 
+  /** Whether there are as many watchers, or as long keys of theirs, as memory is meant for. */
+  get isFull(): boolean {
+    return this.#watchers >= watchersLimit || this.#keyBytes >= keyLimitBytes
+  }
+
   /** Adds a watcher; the events of the past that it asks for follow in later turns. */
   add(request: WatchRequest, sink: WatchSink): Watcher {
     const { revision } = this.#store
@@ -94,6 +104,7 @@ export class WatchHub {
     const group = this.#groupOf(request)
     group.watchers.add(watcher)
     this.#watchers++
+    this.#keyBytes += request.key.length + request.end.length
     if (watcher.nextRevision <= revision) this.#fallBehind(watcher)
     return watcher
   }
@@ -102,6 +113,7 @@ export class WatchHub {
     if (watcher.isRemoved) return
     watcher.isRemoved = true
     this.#watchers--
+    this.#keyBytes -= watcher.request.key.length + watcher.request.end.length
     this.#behind.delete(watcher)
     this.#ready.delete(watcher)
     const groups = watcher.request.end === '' ? this.#keys : this.#ranges

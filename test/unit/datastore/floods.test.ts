@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { flags, frameTypes } from '../../../src/datastore/grpc/http2/protocol.ts'
@@ -6,7 +7,7 @@ import { type Lease, Lessor } from '../../../src/datastore/mvcc/lessor.ts'
 import type { Store } from '../../../src/datastore/mvcc/store.ts'
 import { EtcdClient } from './etcd-client.ts'
 import { attack, frame, framed, framesOf, headerFrames, request, uint32 } from './raw-http2.ts'
-import { message, runDatastore, temporaryDirectory } from './support.ts'
+import { RawClient, message, runDatastore, temporaryDirectory } from './support.ts'
 
 /** Requests that are each right, in numbers that nobody needs. */
 
@@ -52,6 +53,30 @@ test('watchers are bounded, and their end makes room', async () => {
   const events = await client.watch('a')
   await client.put('a', Buffer.from('y'))
   await expect.poll(() => events, patience).toEqual([3])
+})
+
+test('the keys of watchers are bounded, and their end makes room', async () => {
+  const { listening, client } = await serve()
+  const { socket, send, received } = await attack(listening)
+  await send(headerFrames(1, request('/etcdserverpb.Watch/Watch')))
+  const create = framed(message({ 1: message({ 1: 'k'.repeat(1_000_000) }) }))
+  for (let count = 0; count < 70; count++) {
+    for (let at = 0; at < create.length; at += 16_000)
+      await send(frame(frameTypes.data, 0, 1, create.subarray(at, at + 16_000)))
+  }
+  await expect.poll(() => received().includes('too many requests'), patience).toBe(true)
+  socket.destroy()
+  await expect
+    .poll(async () => {
+      const stream = new RawClient(listening).stream('/etcdserverpb.Watch/Watch')
+      stream.on('error', () => undefined)
+      stream.write(message({ 1: message({ 1: 'a' }) }))
+      const [response] = (await once(stream, 'data')) as [Buffer]
+      stream.cancel()
+      return response.includes('too many requests')
+    }, patience)
+    .toBe(false)
+  expect(await client.put('a', Buffer.from('x'))).toBe(2)
 })
 
 test('progress is told once for all that ask for it together', async () => {

@@ -123,6 +123,7 @@ export function watchFor(
   range: { key: string; end: string; startRevision: number },
   event: (version: Version, revision: number) => void,
 ): () => void {
+  if (engine.hub.isFull) throw etcdError('tooManyRequests')
   const sink: WatchSink = {
     isFull: false,
     events: (watcher, versions, revision) => {

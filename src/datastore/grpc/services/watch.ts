@@ -16,8 +16,6 @@ import { type Service, type ServiceContext, freshWriter, streaming } from '../se
 const queueLimitBytes = 256 * 1024
 /** Catching up, a response ends with the revision in which it reaches this size. */
 const responseTargetBytes = 512 * 1024
-/** Of all clients together; a watcher takes some 1.5 kB. */
-const watchersLimit = 200_000
 /** etcd: config.ServerConfig, MaxRequestBytesWithOverhead. */
 const grpcOverheadBytes = 512 * 1024
 
@@ -126,9 +124,7 @@ class WatchCall {
     if (request.id !== automaticId && this.#subscriptions.has(request.id)) {
       return this.#refuse('mvcc: duplicate watch ID provided on the WatchStream')
     }
-    if (this.#context.engine.hub.watchers.all >= watchersLimit) {
-      return this.#refuse(etcdMessage('tooManyRequests'))
-    }
+    if (this.#context.engine.hub.isFull) return this.#refuse(etcdMessage('tooManyRequests'))
     const id = request.id === automaticId ? this.#freeId() : request.id
     this.send(this.#revision, id, (writer) => writer.bool(watchResponseTags.created, true))
     const subscription = new Subscription(this, { ...request, id })
