@@ -203,7 +203,7 @@ test('reset removes everything that a killed daemon left with pods running', asy
   expect(links).toContain('cni0')
   cluster.daemon.signal('SIGKILL')
   await cluster.daemon.ended
-  const { exitCode } = await cluster.k8s(['reset', '--force'])
+  const { exitCode } = await cluster.k8s(['reset', '--force', `--write-kubeconfig=${kubeconfig}`])
   expect(exitCode).toBe(0)
   expect(remainingProcesses()).toEqual([])
   expect(await linksOf(cluster.machine)).toEqual(['eth0', 'lo', 'nowhere'])
