@@ -31,7 +31,8 @@ describe.each(modes)('in mode $mode', ({ mode, flush }) => {
       pod('keeper', sleepForever),
       pod('porter', webServer, { container: { ports: [{ containerPort: 8080, hostPort }] } }),
     )
-    await cluster.wait(['--for=condition=Available', 'deployment/web', 'deployment/coredns', '-A'])
+    await cluster.wait(['--for=condition=Available', 'deployment/web'])
+    await cluster.wait(['--for=condition=Available', '-n', 'kube-system', 'deployment/coredns'])
     await openOutside(cluster)
   })
   afterAll(() => cluster?.[Symbol.asyncDispose]())
