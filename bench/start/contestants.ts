@@ -35,12 +35,32 @@ interface Prepared {
 }
 
 const readyFile = '/run/apiserver-ready'
-const payload = `${repository}/build/payload`
+const builtPayload = `${repository}/build/payload`
 
 /** One start on an empty data directory in a machine of its own. */
-export async function measureStart(contestant: Contestant, { idle }: { idle: boolean }): Promise<Start> {
+export function measureStart(contestant: Contestant, { idle }: { idle: boolean }): Promise<Start> {
+  return withStart(contestant, builtPayload, async (machine, times) => ({
+    ...times,
+    idle: idle ? await measureIdle(machine, contestant) : undefined,
+  }))
+}
+
+/** Proportional set size by process name of a bare cluster from another payload, 60 s after Ready. */
+export function measureMemory(payload: string): Promise<ReadonlyMap<string, number>> {
+  return withStart('bare', payload, async (machine) => {
+    await sleep(settleMs)
+    return memoryOf(machine, componentsOf(machine, 'bare'))
+  })
+}
+
+/** What `use` makes of a cluster whose node is Ready; the cluster ends after it. */
+async function withStart<Value>(
+  contestant: Contestant,
+  payload: string,
+  use: (machine: Machine, times: Omit<Start, 'idle'>) => Promise<Value>,
+): Promise<Value> {
   await using machine = await Machine.create({ name: `bench-${contestant}` })
-  const { command, kubeconfig, unpackMs } = await prepare[contestant](machine)
+  const { command, kubeconfig, unpackMs } = await prepare[contestant](machine, payload)
   await using observer = machine.spawn(
     [process.execPath, `${import.meta.dirname}/observe.ts`, kubeconfig, readyFile],
     {
@@ -62,22 +82,21 @@ export async function measureStart(contestant: Contestant, { idle }: { idle: boo
   late.catch(() => {})
   const marks = await Promise.race([seen.ready, failed, late])
   const since = (mark: bigint) => Number(mark - begun) / 1e6
-  return {
+  return await use(machine, {
     apiserverReadyMs: since(marks.apiserver),
     nodeReadyMs: since(marks.node),
     unpackMs,
-    idle: idle ? await measureIdle(machine, contestant) : undefined,
-  }
+  })
 }
 
-const prepare: Readonly<Record<Contestant, (machine: Machine) => Promise<Prepared>>> = {
+const prepare: Readonly<Record<Contestant, (machine: Machine, payload: string) => Promise<Prepared>>> = {
   /** An empty data directory but for the payload, which the first command unpacks. */
   async k8s(machine) {
     const first = await timed(() => machine.exec(['k8s', 'kubectl', 'version', '--client']))
     const second = await timed(() => machine.exec(['k8s', 'kubectl', 'version', '--client']))
     return { command: ['k8s'], kubeconfig: '/var/lib/k8s/admin.kubeconfig', unpackMs: first - second }
   },
-  async bare(machine) {
+  async bare(machine, payload) {
     const directory = '/var/lib/bare'
     mkdirSync(machine.path(directory))
     await machine.exec([process.execPath, `${import.meta.dirname}/prepare-bare.ts`, directory, payload])
@@ -124,7 +143,7 @@ function readMarks({ child }: Running) {
 async function measureIdle(machine: Machine, contestant: Contestant): Promise<Idle> {
   await sleep(settleMs)
   const components = componentsOf(machine, contestant)
-  const memory = sumByName(components.map(({ pid, name }) => [name, memoryBytes(machine, pid)]))
+  const memory = memoryOf(machine, components)
   const before = components.map(({ pid }) => cpuTimeMs(machine, pid))
   const begun = performance.now()
   await sleep(idleMs)
@@ -134,6 +153,10 @@ async function measureIdle(machine: Machine, contestant: Contestant): Promise<Id
     (cpuTimeMs(machine, pid) - (before[index] ?? 0)) / seconds,
   ])
   return { memory, cpuMillicores: sumByName(used) }
+}
+
+function memoryOf(machine: Machine, components: readonly { pid: number; name: string }[]) {
+  return sumByName(components.map(({ pid, name }) => [name, memoryBytes(machine, pid)]))
 }
 
 /** The daemon (or the script's etcd) and its components, without shims and what runs in containers. */
