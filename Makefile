@@ -8,9 +8,13 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 # The version of Kubernetes that is built; patches/ needs a series for its minor.
 K8S_VERSION ?= v1.37.1
+# The kine that benchmarks and tests compare with; none is in the artifact.
+KINE_VERSION ?= $(shell awk '$$1 == "github.com/k3s-io/kine" {print $$2; exit}' components/kine/go.mod)
+# Set it to true where a build is made from sources that were validated before.
+SKIP_VALIDATE ?=
 PREFIX ?= /usr/local
 DESTDIR ?=
-export K8S_VERSION
+export K8S_VERSION KINE_VERSION SKIP_VALIDATE
 # What tests and benchmarks compile is compiled by the pinned Go, too.
 export PATH := $(CURDIR)/build/tools/go/bin:$(PATH)
 
@@ -98,7 +102,7 @@ clean-all: ## Remove build/, dist/ and node_modules/
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo 'Settings: K8S_VERSION=$(K8S_VERSION) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
+	@echo 'Settings: K8S_VERSION=$(K8S_VERSION) KINE_VERSION=$(KINE_VERSION) SKIP_VALIDATE=$(SKIP_VALIDATE) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
 
 peers: build/peers/etcd build/peers/etcdctl build/peers/etcdutl build/peers/kine ## Build what benchmarks and tests compare with
 
@@ -117,6 +121,9 @@ endef
 
 build/.k8s-version: FORCE
 	$(call stamp,$(K8S_VERSION))
+
+build/.kine-version: FORCE
+	$(call stamp,$(KINE_VERSION))
 
 build/.commit: FORCE
 	$(call stamp,$(shell git rev-parse HEAD 2>/dev/null) $(shell git status --porcelain --untracked-files=no 2>/dev/null | wc -l))
@@ -146,7 +153,7 @@ build/peers/etcd build/peers/etcdctl build/peers/etcdutl: $(wildcard components/
 	@echo building $(@F)
 	@scripts/build-component.sh $(@F) $@
 
-build/peers/kine: $(wildcard components/kine/*) scripts/build-component.sh | setup
+build/peers/kine: $(wildcard components/kine/*) build/.kine-version scripts/build-component.sh scripts/download-kine.sh | setup
 	@echo building $(@F)
 	@scripts/build-component.sh $(@F) $@
 

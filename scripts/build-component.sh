@@ -21,8 +21,6 @@ go_build() {
   (cd "$directory" && go build -trimpath -buildvcs=false -ldflags "-s -w $ldflags" -o "$temporary" "$@" "$package")
 }
 
-component() { printf '%s' "$root/components/$1"; }
-
 # The project's last commit on the sources of the Kubernetes build names what `kubectl version` and the Nodes report. It
 # is not HEAD: a commit elsewhere would link 150 MB again for nothing.
 kubernetes_ldflags() {
@@ -126,8 +124,10 @@ build_etcdctl() { CGO_ENABLED=0 go_build "$(component etcd)" go.etcd.io/etcd/etc
 build_etcdutl() { CGO_ENABLED=0 go_build "$(component etcd)" go.etcd.io/etcd/etcdutl/v3 ''; }
 
 build_kine() {
+  local module
+  module=$("$root/scripts/download-kine.sh")
   # As upstream's scripts/build: the C driver of SQLite, which is faster than the Go one.
-  CGO_ENABLED=1 CGO_CFLAGS='-O2 -DSQLITE_USE_ALLOCA=1' go_build "$(component kine)" github.com/k3s-io/kine \
+  CGO_ENABLED=1 CGO_CFLAGS='-O2 -DSQLITE_USE_ALLOCA=1' go_build "$module" github.com/k3s-io/kine \
     "-linkmode external -extldflags -static" -tags nats
 }
 

@@ -18,6 +18,8 @@ fail() {
   exit 1
 }
 
+component() { printf '%s' "$root/components/$1"; }
+
 # pinned COMPONENT MODULE: the version that components/COMPONENT/go.mod pins.
 pinned() {
   local version

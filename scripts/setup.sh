@@ -5,6 +5,9 @@ source "$(dirname "$0")/lib.sh"
 # Before anything is downloaded.
 require_series
 
+# Before anything is brought for a build that cannot be.
+require_series
+
 # What is looked for, and the Debian package that has it.
 requirements=(
   gcc:gcc

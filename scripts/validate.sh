@@ -2,6 +2,14 @@
 # Checks what a build rests on: module pins and their checksums, the patch series, the npm lock file, generated files.
 source "$(dirname "$0")/lib.sh"
 
+case ${SKIP_VALIDATE:-} in
+  '' | 0 | false) ;;
+  *)
+    say "validate: skipped, as SKIP_VALIDATE=$SKIP_VALIDATE"
+    exit 0
+    ;;
+esac
+
 checks=("module pins" "Kubernetes pins" "module checksums" "patches" "npm lock file" "generated files")
 number=0
 step() {

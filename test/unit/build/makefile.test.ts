@@ -1,4 +1,7 @@
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { cpSync, mkdtempDisposableSync, readdirSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 
 const root = new URL('../../../', import.meta.url).pathname
@@ -21,4 +24,54 @@ test.each([
   const compressing = recipes(target).filter((line) => /scripts\/(pack|image)\.ts/.test(line))
   expect(compressing.length).toBeGreaterThan(0)
   expect(compressing.filter((line) => !line.endsWith(` ${level}`))).toEqual([])
+})
+
+function script(name: string, env: Readonly<Record<string, string>>) {
+  const { status, stdout, stderr } = spawnSync(join(root, 'scripts', name), [], {
+    env: { PATH: process.env['PATH'] ?? '', ...env },
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  return { status, stdout, stderr }
+}
+
+test.each(['v1.31.4', 'v1.99.0'])(
+  'Kubernetes %s, which has no series of patches, is refused with those that have one',
+  (version) => {
+    const series = readdirSync(join(root, 'patches')).filter((name) => /^\d/.test(name))
+    expect(series).toContain('1.37')
+    const { status, stdout, stderr } = script('setup.sh', { K8S_VERSION: version })
+    expect({ status, stdout }).toEqual({ status: 1, stdout: '' })
+    expect(stderr).toMatch(/^cannot build [^\n]+\n$/)
+    expect(stderr).toContain(version)
+    for (const minor of series) expect(stderr).toContain(minor)
+  },
+)
+
+test('what is no version is refused with the form of one', () => {
+  expect(script('setup.sh', { K8S_VERSION: '1.37' })).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining('want vMAJOR.MINOR.PATCH'),
+  })
+  expect(script('download-kine.sh', { KINE_VERSION: 'newest' })).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining('want vMAJOR.MINOR.PATCH'),
+  })
+})
+
+test('SKIP_VALIDATE says that it skips, and false does not', () => {
+  expect(script('validate.sh', { SKIP_VALIDATE: 'true' })).toEqual({
+    status: 0,
+    stdout: 'validate: skipped, as SKIP_VALIDATE=true\n',
+    stderr: '',
+  })
+  // It begins, and ends where there is nothing to validate.
+  using directory = mkdtempDisposableSync(join(tmpdir(), 'k8s-validate-'))
+  cpSync(join(root, 'scripts'), join(directory.path, 'scripts'), { recursive: true })
+  const { status, stdout } = spawnSync(join(directory.path, 'scripts/validate.sh'), [], {
+    env: { PATH: process.env['PATH'] ?? '', SKIP_VALIDATE: 'false' },
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
+  expect({ status, stdout }).toEqual({ status: 1, stdout: expect.stringMatching(/^\[1\/6\] module pins\n/) })
 })
