@@ -94,8 +94,8 @@ uninstall: setup ## Remove what install put there; /etc/k8s stays
 	@scripts/install.sh uninstall '$(DESTDIR)' '$(PREFIX)'
 
 clean: ## Remove what was built; downloads and compiled Go packages stay
-	rm -rf dist build/bin build/bundle build/images build/payload build/peers build/sections build/kubernetes/*/patched \
-	  build/test-results.json
+	rm -rf dist build/bin build/bundle build/coverage build/images build/payload build/peers build/sections build/kubernetes/*/patched \
+	  build/test-results.json build/versions
 
 clean-all: ## Remove build/, dist/ and node_modules/
 	rm -rf dist build node_modules
