@@ -57,6 +57,49 @@ beforeAll(async () => {
 afterAll(() => cluster?.[Symbol.asyncDispose]())
 reportFailures(() => cluster)
 
+/** What two earlier versions left; the second one is the younger, and a process runs from the first. */
+const earlier = ['aaaaaaaaaaaaaaaa', 'bbbbbbbbbbbbbbbb', 'cccccccccccccccc'] as const
+
+test('payloads of earlier versions are shown, and go when nothing runs from them; the last one stays', async () => {
+  const payloads = `${defaultDataDir}/data`
+  for (const [age, id] of earlier.entries()) {
+    const make = `mkdir -p ${payloads}/${id}/bin && cp /bin/sleep ${payloads}/${id}/bin/ && touch -d @${age} ${payloads}/${id}`
+    await cluster.exec(['sh', '-c', make])
+  }
+  await using user = cluster.machine.spawn([`${payloads}/${earlier[0]}/bin/sleep`, '1000'])
+  await cluster.waitFor('it runs', async () =>
+    processesOf(cluster.machine).some(({ arguments: [time] }) => time === '1000'),
+  )
+  const shown = async () => {
+    const { stdout } = await cluster.k8s(['status', '-o', 'json'])
+    const { payloads: found } = JSON.parse(stdout) as { payloads: { dir: string; use: string }[] }
+    return Object.fromEntries(found.map(({ dir, use }) => [dir.split('/').at(-1) ?? '', use]))
+  }
+  const removed = await cluster.k8s(['reset', '--old-payloads'])
+  expect(removed.stdout).toContain(`removed ${payloads}/${earlier[1]} `)
+  const uses = await shown()
+  expect(uses).toMatchObject({ [earlier[0]]: 'used', [earlier[2]]: 'previous' })
+  expect(Object.values(uses).toSorted()).toEqual(['previous', 'running', 'used'])
+  await user[Symbol.asyncDispose]()
+  await cluster.k8s(['reset', '--old-payloads'])
+  expect(Object.keys(await shown())).not.toContain(earlier[0])
+  await cluster.exec(['rm', '-r', `${payloads}/${earlier[2]}`])
+})
+
+test('the artifact is kept beside its payload, and starts from there', async () => {
+  const kept = await cluster.waitFor(
+    'the artifact is kept',
+    async () => {
+      const { stdout } = await cluster.k8s(['status', '-o', 'json'])
+      const { payloads } = JSON.parse(stdout) as { payloads: { use: string; artifact?: string }[] }
+      return payloads.find(({ use }) => use === 'running')?.artifact
+    },
+    { timeoutMs: 180_000 },
+  )
+  await cluster.exec(['cmp', kept, '/run/bin/k8s'])
+  expect((await cluster.exec([kept, '--version'])).stdout).toMatch(/^GitVersion: /)
+})
+
 test('status shows each component with its state, process and use', async () => {
   const { stdout } = await cluster.k8s(['status'])
   const [header, ...rows] = stdout.trimEnd().split('\n')
