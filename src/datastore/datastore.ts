@@ -10,6 +10,7 @@ import {
   type WorkerData,
   fromPlainError,
 } from './messages.ts'
+import { defaultHeapBytes } from './memory.ts'
 import type { DatastoreSettings } from './settings.ts'
 
 export type { TlsFiles } from './grpc/certificates.ts'
@@ -54,17 +55,23 @@ const alarmWords: Readonly<Record<DatastoreAlarm['cause'], string>> = {
 /** How long a thread that is ended at once may take: one that hangs in a system call does not end at all. */
 const terminationLimitMs = 4_000
 
-/** The heap of the thread that serves. With a nursery of 8 MB, more buffers are garbage at a time: up to 50 MB under load. */
-const serverLimits = { maxYoungGenerationSizeMb: 4 }
+/** Of the heap of the thread that serves. With 8 MB, more buffers are garbage at a time: up to 50 MB under load. */
+const nurseryMebibytes = 4
+const mebibyte = 1024 ** 2
 
 /**
  * Starts a datastore in threads of its own. Rejects with an AppError: DATASTORE_LOCKED when another
  * process has the database, DATASTORE_DAMAGED, DATASTORE_NEWER, DATASTORE_FOREIGN, DATASTORE_OPEN or
  * DATASTORE_LISTEN.
  */
-export async function startDatastore({ workerUrl, log, ...settings }: DatastoreOptions): Promise<Datastore> {
+export async function startDatastore({ workerUrl, log, ...given }: DatastoreOptions): Promise<Datastore> {
+  const settings = { ...given, heapBytes: given.heapBytes ?? defaultHeapBytes() }
   const data: WorkerData = { role: 'server', settings, workerUrl: workerUrl.href }
-  const worker = new Worker(workerUrl, { workerData: data, resourceLimits: serverLimits, name: 'datastore' })
+  const resourceLimits = {
+    maxYoungGenerationSizeMb: nurseryMebibytes,
+    maxOldGenerationSizeMb: Math.ceil(settings.heapBytes / mebibyte),
+  }
+  const worker = new Worker(workerUrl, { workerData: data, resourceLimits, name: 'datastore' })
   const serving = Promise.withResolvers<Listening>()
   const ended = Promise.withResolvers<void>()
   const failed = Promise.withResolvers<AppError>()

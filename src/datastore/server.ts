@@ -25,6 +25,7 @@ import { watchService } from './grpc/services/watch.ts'
 import { codeNames } from './grpc/status.ts'
 import { DatastoreLock } from './log/lock.ts'
 import { Log } from './log/log.ts'
+import { defaultHeapBytes, storeLimits } from './memory.ts'
 import type { DatastoreAlarm, Listening, WorkerData } from './messages.ts'
 import { MetricsServer } from './metrics/metrics-server.ts'
 import { Engine } from './mvcc/engine.ts'
@@ -74,6 +75,7 @@ export class DatastoreServer {
     const quotaBytes = settings.quotaBytes ?? defaultSettings.quotaBytes
     this.#engine = new Engine({
       log: this.#log,
+      limits: storeLimits(settings.heapBytes ?? defaultHeapBytes()),
       quotaBytes,
       onFailure,
       onTrouble: troubleLog(log),
@@ -85,7 +87,7 @@ export class DatastoreServer {
     if (this.#engine.alarm !== undefined) onAlarm(alarmOf(this.#engine.alarm))
     const maxRequestBytes = settings.maxRequestBytes ?? defaultSettings.maxRequestBytes
     const retentionMs = settings.retentionMs ?? defaultSettings.retentionMs
-    if (retentionMs > 0) this.#retention = new Retention({ engine: this.#engine, periodMs: retentionMs })
+    if (retentionMs > 0) this.#retention = this.#startRetention(retentionMs)
     const header = new ResponseHeader(this.#identity())
     const methods = this.#methods({ header, maxRequestBytes, workerUrl })
     if (settings.metricsListen !== undefined) this.#metrics = this.#countCalls(methods, header.memberId, log)
@@ -94,6 +96,19 @@ export class DatastoreServer {
       maxMessageBytes: maxRequestBytes + grpcOverheadBytes,
       log,
     })
+  }
+
+  #startRetention(periodMs: number): Retention {
+    const retention = new Retention({
+      engine: this.#engine,
+      periodMs,
+      file: {
+        read: () => this.#log.readMeta('retention_notes'),
+        write: (text) => this.#log.appendMeta('retention_notes', text),
+      },
+    })
+    this.#engine.onPublished(() => retention.published())
+    return retention
   }
 
   /** Serves, once a write has reached the disk; returns the addresses as clients dial them. */

@@ -19,6 +19,8 @@ export interface DatastoreSettings {
   readonly retentionMs?: number | undefined
   /** Where clients are told to go: URLs. Without them they are chosen. */
   readonly advertiseClientUrls?: readonly string[] | undefined
+  /** The heap of the thread that serves; what it keeps in memory beside the live keys is a part of this. */
+  readonly heapBytes?: number | undefined
   /** Where metrics and health are served over HTTP; nowhere without it. */
   readonly metricsListen?: MetricsAddress | undefined
 }

@@ -12,6 +12,8 @@ export interface LoggedVersion {
   readonly version: number
   readonly lease: bigint
   readonly valueBytes: number
+  /** The seq of the live state that it replaces or deletes; 0 when it creates its key. */
+  readonly previousSeq: number
 }
 
 export interface LoggedLease {
@@ -20,7 +22,16 @@ export interface LoggedLease {
 }
 
 /** What the log keeps by name. */
-export const metaNames = ['cluster_id', 'member_id', 'compact_revision', 'no_space', 'started_ms'] as const
+export const metaNames = [
+  'cluster_id',
+  'member_id',
+  'compact_revision',
+  // What was superseded at this revision and before has been removed.
+  'removed_revision',
+  'no_space',
+  'started_ms',
+  'retention_notes',
+] as const
 export type MetaName = (typeof metaNames)[number]
 
 /** A version in a batch, beside its value. */
@@ -37,7 +48,7 @@ export interface BatchSink {
 
 const operations = { version: 1, lease: 2, endLease: 3, meta: 4, forget: 5 } as const
 
-const versionHeadBytes = 1 + 8 + 8 + 4 + 8 + 8 + 8 + 4 + 4
+const versionHeadBytes = 1 + 8 + 8 + 4 + 8 + 8 + 8 + 8 + 4 + 4
 const firstCapacityBytes = 32 * 1024
 /** What is kept of the memory of batches that were written. */
 const spares = { count: 4, bytes: 1024 * 1024 }
@@ -68,6 +79,7 @@ export class BatchWriter {
     this.#number(version.createRevision)
     this.#number(version.version)
     this.#id(version.lease)
+    this.#number(version.previousSeq)
     this.#length(key.length)
     this.#length(value.length)
     this.#at += this.#buffer.write(key, this.#at, key.length, 'latin1')
@@ -159,6 +171,7 @@ export function readBatch(batch: Uint8Array, sink: BatchSink): void {
           createRevision: number(),
           version: number(),
           lease: id(),
+          previousSeq: number(),
         }
         const keyLength = length()
         const valueLength = length()

@@ -32,6 +32,13 @@ export interface DatabaseFile {
   readonly nativeBinding?: string | undefined
 }
 
+/** The states that no other has replaced. */
+const countKeys = `SELECT (SELECT count(*) FROM version WHERE version <> 0) -
+  (SELECT count(*) FROM version AS later CROSS JOIN version AS earlier ON earlier.seq = later.previous_seq)`
+/** The other column is that of the row with the greatest seq: https://sqlite.org/lang_select.html#bareagg */
+const countKeysUnlinked =
+  'SELECT count(*) FROM (SELECT version, max(seq) FROM version GROUP BY key) WHERE version <> 0'
+
 /** Reads a database, also while a datastore serves it. */
 export function inspectDatabase(file: DatabaseFile): DatabaseReport {
   const database = openReadOnly(file)
@@ -47,9 +54,10 @@ function report(database: Database, path: string): DatabaseReport {
   const meta = database.prepare('SELECT value FROM meta WHERE name = ?').pluck()
   const compacted = meta.get('compact_revision') as string | undefined
   const { bytes, bytesInUse } = measureSpace(database)
+  const schemaVersion = database.pragma('user_version', { simple: true }) as number
   return {
     path,
-    schemaVersion: database.pragma('user_version', { simple: true }) as number,
+    schemaVersion,
     ownerPid: ownerOf(path) ?? null,
     revision: Math.max(
       1,
@@ -57,10 +65,7 @@ function report(database: Database, path: string): DatabaseReport {
       number('SELECT coalesce((SELECT revision FROM version ORDER BY seq DESC LIMIT 1), 0)'),
     ),
     compactedRevision: compacted === undefined ? null : Number(compacted),
-    // The other columns are those of the row with the greatest seq: https://sqlite.org/lang_select.html#bareagg
-    keys: number(
-      'SELECT count(*) FROM (SELECT version, max(seq) FROM version GROUP BY key) WHERE version <> 0',
-    ),
+    keys: number(schemaVersion > 2 ? countKeys : countKeysUnlinked),
     versions: number('SELECT count(*) FROM version'),
     leases: number('SELECT count(*) FROM lease'),
     fileBytes: bytes,

@@ -7,6 +7,7 @@ import type { LoggedLease } from './batch.ts'
 import type { DumpedVersion } from './dump.ts'
 import type { DatabaseFile } from './inspect.ts'
 import { openDatabase } from './schema.ts'
+import { VersionLinks } from './version-links.ts'
 import { inserts } from './version-row.ts'
 
 const cacheBytes = 16 * 1024 * 1024
@@ -22,6 +23,7 @@ export class Loader {
   readonly #insertVersion: Statement
   readonly #insertValue: Statement
   readonly #insertLease: Statement
+  readonly #links = new VersionLinks()
   #seq = 0
   #isOpen = true
 
@@ -47,7 +49,10 @@ export class Loader {
   /** Versions come in the order of their revisions. */
   version({ revision, sub, key, createRevision, version, lease, value }: DumpedVersion): void {
     const seq = ++this.#seq
-    this.#insertVersion.run(seq, revision, sub, key, createRevision, version, lease, value.length)
+    const previousSeq = this.#links.seqReplacedBy({ seq, key, version })
+    this.#insertVersion.run(
+      ...[seq, revision, sub, key, createRevision, version, lease, value.length, previousSeq],
+    )
     if (version !== 0) this.#insertValue.run(seq, value)
     if (seq % transactionRows === 0) this.#database.exec('COMMIT; BEGIN')
   }

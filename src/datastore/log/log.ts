@@ -7,6 +7,7 @@ import { Histogram } from '../../base/histogram.ts'
 import { BatchWriter, type LoggedLease, type LoggedVersion, type MetaName } from './batch.ts'
 import { damagedValue } from './damaged-value.ts'
 import { LogReader } from './log-reader.ts'
+import { PastReader } from './past-reader.ts'
 import { type DatabaseOptions, openDatabase } from './schema.ts'
 import { type VersionRow, versionColumns, versionOf } from './version-row.ts'
 import type { WriterReply, WriterRequest } from './writer-thread.ts'
@@ -55,6 +56,8 @@ interface Waiting {
 export class Log {
   /** How long commits took, in seconds. */
   readonly commits = new Histogram(commitBounds)
+  /** What is no more in memory. */
+  readonly past: PastReader
   readonly #options: DatabaseOptions
   readonly #database: Database
   readonly #writer: Worker
@@ -71,6 +74,7 @@ export class Log {
   /** The newest revision of each batch that was sent, in order. */
   #sent: { position: number; revision: number; bytes: number }[] = []
   #sentBytes = 0
+  #appendedBytes = 0
   /** Of the newest version that was appended, and of the newest that was committed; 0 before the first. */
   #revision = 0
   #committedRevision = 0
@@ -96,6 +100,7 @@ export class Log {
       .raw()
     this.#beginRead = this.#database.prepare('BEGIN')
     this.#endRead = this.#database.prepare('COMMIT')
+    this.past = new PastReader(this.#database, (read) => this.#read(read))
     this.#space = measureSpace(this.#database)
     this.#writer.on('message', (reply: WriterReply) => this.#replied(reply))
     this.#writer.on('error', (error: Error) => this.#fail('the writer’s thread has ended', error))
@@ -116,18 +121,23 @@ export class Log {
     return this.#batch.bytes + this.#sentBytes
   }
 
+  /** The bytes of the keys and values of all versions that were appended. */
+  get appendedBytes(): number {
+    return this.#appendedBytes
+  }
+
   readMeta(name: MetaName): string | undefined {
     return this.#database.prepare('SELECT value FROM meta WHERE name = ?').pluck().get(name) as
       | string
       | undefined
   }
 
-  /** All versions in the order of the log. */
-  *readVersions(): Generator<LoggedVersion> {
+  /** All versions behind a seq, in the order of the log. */
+  *readVersions(afterSeq: number): Generator<LoggedVersion> {
     const rows = this.#database
-      .prepare(`SELECT ${versionColumns} FROM version ORDER BY seq`)
+      .prepare(`SELECT ${versionColumns} FROM version WHERE seq > ? ORDER BY seq`)
       .raw()
-      .iterate() as IterableIterator<VersionRow>
+      .iterate(afterSeq) as IterableIterator<VersionRow>
     for (const row of rows) yield versionOf(row)
   }
 
@@ -199,6 +209,7 @@ export class Log {
 
   appendVersion(version: LoggedVersion, value: Uint8Array): void {
     this.#batch.version(version, value)
+    this.#appendedBytes += version.key.length + value.length
     this.#revision = version.revision
     this.#appended()
   }

@@ -1,7 +1,7 @@
 import Database from 'better-sqlite3'
 
 import type { DatabaseFile } from './inspect.ts'
-import { migrations, openReadOnly } from './schema.ts'
+import { openReadOnly, runMigrations } from './schema.ts'
 
 /**
  * The first thing in a database that this program did not make, or that is missing: a trigger, a view or a table that
@@ -13,7 +13,7 @@ export function foreignObject(file: DatabaseFile): string | undefined {
   const database = openReadOnly(file)
   try {
     const version = database.pragma('user_version', { simple: true }) as number
-    for (const migration of migrations.slice(0, version)) own.exec(migration)
+    runMigrations(own, 0, version)
     const [expected, found] = [objectsOf(own), objectsOf(database)]
     const differing =
       [...found].find((object) => !expected.has(object)) ?? [...expected].find((object) => !found.has(object))

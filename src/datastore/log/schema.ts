@@ -3,6 +3,7 @@ import { closeSync, openSync, readSync, statSync } from 'node:fs'
 import Database from 'better-sqlite3'
 
 import { AppError, errorCode } from '../../base/errors.ts'
+import { linkVersions } from './version-links.ts'
 
 /** Marks a file as this project's datastore ("k8sd"), so that no other database is taken for one. */
 const applicationId = 0x6b387364
@@ -18,7 +19,7 @@ const journalLimitBytes = 16 * 1024 * 1024
  * which compaction removes what is superseded. Version 0 marks a tombstone. `value` is apart, so that
  * the index in memory is loaded without reading a single value.
  */
-export const migrations: readonly string[] = [
+const migrations: readonly (string | ((database: Database.Database) => void))[] = [
   `CREATE TABLE version (
      seq INTEGER PRIMARY KEY,
      revision INTEGER NOT NULL,
@@ -34,6 +35,11 @@ export const migrations: readonly string[] = [
   // The index knows how long a reply will be before a value of it is read.
   `ALTER TABLE version ADD COLUMN value_bytes INTEGER NOT NULL DEFAULT 0;
    UPDATE version SET value_bytes = length(value) FROM value WHERE value.seq = version.seq;`,
+  // The past is read without an index of keys: the first change after a revision leads to the state at it.
+  (database) => {
+    database.exec('ALTER TABLE version ADD COLUMN previous_seq INTEGER NOT NULL DEFAULT 0')
+    linkVersions(database)
+  },
 ]
 
 export const schemaVersion: number = migrations.length
@@ -157,11 +163,19 @@ function inspectContents(database: Database.Database, path: string): void {
   refuseNewer(path, database.pragma('user_version', { simple: true }) as number)
 }
 
+/** Brings a schema of one version to another. */
+export function runMigrations(database: Database.Database, from: number, to: number): void {
+  for (const migration of migrations.slice(from, to)) {
+    if (typeof migration === 'string') database.exec(migration)
+    else migration(database)
+  }
+}
+
 function migrate(database: Database.Database): void {
   const found = database.pragma('user_version', { simple: true }) as number
   if (found === schemaVersion) return
   database.transaction(() => {
-    for (const migration of migrations.slice(found)) database.exec(migration)
+    runMigrations(database, found, schemaVersion)
     database.pragma(`application_id = ${applicationId}`)
     database.pragma(`user_version = ${schemaVersion}`)
   })()

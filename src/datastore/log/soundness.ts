@@ -15,6 +15,8 @@ interface Row {
   readonly createRevision: number
   readonly version: number
   readonly lease: string
+  /** Null in a file of a schema that has none. */
+  readonly previousSeq: number | null
 }
 
 /**
@@ -46,12 +48,16 @@ function checkVersions(database: Database): string[] {
   const compacted = Number(
     database.prepare("SELECT value FROM meta WHERE name = 'compact_revision'").pluck().get() ?? -1,
   )
+  // Files of earlier schemas are migrated when they are served.
+  const isLinked = schemaOf(database) > 2
   const findings: string[] = []
+  /** Of the live keys. */
   const newest = new Map<string, Row>()
   let last: Row | undefined
   const rows = database
     .prepare(
-      `SELECT seq, revision, sub, key, create_revision AS createRevision, version, CAST(lease AS TEXT) AS lease
+      `SELECT seq, revision, sub, key, create_revision AS createRevision, version, CAST(lease AS TEXT) AS lease,
+              ${isLinked ? 'previous_seq' : 'NULL'} AS previousSeq
        FROM version ORDER BY seq`,
     )
     .iterate() as IterableIterator<Row>
@@ -60,7 +66,9 @@ function checkVersions(database: Database): string[] {
     const wrong = orderFault(row, last) ?? stateFault({ row, previous: newest.get(name), compacted })
     if (wrong !== undefined) findings.push(`version ${row.seq} of ${JSON.stringify(name)}: ${wrong}`)
     if (findings.length >= findingsLimit) return findings
-    newest.set(name, row)
+    // The next one creates the key again.
+    if (row.version === 0) newest.delete(name)
+    else newest.set(name, row)
     last = row
   }
   return [...findings, ...checkLeases(database, newest)]
@@ -88,22 +96,24 @@ function stateFault({
     return `its create revision ${row.createRevision} is not within 1 and its revision ${row.revision}`
   if (previous === undefined) {
     // Compaction removes what was before, up to the newest state at the compacted revision.
-    const isFirst = row.version === 1 && row.createRevision === row.revision
+    const isFirst = row.version === 1 && row.createRevision === row.revision && !row.previousSeq
     return isFirst || row.revision <= compacted ? undefined : 'the state before it is missing'
   }
-  const wasLive = previous.version !== 0
-  if (isTombstone) return wasLive ? undefined : 'it deletes what was deleted'
-  const version = wasLive ? previous.version + 1 : 1
-  const createRevision = wasLive ? previous.createRevision : row.revision
-  if (row.version === version && row.createRevision === createRevision) return undefined
-  return `it says version ${row.version}, created at ${row.createRevision}, where ${version}, created at ${createRevision}, follows`
+  if (!isTombstone) {
+    const version = previous.version + 1
+    const { createRevision } = previous
+    if (row.version !== version || row.createRevision !== createRevision)
+      return `it says version ${row.version}, created at ${row.createRevision}, where ${version}, created at ${createRevision}, follows`
+  }
+  if ((row.previousSeq ?? previous.seq) === previous.seq) return undefined
+  return `it says that it replaces version ${row.previousSeq}, where ${previous.seq} comes before it`
 }
 
 function checkLeases(database: Database, newest: ReadonlyMap<string, Row>): string[] {
   const leases = new Set(database.prepare('SELECT CAST(id AS TEXT) FROM lease').pluck().all() as string[])
   const findings: string[] = []
-  for (const [name, { version, lease }] of newest) {
-    if (version === 0 || lease === '0' || leases.has(lease)) continue
+  for (const [name, { lease }] of newest) {
+    if (lease === '0' || leases.has(lease)) continue
     findings.push(`key ${JSON.stringify(name)}: its lease ${lease} does not exist`)
     if (findings.length >= findingsLimit) break
   }
@@ -121,8 +131,8 @@ function checkValues(database: Database): string[] {
       'has a value, but is a tombstone or gone',
     ],
   ]
-  // Schema 1 has no lengths; a file of it is migrated when it is served.
-  if ((database.pragma('user_version', { simple: true }) as number) > 1) {
+  // Schema 1 has no lengths.
+  if (schemaOf(database) > 1) {
     sentences.push([
       'SELECT seq FROM version JOIN value USING (seq) WHERE length(value) <> value_bytes',
       'has a value of another length than it says',
@@ -132,4 +142,8 @@ function checkValues(database: Database): string[] {
     const seqs = database.prepare(`${query} LIMIT ${findingsLimit}`).pluck().all() as number[]
     return seqs.map((seq) => `version ${seq} ${wrong}`)
   })
+}
+
+function schemaOf(database: Database): number {
+  return database.pragma('user_version', { simple: true }) as number
 }

@@ -123,8 +123,8 @@ export class LogWriter {
     const deleteValue = this.#database.prepare('DELETE FROM value WHERE seq = ?')
     return {
       version: (row: BatchedVersion, value: Buffer) => {
-        const { seq, revision, sub, key, createRevision, version, lease } = row
-        insertVersion.run(seq, revision, sub, key, createRevision, version, lease, value.length)
+        const { seq, revision, sub, key, createRevision, version, lease, previousSeq } = row
+        insertVersion.run(seq, revision, sub, key, createRevision, version, lease, value.length, previousSeq)
         if (version !== 0) insertValue.run(seq, value)
       },
       lease: ({ id, ttlSeconds }: LoggedLease) => insertLease.run(id, ttlSeconds),

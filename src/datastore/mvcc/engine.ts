@@ -14,10 +14,11 @@ import type {
   TxnResult,
 } from './requests.ts'
 import { OpenRanges } from './open-ranges.ts'
+import { PastReads, oldestRead } from './past-reads.ts'
 import { leaseCostBytes, putCostBytes, txnCostBytes } from './quota.ts'
 import { type AlarmCause, SpaceAlarm } from './space-alarm.ts'
-import { Store } from './store.ts'
-import { Transactions } from './transaction.ts'
+import { Store, type StoreLimits } from './store.ts'
+import { type PastResults, Transactions } from './transaction.ts'
 import { WatchHub } from './watch-hub.ts'
 
 /** Changes that one step of a compaction goes through; requests have their turn between two steps. */
@@ -31,6 +32,8 @@ const lossPauseMs = { first: 1000, longest: 30_000 } as const
 
 export interface EngineOptions {
   readonly log: Log
+  /** What is kept in memory. */
+  readonly limits?: StoreLimits | undefined
   readonly quotaBytes: number
   /** The log cannot go on; nothing more will be acknowledged. */
   readonly onFailure: (error: AppError) => void
@@ -49,6 +52,8 @@ export class Engine {
   readonly lessor: Lessor
   readonly hub: WatchHub
   readonly #log: Log
+  /** What is not in memory. */
+  readonly past: PastReads
   readonly #openRanges = new OpenRanges()
   readonly #transactions: Transactions
   readonly #quotaBytes: number
@@ -57,14 +62,16 @@ export class Engine {
   #lossPauseMs: number = lossPauseMs.first
   /** Until then the disk is taken to be full; on the monotonic clock. */
   #pausedUntilMs = 0
+  #onPublished: () => void = () => undefined
   #isCompacting = false
   #compactionsWaiting: (() => void)[] = []
 
-  constructor({ log, quotaBytes, onFailure, onTrouble, onAlarm }: EngineOptions) {
+  constructor({ log, limits, quotaBytes, onFailure, onTrouble, onAlarm }: EngineOptions) {
     this.#log = log
     this.#onTrouble = onTrouble
     this.#quotaBytes = quotaBytes
-    this.store = new Store(log)
+    this.store = new Store(log, limits)
+    this.past = new PastReads(this.store, this.#openRanges)
     this.lessor = new Lessor({ log, store: this.store, onExpired: (leases) => this.#expire(leases) })
     this.hub = new WatchHub(this.store)
     this.#transactions = new Transactions(this.store, this.lessor)
@@ -76,7 +83,12 @@ export class Engine {
         onAlarm?.(cause)
       },
     })
-    this.store.listen({ published: (versions, revision) => this.hub.publish(versions, revision) })
+    this.store.listen({
+      published: (versions, revision) => {
+        this.hub.publish(versions, revision)
+        this.#onPublished()
+      },
+    })
     log.listen({
       committed: (revision) => this.#committed(revision),
       lost: () => this.#lost(),
@@ -97,6 +109,15 @@ export class Engine {
 
   get space(): SpaceUse {
     return this.#log.space
+  }
+
+  get appendedBytes(): number {
+    return this.#log.appendedBytes
+  }
+
+  /** Calls back whenever something was written. */
+  onPublished(callback: () => void): void {
+    this.#onPublished = callback
   }
 
   get quotaBytes(): number {
@@ -130,11 +151,11 @@ export class Engine {
     return this.#transactions.deleteRange(request)
   }
 
-  txn(request: TxnRequest): TxnResult {
+  txn(request: TxnRequest, past: PastResults = new Map()): TxnResult {
     const costBytes = txnCostBytes(request)
     if (costBytes > 0) this.#checkSpace(costBytes)
     else this.#checkBacklog()
-    const result = this.#transactions.txn(request)
+    const result = this.#transactions.txn(request, past)
     this.#keepUntilCommit(oldestRead(request))
     return result
   }
@@ -216,7 +237,7 @@ export class Engine {
       setTimeout(() => this.#compactStep(), pauseMs).unref()
       return
     }
-    if (this.store.compactStep(compactionStep)) {
+    if (this.#compactSome()) {
       this.#log.afterCommit(() => setImmediate(() => this.#compactStep()))
       return
     }
@@ -226,6 +247,15 @@ export class Engine {
     this.#log.afterCommit(() => {
       for (const removed of waiting) removed()
     })
+  }
+
+  /** What cannot be read was told, and is left where it is. */
+  #compactSome(): boolean {
+    try {
+      return this.store.compactStep(compactionStep)
+    } catch {
+      return false
+    }
   }
 
   #expire(leases: readonly Lease[]): void {
@@ -242,7 +272,7 @@ export class Engine {
 
   /** The disk is full: memory goes back to what is on it, and the alarm is set. */
   #lost(): void {
-    this.store.reload()
+    this.store.rollBack()
     this.lessor.reload()
     this.#alarm.diskIsFull()
     this.#pausedUntilMs = performance.now() + this.#lossPauseMs
@@ -267,6 +297,10 @@ export class Engine {
     const bytes = this.#log.space.bytesInUse + this.#log.uncommittedBytes + costBytes
     if (this.#quotaBytes > 0 && bytes >= this.#quotaBytes) this.#alarm.raise('quota')
     if (this.hasNoSpace) throw new MvccError('no-space')
+    if (!this.store.hasRoomForKeys) {
+      this.#onTrouble(outOfMemory())
+      throw new MvccError('no-space')
+    }
     this.#checkBacklog()
   }
 
@@ -276,13 +310,9 @@ export class Engine {
   }
 }
 
-/** The oldest revision that a transaction may read at; infinite when it reads the newest states alone. */
-function oldestRead({ success, failure }: Pick<TxnRequest, 'success' | 'failure'>): number {
-  let oldest = Number.POSITIVE_INFINITY
-  for (const operation of [...success, ...failure]) {
-    if (operation.kind === 'txn') oldest = Math.min(oldest, oldestRead(operation))
-    else if (operation.kind === 'range' && operation.revision > 0)
-      oldest = Math.min(oldest, operation.revision)
-  }
-  return oldest
+function outOfMemory(): AppError {
+  return new AppError('cannot take more keys: there is no memory for them', {
+    code: 'DATASTORE_NO_MEMORY',
+    remedy: 'Delete objects, or give the machine more memory; reads and watches go on.',
+  })
 }

@@ -1,6 +1,8 @@
 import { type KeyRange, limitOf } from './key-range.ts'
 import type { Version } from './version.ts'
 
+/** What a key takes beside its characters: its newest version, and its place. */
+const keyOverheadBytes = 200
 /** A block that grows beyond this is split in two. */
 const blockLimit = 512
 
@@ -18,10 +20,16 @@ interface Block {
 export class KeyIndex {
   readonly #blocks: Block[] = []
   #size = 0
+  #keyBytes = 0
 
   /** How many keys there are, tombstones included. */
   get size(): number {
     return this.#size
+  }
+
+  /** About what it takes in memory. */
+  get bytes(): number {
+    return this.#keyBytes + this.#size * keyOverheadBytes
   }
 
   get(key: string): Version | undefined {
@@ -51,6 +59,7 @@ export class KeyIndex {
     versions.splice(place, 0, version)
     block.live += live
     this.#size++
+    this.#keyBytes += version.key.length
     if (versions.length > blockLimit) this.#split(at)
     return undefined
   }
@@ -65,12 +74,14 @@ export class KeyIndex {
     block.versions.splice(place, 1)
     if (!version.isTombstone) block.live--
     this.#size--
+    this.#keyBytes -= key.length
     if (block.versions.length === 0) this.#blocks.splice(at, 1)
   }
 
   clear(): void {
     this.#blocks.length = 0
     this.#size = 0
+    this.#keyBytes = 0
   }
 
   /** Visits the newest versions of the range in the order of their keys until `visit` returns false. */
@@ -124,6 +135,7 @@ export class KeyIndex {
   #append(version: Version, live: number): void {
     this.#blocks.push({ versions: [version], live })
     this.#size++
+    this.#keyBytes += version.key.length
   }
 
   #split(at: number): void {

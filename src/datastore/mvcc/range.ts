@@ -25,21 +25,45 @@ export interface RangeMatch {
 export function readRange(source: RangeSource, request: RangeRequest, revision: number): RangeMatch {
   if (request.countOnly) return { versions: [], more: false, count: countAt(source, request, revision) }
   if (request.end === '') return readKey(source, request, revision)
-  const limit = request.limit > 0 ? request.limit : Number.POSITIVE_INFINITY
-  const cutsFirst = isDefaultOrder(request) && !hasFilters(request)
+  const found = findKeys(source, request, revision)
+  const isCut = found.length > mostKeys(request)
+  const count = isCut && request.needsCount ? countAt(source, request, revision) : found.length
+  return arrange(source, request, { found, count })
+}
+
+/** How many keys a range looks for, of which the last only says that there are more. */
+export function mostKeys(request: RangeRequest): number {
+  return request.limit > 0 && cutsFirst(request) ? request.limit : Number.POSITIVE_INFINITY
+}
+
+/** What the keys of a range were at a revision, as far as memory has it: in order, one more than it looks for at most. */
+export function findKeys(source: RangeSource, request: RangeRequest, revision: number): Version[] {
+  const most = mostKeys(request)
   const found: Version[] = []
   source.index.walk(request, (newest) => {
     const version = versionAt(newest, revision)
     if (version !== undefined) found.push(version)
-    return !cutsFirst || found.length <= limit
+    return found.length <= most
   })
-  const isCut = cutsFirst && found.length > limit
-  const count = isCut && request.needsCount ? countAt(source, request, revision) : found.length
-  const passed = cutsFirst ? found : found.filter((version) => passes(request, version))
+  return found
+}
+
+/** Filters, sorts and cuts what was found, as the request asks. */
+export function arrange(
+  source: Pick<RangeSource, 'valueOf'>,
+  request: RangeRequest,
+  { found, count }: { found: Version[]; count: number },
+): RangeMatch {
+  const limit = request.limit > 0 ? request.limit : Number.POSITIVE_INFINITY
+  const passed = hasFilters(request) ? found.filter((version) => passes(request, version)) : found
   const versions = sorted(source, request, passed)
   const more = versions.length > limit
   if (more) versions.length = limit
   return { versions, more, count }
+}
+
+function cutsFirst(request: RangeRequest): boolean {
+  return isDefaultOrder(request) && !hasFilters(request)
 }
 
 /** How many keys of the range existed at the revision: the count now without what was changed since. */
@@ -86,7 +110,7 @@ function passes(request: RangeRequest, { revision, createRevision }: Version): b
   )
 }
 
-function sorted(source: RangeSource, request: RangeRequest, versions: Version[]): Version[] {
+function sorted(source: Pick<RangeSource, 'valueOf'>, request: RangeRequest, versions: Version[]): Version[] {
   const direction = request.sortOrder === sortOrders.descend ? -1 : 1
   if (request.sortTarget === sortTargets.key) return direction === 1 ? versions : versions.reverse()
   if (request.sortTarget === sortTargets.value) {

@@ -1,20 +1,39 @@
 import { assert } from '../../base/errors.ts'
 import type { Log, LoggedVersion } from '../log/log.ts'
+import type { Link } from '../log/past-reader.ts'
 import { MvccError } from './errors.ts'
 import { History } from './history.ts'
 import { KeyIndex } from './key-index.ts'
 import type { KeyRange } from './key-range.ts'
+import { type Chunk, PastChanges } from './past-changes.ts'
+import { readBack } from './read-back.ts'
+import { PastRange } from './past-range.ts'
 import { type RangeMatch, countAt, readRange } from './range.ts'
 import type { RangeRequest, RangeResult } from './requests.ts'
 import { ValueCache } from './value-cache.ts'
 import { Version, noBytes } from './version.ts'
 
-/** Values of this many bytes are kept in memory; a small cluster has fewer. */
-const valueCacheBytes = 40 * 1024 * 1024
+const defaultLimits: StoreLimits = {
+  valueBytes: 40 * 1024 * 1024,
+  historyBytes: 128 * 1024 * 1024,
+  keyBytes: 1024 * 1024 * 1024,
+}
 /** A fresh store is at this revision: etcd's storage/mvcc/kvstore.go, NewStore. */
 const firstRevision = 1
+/** How many versions are loaded at a time. */
+const loadStep = 1000
 /** The compacted revision of a store that was never compacted. */
 const neverCompacted = -1
+
+/** What is kept in memory at most. */
+export interface StoreLimits {
+  /** Recent values; a small cluster has fewer. */
+  readonly valueBytes: number
+  /** Recent versions that are no key's newest any more. */
+  readonly historyBytes: number
+  /** The live keys: beyond this, no more are taken. */
+  readonly keyBytes: number
+}
 
 /** What the store tells of its changes. */
 export interface StoreListener {
@@ -26,15 +45,18 @@ export interface StoreListener {
  * The state of the keys, over the log. Writes change the index at once, at the head; readers see only
  * what is on disk, up to the published revision:
  *
- *     compacted <= ... history ... <= published <= ... on the way to the disk ... <= head
+ *     compacted <= ... the log alone ... <= floor <= ... history ... <= published <= ... on the way to the disk ... <= head
  *
- * A failed commit takes the head back to the published revision (`reload`).
+ * In memory are the live keys with their newest versions, and the versions after the floor, as many as there is room for. A
+ * failed commit takes the head back to the published revision (`rollBack`).
  */
 export class Store {
   readonly index = new KeyIndex()
   readonly history = new History()
   readonly #log: Log
-  readonly #values = new ValueCache(valueCacheBytes)
+  readonly #limits: StoreLimits
+  readonly #values: ValueCache
+  readonly #pastChanges: PastChanges
   #listener: StoreListener | undefined
   #head = firstRevision
   #published = firstRevision
@@ -42,12 +64,17 @@ export class Store {
   #seq = 0
   /** How many versions the revision that is being written has. */
   #sub = 0
-  /** What a compaction that was interrupted has left, as found when the log was read. */
-  #superseded: number[] = []
+  /** What a compaction supersedes has been removed from the log up to here. */
+  #removed = neverCompacted
+  /** The one that is under way: what it has looked at, and the revision that it compacts at. */
+  #removal: { afterSeq: number; readonly compacted: number } | undefined
 
-  constructor(log: Log) {
+  constructor(log: Log, limits: StoreLimits = defaultLimits) {
     this.#log = log
-    this.reload()
+    this.#limits = limits
+    this.#values = new ValueCache(limits.valueBytes)
+    this.#pastChanges = new PastChanges(log.past)
+    this.#load()
   }
 
   listen(listener: StoreListener): void {
@@ -59,6 +86,11 @@ export class Store {
     return this.#published
   }
 
+  /** The place in the log of the newest version. */
+  get seq(): number {
+    return this.#seq
+  }
+
   /** The revision of the newest write, which may not be on disk yet. */
   get head(): number {
     return this.#head
@@ -68,36 +100,84 @@ export class Store {
     return this.#compacted
   }
 
-  /** Builds the state anew from the log. Versions that the compacted revision supersedes are removed. */
-  reload(): void {
-    this.index.clear()
-    this.history.clear()
-    this.#values.clear()
-    const compacted = this.#log.readMeta('compact_revision')
-    this.#compacted = compacted === undefined ? neverCompacted : Number(compacted)
+  /** Builds the state from the log: what is live at the floor, then the versions after it. */
+  #load(): void {
+    this.#readCompacted()
+    const { liveSeqs, afterSeq, floor } = readBack(this.#log.past, {
+      compacted: this.#compacted,
+      historyBytes: this.#limits.historyBytes,
+    })
+    this.history.clear(floor)
     this.#head = Math.max(firstRevision, this.#compacted)
-    this.#superseded = []
-    for (const row of this.#log.readVersions()) {
-      const previous = this.#load(row)
-      if (previous !== undefined && row.revision <= this.#compacted) this.#superseded.push(previous.seq)
-      if (row.version === 0 && row.revision < this.#compacted) this.#superseded.push(row.seq)
+    for (let at = 0; at < liveSeqs.length; at += loadStep) {
+      for (const row of this.#log.past.versions(liveSeqs.slice(at, at + loadStep))) {
+        this.index.set(new Version({ ...row, previous: undefined, value: undefined }))
+        this.#took(row)
+      }
     }
+    for (const row of this.#log.readVersions(afterSeq)) {
+      const previous = this.index.get(row.key)
+      const version = new Version({ ...row, key: previous?.key ?? row.key, previous, value: undefined })
+      this.index.set(version)
+      this.history.push(version)
+      this.#took(row)
+    }
+    this.#seq = Math.max(this.#seq, afterSeq)
+    this.#head = Math.max(this.#head, floor)
     this.#published = this.#head
   }
 
-  #load(row: LoggedVersion): Version | undefined {
-    const previous = this.index.get(row.key)
-    const isKept = row.revision > this.#compacted
-    const version = new Version({ ...row, previous: isKept ? previous : undefined, value: undefined })
-    this.#seq = row.seq
-    this.#head = Math.max(this.#head, row.revision)
-    if (version.isTombstone && row.revision < this.#compacted) {
-      this.index.remove(row.key)
-      return previous
+  #took({ seq, revision }: LoggedVersion): void {
+    this.#seq = Math.max(this.#seq, seq)
+    this.#head = Math.max(this.#head, revision)
+  }
+
+  #readCompacted(): void {
+    const read = (name: 'compact_revision' | 'removed_revision'): number => {
+      const text = this.#log.readMeta(name)
+      return text === undefined ? neverCompacted : Number(text)
     }
-    this.index.set(version)
-    if (row.revision >= this.#compacted) this.history.push(version)
-    return previous
+    this.#compacted = read('compact_revision')
+    this.#removed = read('removed_revision')
+  }
+
+  /** Takes the head back to what is on disk: what was written since the last commit is lost. */
+  rollBack(): void {
+    for (const version of this.history.takeAfter(this.#published)) {
+      const { previous } = version
+      this.#values.drop(version)
+      this.#seq = version.seq - 1
+      if (previous === undefined || this.#isForgotten(previous)) this.index.remove(version.key)
+      else this.index.set(previous)
+    }
+    this.#head = this.#published
+    this.#sub = 0
+    this.#removal = undefined
+    this.#readCompacted()
+  }
+
+  /** Lets the oldest versions up to a revision, which is on disk, go while there is too little room for all. */
+  #trim(throughRevision: number): void {
+    const { history } = this
+    while (history.bytes > this.#limits.historyBytes && history.oldestRevision <= throughRevision) {
+      this.#leaveOldest()
+    }
+  }
+
+  /** Lets the versions of the oldest revision go: from now on the log alone knows what they have replaced. */
+  #leaveOldest(): number {
+    const versions = this.history.takeOldest()
+    for (const version of versions) {
+      if (version.previous !== undefined) this.#values.drop(version.previous)
+      version.previous = undefined
+      if (version.isTombstone && this.index.get(version.key) === version) this.index.remove(version.key)
+    }
+    return versions.length
+  }
+
+  /** A tombstone that the history has let go is not in the index either. */
+  #isForgotten({ isTombstone, revision }: Version): boolean {
+    return isTombstone && revision <= this.history.floor
   }
 
   /** What became durable becomes visible. A commit of leases alone, or of a compaction, brings no new revision. */
@@ -112,6 +192,33 @@ export class Store {
     }
     this.#published = revision
     this.#listener?.published(versions, revision)
+    this.#trim(revision)
+  }
+
+  /** Whether there is room for more live keys: what was taken once can always be loaded again. */
+  get hasRoomForKeys(): boolean {
+    return this.index.bytes <= this.#limits.keyBytes
+  }
+
+  /** Whether what a revision (0: the newest) shows can be told without the log. */
+  isInMemory(revision: number): boolean {
+    return revision <= 0 || revision >= this.history.floor || revision < this.#compacted
+  }
+
+  /** Reads what a revision shows that is not in memory, step by step. */
+  rangeOfPast(request: RangeRequest): PastRange {
+    const revision = this.#readRevision(request.revision, this.#published)
+    return new PastRange({ source: this, past: this.#log.past, request, revision })
+  }
+
+  /** Changes from a revision on that is not after the floor, as many as are read at a time. */
+  pastChanges(revision: number): Chunk {
+    return this.#pastChanges.from(revision, { floor: this.history.floor, compacted: this.#compacted })
+  }
+
+  /** What a read of the past has found, as of `range`. */
+  resultOfPast(request: RangeRequest, match: RangeMatch): RangeResult {
+    return this.#result(request, match, this.#published)
   }
 
   /** Reads what readers may see. */
@@ -178,7 +285,8 @@ export class Store {
     const live = newest === undefined || newest.isTombstone ? undefined : newest
     const revision = this.#head + 1
     return this.#append(value, {
-      key,
+      // The versions of a key share its name.
+      key: newest?.key ?? key,
       seq: ++this.#seq,
       revision,
       createRevision: live?.createRevision ?? revision,
@@ -207,7 +315,9 @@ export class Store {
 
   #append(value: Uint8Array, fields: ConstructorParameters<typeof Version>[0]): Version {
     const version = new Version(fields)
-    this.#log.appendVersion({ ...fields, sub: this.#sub++ }, value)
+    const { previous } = fields
+    const previousSeq = previous === undefined || previous.isTombstone ? 0 : previous.seq
+    this.#log.appendVersion({ ...fields, sub: this.#sub++, previousSeq }, value)
     this.index.set(version)
     this.history.push(version)
     if (!version.isTombstone) this.#values.add(version, value, this.#published)
@@ -236,39 +346,41 @@ export class Store {
   }
 
   /**
-   * Removes what the compacted revision supersedes, from up to `limit` of the oldest changes; returns
-   * false when nothing was left. etcd: storage/mvcc/key_index.go, compact.
+   * Removes what the compacted revision supersedes, looking at up to about `limit` of the changes since the compaction before;
+   * returns false when nothing was left. etcd: storage/mvcc/key_index.go, compact.
    */
   compactStep(limit: number): boolean {
-    if (this.#superseded.length > 0) {
-      this.#log.appendForget(this.#superseded.splice(0, limit))
-      return true
-    }
-    const compacted = this.#compacted
-    const versions = this.history.takeBefore(compacted, limit)
-    const atCompacted = versions.length === 0 ? this.#versionsAt(compacted) : []
-    const superseded: number[] = []
-    for (const version of [...versions, ...atCompacted]) {
-      if (version.previous !== undefined) {
-        superseded.push(version.previous.seq)
-        this.#values.drop(version.previous)
-      }
-      version.previous = undefined
-      if (!version.isTombstone || version.revision === compacted) continue
-      superseded.push(version.seq)
-      if (this.index.get(version.key) === version) this.index.remove(version.key)
-    }
-    this.#log.appendForget(superseded)
-    return versions.length > 0
+    return this.#leaveCompacted(limit) || this.#removeSuperseded(limit)
   }
 
-  /** The versions of one revision stay in the history, which starts with the compacted one. */
-  #versionsAt(revision: number): Version[] {
-    const versions: Version[] = []
-    for (let place = this.history.placeOf(revision); ; place++) {
-      const version = this.history.at(place)
-      if (version === undefined || version.revision > revision) return versions
-      versions.push(version)
+  /** In memory. */
+  #leaveCompacted(limit: number): boolean {
+    let left = 0
+    while (left < limit && this.history.oldestRevision <= this.#compacted) left += this.#leaveOldest()
+    this.history.raiseFloor(this.#compacted)
+    return left > 0
+  }
+
+  /** In the log. What a crash has interrupted is done again: that something is not there any more does not matter. */
+  #removeSuperseded(limit: number): boolean {
+    if (this.#removed >= this.#compacted) return false
+    const { past } = this.#log
+    this.#removal ??= { afterSeq: past.seqThrough(this.#removed - 1), compacted: this.#compacted }
+    const { compacted, afterSeq } = this.#removal
+    const links = past.links(afterSeq, limit)
+    const superseded: number[] = []
+    for (const { seq, revision, isTombstone, previousSeq } of links) {
+      if (revision > compacted) break
+      this.#removal.afterSeq = seq
+      if (previousSeq > 0) superseded.push(previousSeq)
+      if (isTombstone && revision < compacted) superseded.push(seq)
     }
+    this.#log.appendForget(superseded)
+    if (links.length < limit || (links.at(-1) as Link).revision > compacted) {
+      this.#removal = undefined
+      this.#removed = compacted
+      this.#log.appendMeta('removed_revision', String(compacted))
+    }
+    return true
   }
 }

@@ -9,12 +9,16 @@ import {
   type PutRequest,
   type PutResult,
   type RangeRequest,
+  type RangeResult,
   type TxnRequest,
   type TxnResult,
   sortTargets,
 } from './requests.ts'
 import type { Store } from './store.ts'
 import type { Version } from './version.ts'
+
+/** What ranges of the past have found, by the requests. */
+export type PastResults = ReadonlyMap<RangeRequest, RangeResult>
 
 /**
  * Executes what writes, at the store's head: first everything that can fail is checked on the state
@@ -24,6 +28,7 @@ import type { Version } from './version.ts'
 export class Transactions {
   readonly #store: Store
   readonly #lessor: Lessor
+  #past: PastResults = new Map()
 
   constructor(store: Store, lessor: Lessor) {
     this.#store = store
@@ -43,9 +48,11 @@ export class Transactions {
     return result
   }
 
-  txn(request: TxnRequest): TxnResult {
+  /** `past` has what was read already for ranges that are not in memory. */
+  txn(request: TxnRequest, past: PastResults): TxnResult {
     const plan = this.#plan(request)
     this.#check(plan)
+    this.#past = past
     const { results, succeeded } = this.#execute(plan)
     return { kind: 'txn', succeeded, results, revision: this.#store.endTransaction() }
   }
@@ -107,12 +114,18 @@ export class Transactions {
   #executeOne(operation: Exclude<Operation, TxnRequest>): OperationResult {
     switch (operation.kind) {
       case 'range':
-        return this.#store.rangeInTransaction(operation, this.#revision)
+        return this.#range(operation)
       case 'put':
         return this.#put(operation)
       case 'delete-range':
         return this.#deleteRange(operation)
     }
+  }
+
+  #range(request: RangeRequest): RangeResult {
+    const match = this.#past.get(request)
+    if (match === undefined) return this.#store.rangeInTransaction(request, this.#revision)
+    return { ...match, revision: this.#revision }
   }
 
   /** What a read in the transaction sees as the newest revision. */

@@ -218,22 +218,17 @@ export class WatchHub {
       watcher.sink.compacted(watcher, compactedRevision)
       return true
     }
-    const versions: Version[] = []
-    let place = history.placeOf(watcher.nextRevision)
-    let seen = 0
-    let last = 0
-    for (; ; place++) {
-      const version = history.at(place)
-      if (version === undefined || version.revision > revision) {
-        last = revision
-        break
-      }
-      // The events of a revision are never split.
-      if (seen >= catchUpStep && version.revision !== last) break
-      last = version.revision
-      seen++
-      if (contains(watcher.request, version.key) && watcher.wants(version)) versions.push(version)
+    let missed: Missed
+    try {
+      const isRecent = watcher.nextRevision > history.floor
+      missed = isRecent ? this.#missedRecently(watcher, watcher.nextRevision) : this.#missedLongAgo(watcher)
+    } catch (thrown) {
+      // The log cannot be read there.
+      this.remove(watcher)
+      watcher.sink.failed(watcher, thrown)
+      return true
     }
+    const { versions, last } = missed
     assert(last >= watcher.nextRevision - 1, `watcher at ${watcher.nextRevision} went back to ${last}`)
     watcher.nextRevision = last + 1
     if (last === revision) {
@@ -243,6 +238,44 @@ export class WatchHub {
     if (versions.length > 0) this.#send(watcher, versions, revision)
     return !watcher.isBehind || watcher.sink.isFull
   }
+
+  /** What a watcher wants of the next versions in memory, and the revision up to which it has seen them then. */
+  #missedRecently(watcher: Watcher, fromRevision: number): Missed {
+    const { revision, history } = this.#store
+    const versions: Version[] = []
+    let seen = 0
+    let last = 0
+    for (let place = history.placeOf(fromRevision); ; place++) {
+      const version = history.at(place)
+      if (version === undefined || version.revision > revision) return { versions, last: revision }
+      // The events of a revision are never split.
+      if (seen >= catchUpStep && version.revision !== last) return { versions, last }
+      last = version.revision
+      seen++
+      if (isFor(watcher, version)) versions.push(version)
+    }
+  }
+
+  /** The same of what the log alone has, and of what follows in memory. */
+  #missedLongAgo(watcher: Watcher): Missed {
+    const { versions, lastRevision } = this.#store.pastChanges(watcher.nextRevision)
+    const missed = versions.filter(
+      (version) => version.revision >= watcher.nextRevision && isFor(watcher, version),
+    )
+    if (lastRevision < this.#store.history.floor) return { versions: missed, last: lastRevision }
+    const recent = this.#missedRecently(watcher, lastRevision + 1)
+    return { versions: [...missed, ...recent.versions], last: recent.last }
+  }
+}
+
+/** What a watcher has missed, up to a revision. */
+interface Missed {
+  readonly versions: Version[]
+  readonly last: number
+}
+
+function isFor(watcher: Watcher, version: Version): boolean {
+  return contains(watcher.request, version.key) && watcher.wants(version)
 }
 
 function collect(group: Group, version: Version, touched: Watcher[]): void {

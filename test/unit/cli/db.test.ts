@@ -42,7 +42,7 @@ describe('k8s db status', () => {
     const { dataDir, path, datastore } = await filled()
     expect(await status(dataDir)).toMatchObject({
       path,
-      schemaVersion: 2,
+      schemaVersion: 3,
       ownerPid: process.pid,
       revision: 7,
       compactedRevision: null,

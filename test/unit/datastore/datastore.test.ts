@@ -144,7 +144,10 @@ test('the first schema is migrated, and can be checked before', async () => {
   await writer.unary('/etcdserverpb.KV/DeleteRange', message({ 1: 'k149' }))
   await first.stop()
   const database = new Database(path)
-  database.exec('ALTER TABLE version DROP COLUMN value_bytes; PRAGMA user_version = 1')
+  database.exec(
+    `ALTER TABLE version DROP COLUMN previous_seq; ALTER TABLE version DROP COLUMN value_bytes;
+     PRAGMA user_version = 1`,
+  )
   database.close()
   expect(checkDatabase({ path })).toEqual([])
 

@@ -5,28 +5,47 @@ import { Retention } from '../../../src/datastore/mvcc/retention.ts'
 import { EtcdClient } from './etcd-client.ts'
 import { runDatastore, temporaryDirectory } from './support.ts'
 
-/** A retention of a minute on a clock of its own, over a store that writes a revision each second. */
-function onClock() {
-  const clock = { nowMs: 0 }
+const limits = { versions: 1000, bytes: 1_000_000 }
+
+/**
+ * A retention of a minute on a clock of its own, over a store that writes a revision each second. `notes` are those of
+ * another one before.
+ */
+function onClock(notes = new Map<string, string>(), store = { revision: 1, compactedRevision: -1, seq: 0 }) {
+  const clock = { nowMs: 1000, wallMs: 1_700_000_000_000 }
   const compacted: number[] = []
-  const store = { revision: 1, compactedRevision: -1 }
   const engine = {
-    store,
+    ...{ store, appendedBytes: 0 },
     compact(revision: number) {
       compacted.push(revision)
       store.compactedRevision = revision
     },
   }
-  const retention = new Retention({ engine, periodMs: 60_000, now: () => clock.nowMs })
-  const pass = (seconds: number): void => {
-    for (let second = 0; second < seconds; second++) {
+  const start = () =>
+    new Retention({
+      ...{ engine, limits, periodMs: 60_000, now: () => clock.nowMs, wallNow: () => clock.wallMs },
+      file: { read: () => notes.get('notes'), write: (text) => void notes.set('notes', text) },
+    })
+  let retention = start()
+  let seconds = 0
+  const pass = (count: number): void => {
+    for (let second = 0; second < count; second++) {
       store.revision++
+      store.seq++
       clock.nowMs += 1000
-      if (clock.nowMs % 6000 === 0) retention.note()
+      clock.wallMs += 1000
+      if (++seconds % 6 === 0) retention.note()
     }
   }
+  const restart = (awayMs: number): void => {
+    clock.nowMs = 5
+    clock.wallMs += awayMs
+    engine.appendedBytes = 0
+    retention = start()
+    retention.note()
+  }
   retention.note()
-  return { pass, compacted, store }
+  return { pass, compacted, store, engine, restart, published: () => retention.note() }
 }
 
 test('what is older than the retention is compacted, in tenths of it', () => {
@@ -57,6 +76,45 @@ test('a time without writes compacts nothing twice', () => {
     store.revision = revision
   }
   expect(compacted.filter((at) => at === revision)).toHaveLength(1)
+})
+
+test('a restart begins nothing anew, and a downtime counts', () => {
+  const { pass, compacted, restart } = onClock()
+  for (let count = 0; count < 5; count++) {
+    pass(18)
+    restart(0)
+  }
+  expect(compacted.length).toBeGreaterThan(3)
+  const newest = compacted.at(-1) as number
+  restart(120_000)
+  expect(compacted.at(-1)).toBeGreaterThan(newest)
+})
+
+test('a clock that went back keeps no history for ever', () => {
+  const { pass, compacted, restart } = onClock()
+  pass(30)
+  restart(-1_000_000)
+  pass(66)
+  expect(compacted.length).toBeGreaterThan(0)
+})
+
+test('too many versions, or too many bytes of them, go before their time', () => {
+  const { compacted, store, engine, published } = onClock()
+  for (let count = 0; count < 30; count++) {
+    store.revision += 1
+    store.seq += 101
+    published()
+  }
+  expect(compacted.length).toBeGreaterThan(10)
+  expect(store.revision - store.compactedRevision).toBeLessThanOrEqual(11)
+  const before = compacted.length
+  for (let count = 0; count < 30; count++) {
+    store.revision += 1
+    engine.appendedBytes += 101_000
+    published()
+  }
+  expect(compacted.length).toBeGreaterThan(before + 10)
+  expect(store.revision - store.compactedRevision).toBeLessThanOrEqual(11)
 })
 
 test('a datastore that nobody compacts keeps the history of its retention', async () => {

@@ -1,8 +1,9 @@
-import type { RangeRequest, RangeResult, TxnRequest } from '../../mvcc/requests.ts'
+import type { Operation, RangeRequest, RangeResult, TxnRequest } from '../../mvcc/requests.ts'
 import { hasFilters, isDefaultOrder } from '../../mvcc/range.ts'
+import type { PastResults } from '../../mvcc/transaction.ts'
 import { checkDeleteRange, checkPut, checkRange, checkTxn } from '../request-rules.ts'
-import { etcdError, withEtcdErrors } from '../etcd-errors.ts'
-import type { Call } from '../http2/call.ts'
+import { etcdError, toStatus, withEtcdErrors } from '../etcd-errors.ts'
+import type { Call, Method } from '../http2/call.ts'
 import {
   readCompactionRequest,
   readDeleteRangeRequest,
@@ -22,6 +23,7 @@ import {
 import {
   type Service,
   type ServiceContext,
+  failAfterCommit,
   freshWriter,
   replyAfterCommit,
   unary,
@@ -43,20 +45,19 @@ export function kvService(context: ServiceContext): Service {
   /** The parts of a reply are read when the method has returned, which gives errors their codes. */
   const laterValuesOf: typeof valuesOf = (versions) => withEtcdErrors(() => valuesOf(versions))
 
-  const checkSize = (requestBytes: number): void => {
-    if (requestBytes > options.maxRequestBytes) throw etcdError('requestTooLarge')
-  }
-
   const range = unary((reader, call) => {
     const request = readRangeRequest(reader)
     checkRange(request)
-    const result = engine.range(request)
-    if (result.versions.length > partsFromKeys && !result.keysOnly) {
-      const release = engine.keepOpen(request, () => call.fail(etcdError('compacted')))
-      call.replyInParts(new RangeResponseParts({ header, result, valuesOf: laterValuesOf, release }))
-    } else {
-      call.reply(writeRangeResponse(freshWriter(), { header, result, valuesOf }))
+    const reply = (result: RangeResult): void => {
+      if (result.versions.length > partsFromKeys && !result.keysOnly) {
+        const release = engine.keepOpen(request, () => call.fail(etcdError('compacted')))
+        call.replyInParts(new RangeResponseParts({ header, result, valuesOf: laterValuesOf, release }))
+      } else {
+        call.reply(writeRangeResponse(freshWriter(), { header, result, valuesOf }))
+      }
     }
+    if (engine.store.isInMemory(request.revision)) reply(engine.range(request))
+    else engine.past.range(request, { ...waiting(call), done: reply })
   })
 
   const rangeStream = unary((reader, call) => {
@@ -69,7 +70,7 @@ export function kvService(context: ServiceContext): Service {
   const put = writing(context, (reader, call, requestBytes) => {
     const request = readPutRequest(reader)
     checkPut(request)
-    checkSize(requestBytes)
+    checkSize(requestBytes, options)
     const result = engine.put(request)
     replyAfterCommit(context, call, (writer) => writePutResponse(writer, { header, result, valueOf }))
   })
@@ -77,16 +78,9 @@ export function kvService(context: ServiceContext): Service {
   const deleteRange = writing(context, (reader, call, requestBytes) => {
     const request = readDeleteRangeRequest(reader)
     checkDeleteRange(request)
-    checkSize(requestBytes)
+    checkSize(requestBytes, options)
     const result = engine.deleteRange(request)
     replyAfterCommit(context, call, (writer) => writeDeleteRangeResponse(writer, { header, result, valueOf }))
-  })
-
-  const txn = writing(context, (reader, call, requestBytes) => {
-    const request = checkTxn(readTxnRequest(reader, options.maxTxnOperations), options.maxTxnOperations)
-    if (!isReadOnly(request)) checkSize(requestBytes)
-    const result = engine.txn(request)
-    replyAfterCommit(context, call, (writer) => writeTxnResponse(writer, { header, result, valueOf }))
   })
 
   const compact = writing(context, (reader, call) => {
@@ -102,9 +96,52 @@ export function kvService(context: ServiceContext): Service {
     ['/etcdserverpb.KV/RangeStream', rangeStream],
     ['/etcdserverpb.KV/Put', put],
     ['/etcdserverpb.KV/DeleteRange', deleteRange],
-    ['/etcdserverpb.KV/Txn', txn],
+    ['/etcdserverpb.KV/Txn', txnMethod(context)],
     ['/etcdserverpb.KV/Compact', compact],
   ]
+}
+
+/** etcdserverpb.KV, Txn */
+function txnMethod(context: ServiceContext): Method {
+  const { engine, header, options } = context
+  const { valueOf } = engine.store
+  return writing(context, (reader, call, requestBytes) => {
+    const request = checkTxn(readTxnRequest(reader, options.maxTxnOperations), options.maxTxnOperations)
+    if (!isReadOnly(request)) checkSize(requestBytes, options)
+    const execute = (checked: TxnRequest, past?: PastResults): void => {
+      const result = engine.txn(checked, past)
+      replyAfterCommit(context, call, (writer) => writeTxnResponse(writer, { header, result, valueOf }))
+    }
+    if (!engine.past.isReadBy(request)) return execute(request)
+    const kept = withOwnValues(request)
+    engine.past.readFor(kept, {
+      isWanted: () => call.isOpen,
+      done: (past) => execute(kept, past),
+      failed: (thrown) => failAfterCommit(context, call, toStatus(thrown), etcdError('noSpace')),
+    })
+  })
+}
+
+function checkSize(requestBytes: number, { maxRequestBytes }: ServiceContext['options']): void {
+  if (requestBytes > maxRequestBytes) throw etcdError('requestTooLarge')
+}
+
+/** Who waits for what is read of the past. */
+function waiting(call: Call): { isWanted: () => boolean; failed: (thrown: unknown) => void } {
+  return { isWanted: () => call.isOpen, failed: (thrown) => call.fail(toStatus(thrown)) }
+}
+
+/** A transaction that is carried out later: its values are views of what is received meanwhile. */
+function withOwnValues({ kind, compares, success, failure }: TxnRequest): TxnRequest {
+  const own = <Part extends { readonly value: Uint8Array }>(part: Part): Part => ({
+    ...part,
+    value: Buffer.from(part.value),
+  })
+  const ownOf = (operation: Operation): Operation => {
+    if (operation.kind === 'put') return own(operation)
+    return operation.kind === 'txn' ? withOwnValues(operation) : operation
+  }
+  return { kind, compares: compares.map(own), success: success.map(ownOf), failure: failure.map(ownOf) }
 }
 
 /** etcd proposes no such transaction, and measures what it proposes (etcdserver/txn/txn.go, IsTxnReadonly). */
@@ -136,6 +173,8 @@ class RangeStream {
   #headerRevision = 0
   #sentKeys = 0
   #chunkKeys: number
+  /** A chunk is being read of the log. */
+  #isReading = false
 
   constructor(context: ServiceContext, call: Call, request: RangeRequest) {
     this.#context = context
@@ -147,9 +186,10 @@ class RangeStream {
 
   run(): void {
     if (this.#request.countOnly) {
-      const result = this.#context.engine.range(this.#request)
-      this.#headerRevision = result.revision
-      this.#sendLast({ ...result, versions: [] })
+      this.#read(this.#request, (result) => {
+        this.#headerRevision = result.revision
+        this.#sendLast({ ...result, versions: [] })
+      })
       return
     }
     this.#call.onDrain = () => withEtcdErrors(() => this.#sendWhileRoom())
@@ -161,14 +201,36 @@ class RangeStream {
   }
 
   #sendWhileRoom(): void {
-    while (this.#call.isOpen && this.#call.queuedBytes === 0) this.#sendChunk()
+    while (this.#call.isOpen && this.#call.queuedBytes === 0 && !this.#isReading) this.#sendChunk()
+  }
+
+  /** At once where memory has it. */
+  #read(request: RangeRequest, done: (result: RangeResult) => void): void {
+    const { engine } = this.#context
+    if (engine.store.isInMemory(request.revision)) return done(engine.range(request))
+    this.#isReading = true
+    engine.past.range(request, {
+      ...waiting(this.#call),
+      done: (result) => {
+        this.#isReading = false
+        done(result)
+        this.#sendWhileRoom()
+      },
+    })
   }
 
   #sendChunk(): void {
     const { engine } = this.#context
     const limit = Number.isFinite(this.#chunkKeys) ? this.#chunkKeys : 0
     const revision = this.#revision === 0 ? this.#request.revision : this.#revision
-    const result = engine.range({ ...this.#request, key: this.#key, limit, revision, needsCount: false })
+    const request = { ...this.#request, key: this.#key, limit, revision, needsCount: false }
+    if (engine.store.isInMemory(request.revision)) return this.#sendResult(engine.range(request), revision)
+    const needsCount = this.#request.limit > 0
+    this.#read({ ...request, needsCount }, (result) => this.#sendResult(result, revision, result.count))
+  }
+
+  /** `count` of the keys from the first of the chunk on, where it is known. */
+  #sendResult(result: RangeResult, revision: number, count?: number): void {
     if (this.#headerRevision === 0) {
       this.#headerRevision = result.revision
       this.#revision = revision > 0 ? revision : result.revision
@@ -176,7 +238,9 @@ class RangeStream {
     this.#sentKeys += result.versions.length
     const last = result.versions.at(-1)
     if (!result.more || last === undefined || this.#sentKeys >= this.#limit) {
-      const rest = last === undefined || !result.more ? 0 : this.#countAfter(last.key)
+      const left = (key: string): number =>
+        count === undefined ? this.#countAfter(key) : count - result.versions.length
+      const rest = last === undefined || !result.more ? 0 : left(last.key)
       return this.#sendLast({ ...result, count: this.#sentKeys + rest })
     }
     const chunkBytes = this.#send(result)
