@@ -14,11 +14,24 @@ require_series
 work=$build/patch-sizes/$K8S_VERSION
 mapfile -t patches < <(series)
 
+# What was measured with the first NUMBER patches is kept as long as these do the same; their headers may change.
+keep_or_forget() {
+  local number=$1 directory=$work/$1 identity patch
+  identity=$({
+    cat "$root/components/kubernetes/go.sum"
+    for patch in "${patches[@]:0:number}"; do sed -n -e '/^Removes: /p' -e '/^--- /,$p' "$root/$patch"; done
+  } | sha256sum)
+  if [[ ! -e $directory/.of || $(<"$directory/.of") != "$identity" ]]; then
+    rm -rf "$directory"
+    mkdir -p "$directory"
+    printf '%s\n' "$identity" >"$directory/.of"
+  fi
+}
+
 binary() {
   local number=$1 directory=$work/$1 tree patch
   [[ -e $directory/kubernetes ]] && return
   "$root/scripts/download-k8s.sh"
-  mkdir -p "$directory"
   tree=$(mktemp -d "$work/tree.XXXXXX")
   # shellcheck disable=SC2064 # now
   trap "rm -rf '$tree'" EXIT
@@ -59,10 +72,14 @@ table() {
 }
 
 case ${1:-all} in
-  binary | memory) "$1" "${2:?usage: patch-sizes.sh $1 NUMBER}" ;;
+  binary | memory)
+    keep_or_forget "${2:?usage: patch-sizes.sh $1 NUMBER}"
+    "$1" "$2"
+    ;;
   table) table ;;
   all)
     for number in $(seq 0 ${#patches[@]}); do
+      keep_or_forget "$number"
       binary "$number"
       memory "$number"
     done
