@@ -65,22 +65,18 @@ const mebibyte = 1024 ** 2
  * DATASTORE_LISTEN.
  */
 export async function startDatastore({ workerUrl, log, ...given }: DatastoreOptions): Promise<Datastore> {
-  const settings = { ...given, heapBytes: given.heapBytes ?? defaultHeapBytes() }
-  const data: WorkerData = { role: 'server', settings, workerUrl: workerUrl.href }
-  const resourceLimits = {
-    maxYoungGenerationSizeMb: nurseryMebibytes,
-    maxOldGenerationSizeMb: Math.ceil(settings.heapBytes / mebibyte),
-  }
-  const worker = new Worker(workerUrl, { workerData: data, resourceLimits, name: 'datastore' })
+  const worker = startThread(workerUrl, { ...given, heapBytes: given.heapBytes ?? defaultHeapBytes() })
   const serving = Promise.withResolvers<Listening>()
   const ended = Promise.withResolvers<void>()
   const failed = Promise.withResolvers<AppError>()
   const pings: (() => void)[] = []
 
   const fail = (error: AppError): void => {
-    serving.reject(error)
-    failed.resolve(error)
     terminate()
+    whenGone(ended.promise, () => {
+      serving.reject(error)
+      failed.resolve(error)
+    })
   }
   let hasEnded = false
   const terminate = (): void => {
@@ -135,6 +131,24 @@ export async function startDatastore({ workerUrl, log, ...given }: DatastoreOpti
       )
     },
   }
+}
+
+function startThread(workerUrl: URL, settings: DatastoreSettings & { heapBytes: number }): Worker {
+  const workerData: WorkerData = { role: 'server', settings, workerUrl: workerUrl.href }
+  const resourceLimits = {
+    maxYoungGenerationSizeMb: nurseryMebibytes,
+    maxOldGenerationSizeMb: Math.ceil(settings.heapBytes / mebibyte),
+  }
+  return new Worker(workerUrl, { workerData, resourceLimits, name: 'datastore' })
+}
+
+/** Whoever hears of a failure ends the process, which waits for the thread: it is told when that is gone, or never goes. */
+function whenGone(ended: Promise<void>, tell: () => void): void {
+  const limit = setTimeout(tell, terminationLimitMs)
+  void ended.then(() => {
+    clearTimeout(limit)
+    tell()
+  })
 }
 
 /** The end of a process waits for its threads: for one that does not end, for ever. */
