@@ -29,7 +29,7 @@ export function scheduler(context: ComponentContext): ProcessRecipe {
 type SchedulerOptions = Pick<ComponentContext, 'config' | 'paths' | 'pki'>
 
 /** The flags of kube-scheduler (cmd/kube-scheduler/app/options). */
-export function schedulerArguments({ config, paths, pki }: SchedulerOptions): string[] {
+function schedulerArguments({ config, paths, pki }: SchedulerOptions): string[] {
   const kubeconfig = kubeconfigPath(paths.kubeconfigDir, 'kube-scheduler')
   return flags(
     {

@@ -32,7 +32,9 @@ export const addons: Task = {
       context.board.report({ name: dnsAddon.name, state: 'pending', message: 'not applied yet' })
     await context.whenReady('api')
     const reconciler = new Reconciler()
-    const wanted = isDnsWanted ? [access(), dnsAddon] : [access()]
+    const accessAddon = access()
+    const known = [accessAddon, dnsAddon]
+    const wanted = isDnsWanted ? known : [accessAddon]
     // Without its image a pod would wait for the next try of a pull that cannot work.
     let held = isDnsWanted ? [dnsAddon] : []
     const imagesThere = Promise.all([context.whenReady('node'), context.whenReady('images')]).then(
@@ -42,7 +44,7 @@ export const addons: Task = {
     const begunMs = performance.now()
     for (let intervalMs = shortestIntervalMs; ; ) {
       const isHeld = held.length > 0
-      const problems = await pass({ reconciler, context, wanted, held, known: [access(), dnsAddon], signal })
+      const problems = await pass({ reconciler, context, wanted, held, known, signal })
       signal.throwIfAborted()
       if (problems === undefined) {
         // kube-apiserver has a row of its own for that; what is applied is as well as it was.
