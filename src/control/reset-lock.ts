@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { realpathSync } from 'node:fs'
-import { AppError } from '../base/errors.ts'
+import { AppError, errorCode } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import { connectControl } from './client.ts'
 import { serveControl } from './server.ts'
@@ -30,30 +30,31 @@ export async function holdResetLock(path: string, log: Logger): Promise<AsyncDis
     log,
     handlers: {
       status: () => {
-        throw notNow('tell the status')
+        throw notNow('tell the status', process.pid)
       },
       stop: () => {
-        throw notNow('stop')
+        throw notNow('stop', process.pid)
       },
     },
   })
 }
 
-/** `action` is what cannot be done meanwhile, as a verb. */
+/** `action` is what cannot be done meanwhile, as a verb. A reset that is stopped, or too slow to answer, is under way, too. */
 export async function refuseDuringReset(path: string, action: string): Promise<void> {
-  const pid = await connectControl(path)
+  const refusal = await connectControl(path)
     .identity()
     .then(
-      (identity) => identity.pid,
-      () => undefined,
+      ({ pid }) => notNow(action, pid),
+      (error: unknown) => (errorCode(error) === 'DAEMON_NOT_RUNNING' ? undefined : notNow(action)),
     )
-  if (pid !== undefined) throw notNow(action, pid)
+  if (refusal !== undefined) throw refusal
 }
 
-function notNow(action: string, pid = process.pid): AppError {
-  return new AppError(`cannot ${action}: \`k8s reset\` is under way in process ${pid}`, {
+function notNow(action: string, pid?: number): AppError {
+  const process_ = pid === undefined ? '' : ` in process ${pid}`
+  return new AppError(`cannot ${action}: \`k8s reset\` is under way${process_}`, {
     code: 'RESET_RUNNING',
-    pid,
+    ...(pid !== undefined && { pid }),
     remedy: 'wait for its end',
   })
 }

@@ -48,15 +48,19 @@ test('what is in use is tried again, then named, and nothing starts meanwhile', 
   expect(mount).toContain(kubeletTarget)
   await using holder = cluster.machine.spawn(['sh', '-c', `cd ${mount} && exec sleep 1000`])
   await waitFor('the mount is in use', () => holder.hostPid())
-  const resetting = cluster.k8s(['reset', '--force'], { check: false })
-  const daemon = await waitFor('a daemon is refused', async () => {
-    const started = await cluster.k8s([], { check: false })
-    return /`k8s reset` is under way/.test(started.stderr) ? started : undefined
-  })
+  await using resetting = cluster.machine.spawn(['k8s', 'reset', '--force'])
+  const output = { stdout: '', stderr: '' }
+  for (const stream of ['stdout', 'stderr'] as const)
+    resetting.child[stream]?.on('data', (chunk: Buffer) => (output[stream] += chunk.toString()))
+  // Stopped, it is under way for as long as a daemon takes to be refused; one that came first would have run.
+  await waitFor('the reset has begun', () => output.stdout.includes('\n'))
+  resetting.kill('SIGSTOP')
+  const daemon = await cluster.k8s([], { check: false })
+  resetting.kill('SIGCONT')
+  expect(daemon.stderr).toContain('`k8s reset` is under way')
   expect(daemon.exitCode).toBe(1)
-  const { exitCode, stderr } = await resetting
-  expect(exitCode).toBe(1)
-  expect(stderr).toContain(`cannot unmount ${mount}, which is in use by sleep`)
+  expect((await resetting.ended).exitCode).toBe(1)
+  expect(output.stderr).toContain(`cannot unmount ${mount}, which is in use by sleep`)
   const left = mountsOf(cluster.machine).filter((path) => path.startsWith('/var/lib/other'))
   expect(new Set(left)).toEqual(new Set([kubeletTarget, mount]))
 })

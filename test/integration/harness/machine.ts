@@ -60,10 +60,11 @@ export class Running {
     return children === '' ? undefined : Number(children.split(' ')[0])
   }
 
-  /** Signals the command itself: nsenter does not pass signals on. */
+  /** Signals the command itself: nsenter does not pass signals on, but stops when its command is stopped. */
   kill(signal: NodeJS.Signals): void {
     const pid = this.hostPid()
     if (pid !== undefined) process.kill(pid, signal)
+    if (signal === 'SIGCONT') this.child.kill(signal)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

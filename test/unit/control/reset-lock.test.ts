@@ -1,4 +1,6 @@
+import { once } from 'node:events'
 import { mkdirSync, mkdtempDisposableSync, symlinkSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
@@ -23,6 +25,17 @@ test('nothing starts, and no second reset, while one is under way', async () => 
     await expect(holdResetLock(path, silentLogger)).rejects.toMatchObject({ code: 'RESET_RUNNING' })
   }
   await refuseDuringReset(path, 'start')
+})
+
+test('nothing starts either while one does not answer', async () => {
+  const path = join(temporary(), 'lock.sock')
+  const silent = createServer((connection) => void connection.destroy()).listen(path)
+  onTestFinished(() => void silent.close())
+  await once(silent, 'listening')
+  await expect(refuseDuringReset(path, 'start')).rejects.toMatchObject({
+    code: 'RESET_RUNNING',
+    message: 'cannot start: `k8s reset` is under way',
+  })
 })
 
 test('the lock is the same by whatever way one comes to the data directory', () => {
