@@ -102,9 +102,10 @@ interface BringUpOptions {
 
 async function bringUp(component: Component, options: BringUpOptions): Promise<void> {
   const { needed, signal, retryMs, onDegraded } = options
+  const prepare = preparation(component)
   const steps = [
     async () => {
-      await component.init()
+      await prepare(signal)
       await Promise.all(needed)
       signal.throwIfAborted()
       await component.start(signal)
@@ -122,6 +123,33 @@ async function bringUp(component: Component, options: BringUpOptions): Promise<v
       }
       await sleep(retryMs, undefined, { signal, ref: false })
     }
+  }
+}
+
+/**
+ * Rejects when it takes too long, as on a disk that does not answer. The next call waits on for the same one: each that
+ * hangs keeps a thread of the daemon's.
+ */
+function preparation(component: Component): (signal: AbortSignal) => Promise<void> {
+  const { name, readyTimeoutMs } = component
+  let underWay: Promise<void> | undefined
+  return async (signal) => {
+    underWay ??= component.init().finally(() => (underWay = undefined))
+    const over = new AbortController()
+    const late = sleep(readyTimeoutMs, 'late', { signal: AbortSignal.any([signal, over.signal]), ref: false })
+    try {
+      if ((await Promise.race([underWay, late])) !== 'late') return
+    } finally {
+      over.abort()
+      late.catch(() => {})
+    }
+    throw new AppError(
+      `cannot prepare ${name}: its files were not written within ${readyTimeoutMs / 1000} s`,
+      {
+        code: 'COMPONENT_NOT_READY',
+        remedy: 'it hangs in a system call, as on a disk that does not answer: look at its disks, or reboot',
+      },
+    )
   }
 }
 
@@ -157,12 +185,42 @@ async function readyInTime(
   }
 }
 
-/** Ends a component that runs and starts it anew, with the flags of now. Rejects when it is not ready in time. */
-export async function restartComponent(component: Component, signal: AbortSignal): Promise<void> {
+/**
+ * Ends a component that runs and starts it anew, with the flags of now; what cannot be started is tried again until the
+ * signal fires. Rejects when it is not ready in time. One that does not run yet is left to its start, which takes the
+ * flags of then.
+ */
+export async function restartComponent(
+  component: Component,
+  { signal, retryMs = defaultRetryMs, onFailure }: RestartOptions,
+): Promise<void> {
+  if (isDown(component)) return
   await component.stop(AbortSignal.timeout(component.stopTimeoutMs))
-  signal.throwIfAborted()
-  await component.start(signal)
+  // Somebody else may have restarted it meanwhile.
+  while (isDown(component)) {
+    signal.throwIfAborted()
+    try {
+      await component.start(signal)
+    } catch (error) {
+      signal.throwIfAborted()
+      onFailure(describeError(error))
+      await sleep(retryMs, undefined, { signal, ref: false })
+    }
+  }
   await readyInTime(component, { signal, processorTimeMs: readProcessorTimeMs })
+}
+
+export interface RestartOptions {
+  readonly signal: AbortSignal
+  /** Called with each reason why it could not be started, after which it is tried again. */
+  readonly onFailure: (reason: string) => void
+  /** What differs from the time between two tries. */
+  readonly retryMs?: number
+}
+
+function isDown(component: Component): boolean {
+  const { state } = component.status()
+  return state === 'idle' || state === 'stopped'
 }
 
 export interface StopOptions {

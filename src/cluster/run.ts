@@ -178,7 +178,13 @@ async function serve({ components, tasks, context }: Plan, options: ServeOptions
       isReady: (name: ComponentName) => find(name)?.status().state === 'ready',
       restart: async (name: ComponentName, until: AbortSignal) => {
         const component = find(name)
-        if (component !== undefined) await restartComponent(component, until)
+        if (component === undefined) return
+        const onFailure = (reason: string) => {
+          board.degraded(component, reason)
+          log.error({ component: name, reason }, 'cannot be started anew; it is tried again')
+        }
+        await restartComponent(component, { signal: until, onFailure })
+        board.ready(component)
       },
       reached: (capability: Capability) => readiness.reached(capability),
     }

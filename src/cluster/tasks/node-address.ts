@@ -29,10 +29,10 @@ export const nodeAddress: Task = {
     for (;;) {
       await sleep(lookIntervalMs, undefined, { signal, ref: false })
       const { nodeIp } = addresses()
-      const network = await readNetwork(files, { ...config, last: nodeIp })
-      const chosen = chooseNodeAddress(config, network)
-      if (chosen === undefined) continue
       try {
+        const network = await readNetwork(files, { ...config, last: nodeIp })
+        const chosen = chooseNodeAddress(config, network)
+        if (chosen === undefined) continue
         if (!change.isSettled(nodeIp, chosen.address)) continue
         if (chosen.address !== nodeIp) await follow(context, chosen.address, signal)
         await holdWhileAway(chosen, { ...context, former: readLastAddress(paths.nodeRecord) })
@@ -57,7 +57,10 @@ export class SettledChange {
   }
 }
 
-async function follow(context: TaskContext, nodeIp: string, signal: AbortSignal): Promise<void> {
+type FollowContext = Pick<TaskContext, 'config' | 'paths' | 'addresses' | 'log' | 'moveNode' | 'restart'>
+
+/** Rejects, with the former address as it was, when there are no certificates for the new one. */
+export async function follow(context: FollowContext, nodeIp: string, signal: AbortSignal): Promise<void> {
   const { addresses, log, moveNode, restart } = context
   const from = addresses().nodeIp
   log.warn(
@@ -65,7 +68,13 @@ async function follow(context: TaskContext, nodeIp: string, signal: AbortSignal)
     "the machine's address has changed: certificates, API server and Node follow",
   )
   moveNode(nodeIp)
-  await prepareCredentials(context)
+  try {
+    await prepareCredentials(context)
+  } catch (error) {
+    // A full disk: the next look finds the address changed again.
+    moveNode(from)
+    throw error
+  }
   for (const name of toldByFlag) {
     await restart(name, signal).catch((error: unknown) => {
       signal.throwIfAborted()

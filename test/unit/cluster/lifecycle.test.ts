@@ -1,5 +1,5 @@
 import { describe, expect, test, vi } from 'vitest'
-import { startComponents, stopComponents } from '../../../src/cluster/lifecycle.ts'
+import { restartComponent, startComponents, stopComponents } from '../../../src/cluster/lifecycle.ts'
 import type { Component, ComponentName } from '../../../src/components/component.ts'
 
 /** What each needs and provides. */
@@ -147,6 +147,36 @@ describe('the start', () => {
     })
   })
 
+  test('tells what cannot be prepared in time, which is waited for and not begun again', async () => {
+    const events: string[] = []
+    const kubelet = recorded({ name: 'datastore', events, policy: 'degraded' })
+    const disk = Promise.withResolvers<void>()
+    let preparations = 0
+    const hanging: Component = {
+      ...kubelet.component,
+      readyTimeoutMs: 1,
+      init() {
+        preparations += 1
+        return disk.promise
+      },
+    }
+    const started = startComponents({
+      components: [hanging],
+      signal: new AbortController().signal,
+      onReady: () => events.push('ready'),
+      onDegraded: (_, reason) => events.push(reason),
+      retryMs: 1,
+    })
+    await started.serving
+    await vi.waitUntil(() => events.length > 2, { timeout: 30_000 })
+    expect(events[0]).toBe('cannot prepare datastore: its files were not written within 0.001 s')
+    expect(preparations).toBe(1)
+    disk.resolve()
+    kubelet.isReady.resolve()
+    await started.complete
+    expect(events.slice(-2)).toEqual(['start datastore', 'ready'])
+  })
+
   test('refuses a plan whose order contradicts its needs', async () => {
     const apiserver = recorded({ name: 'kube-apiserver', events: [] })
     const start = () =>
@@ -157,6 +187,55 @@ describe('the start', () => {
         onDegraded: () => {},
       })
     expect(start).toThrow('needs storage, which nothing before it provides')
+  })
+})
+
+describe('a restart', () => {
+  /** A component that runs, and whose next starts fail. */
+  function running(failures: number) {
+    const events: string[] = []
+    const { component, isReady } = recorded({ name: 'kubelet', events })
+    isReady.resolve()
+    let state: ReturnType<Component['status']>['state'] = 'ready'
+    const restartable: Component = {
+      ...component,
+      async start() {
+        if (failures-- > 0) throw new Error('no memory')
+        events.push('start')
+        state = 'running'
+      },
+      async stop() {
+        events.push('stop')
+        state = 'stopped'
+      },
+      status: () => ({ ...component.status(), state }),
+    }
+    const never = new AbortController().signal
+    const options = { signal: never, retryMs: 1, onFailure: (reason: string) => void events.push(reason) }
+    return { restartable, events, options, enter: (phase: typeof state) => (state = phase) }
+  }
+
+  test('is tried until it is done: nobody else would start what was ended', async () => {
+    const { restartable, events, options } = running(2)
+    await restartComponent(restartable, options)
+    expect(events).toEqual(['stop', 'no memory', 'no memory', 'start'])
+  })
+
+  test('leaves what was not started yet to its start, which would find it running', async () => {
+    const { restartable, events, options, enter } = running(0)
+    for (const phase of ['idle', 'stopped'] as const) {
+      enter(phase)
+      await restartComponent(restartable, options)
+    }
+    expect(events).toEqual([])
+  })
+
+  test('ends with its signal', async () => {
+    const { restartable, options } = running(1)
+    const stop = new AbortController()
+    const onFailure = () => stop.abort(new Error('the end'))
+    const restarted = restartComponent(restartable, { ...options, signal: stop.signal, onFailure })
+    await expect(restarted).rejects.toMatchObject({ cause: { message: 'the end' } })
   })
 })
 

@@ -1,9 +1,9 @@
-import { mkdtempDisposableSync, readFileSync } from 'node:fs'
+import { mkdtempDisposableSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { type NetworkInterfaceInfo, tmpdir } from 'node:os'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { silentLogger } from '../../../src/base/logger.ts'
 import { addressesOf, settleNodeAddress } from '../../../src/cluster/node-address.ts'
-import { SettledChange } from '../../../src/cluster/tasks/node-address.ts'
+import { follow, SettledChange } from '../../../src/cluster/tasks/node-address.ts'
 import { loadConfig } from '../../../src/config/load.ts'
 import { paths as pathsOf } from '../../../src/config/paths.ts'
 import { heldAddresses } from '../../../src/node/facts/addresses.ts'
@@ -123,4 +123,23 @@ test('an address has to be there in two looks before it is followed', () => {
     false,
     true,
   ])
+})
+
+test('a change that cannot be followed, as on a full disk, is found again by the next look', async () => {
+  const { config, paths } = await machine()
+  let nodeIp = '192.0.2.7'
+  const restarted: string[] = []
+  const context = {
+    ...{ config, paths, log: silentLogger },
+    addresses: () => addressesOf(config, nodeIp),
+    moveNode: (address: string) => void (nodeIp = address),
+    restart: (name: string) => Promise.resolve(void restarted.push(name)),
+  }
+  const { signal } = new AbortController()
+  writeFileSync(paths.pkiDir, 'in the way')
+  await expect(follow(context, '192.0.2.8', signal)).rejects.toThrow(paths.pkiDir)
+  expect([nodeIp, restarted]).toEqual(['192.0.2.7', []])
+  rmSync(paths.pkiDir)
+  await follow(context, '192.0.2.8', signal)
+  expect([nodeIp, restarted]).toEqual(['192.0.2.8', ['kube-apiserver', 'kubelet', 'kube-proxy']])
 })
