@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
+import { describePortHolder, findStrangers } from '../supervisor/ports.ts'
 import type { SupervisedProcess } from '../supervisor/supervised-process.ts'
 
 /*
@@ -10,6 +11,7 @@ import type { SupervisedProcess } from '../supervisor/supervised-process.ts'
  *                   so that nothing that becomes ready waits for long, measured by what it took
  *    ready          asked at a calm interval
  *    no answer      marked after `failuresBeforeUnresponsive`, killed after `hangLimitMs`
+ *    a stranger's   whoever has one of its ports answers, or keeps silent, in its place: told, and nobody is killed for it
  *
  * An answer that says no (a Node that is not Ready) is an answer: such a process is not ready, and lives.
  */
@@ -31,6 +33,8 @@ export interface ProbeTiming {
   readonly failuresBeforeUnresponsive: number
   /** How long the first answer of a process may take: a machine can be very slow. */
   readonly firstAnswerLimitMs: number
+  /** How often it is looked at who has its ports while it does not answer: that reads what all processes have open. */
+  readonly portsIntervalMs: number
 }
 
 export const defaultTiming: ProbeTiming = {
@@ -42,6 +46,7 @@ export const defaultTiming: ProbeTiming = {
   timeoutMs: 5_000,
   failuresBeforeUnresponsive: 3,
   firstAnswerLimitMs: 600_000,
+  portsIntervalMs: 10_000,
 }
 
 export interface ProbeLoopOptions {
@@ -52,6 +57,8 @@ export interface ProbeLoopOptions {
   readonly alive?: Probe | undefined
   /** How long a process that has answered before may be silent until it is killed, ms. */
   readonly hangLimitMs: number
+  /** Those that it listens on. */
+  readonly ports: readonly number[]
   readonly timing: ProbeTiming
   readonly log: Logger
   /** Aborted when this process has ended. */
@@ -79,7 +86,8 @@ export async function probeLoop(options: ProbeLoopOptions): Promise<void> {
     if (isAlive) {
       hang.answered()
       if (reason !== undefined) supervised.markNotReady(reason)
-    } else hang.failed(reason!)
+    } else await hang.failed(reason!)
+    if (life.aborted) return
     const notReadyMs = notReadySinceMs === undefined ? undefined : performance.now() - notReadySinceMs
     await pause(probeIntervalMs(timing, notReadyMs), life)
   }
@@ -129,28 +137,45 @@ class HangWatch {
   readonly #bornAtMs = performance.now()
   #answeredAtMs: number | undefined
   #failures = 0
+  #strangers = ''
+  #lookAtMs: number
 
   constructor(options: ProbeLoopOptions) {
     this.#options = options
+    this.#lookAtMs = this.#bornAtMs + options.timing.portsIntervalMs
   }
 
   answered(): void {
     this.#answeredAtMs = performance.now()
     this.#failures = 0
+    this.#strangers = ''
   }
 
   /** Failures are counted beside the time: that of a daemon that was stopped itself is nobody's silence. */
-  failed(reason: string): void {
-    const { supervised, hangLimitMs, timing } = this.#options
+  async failed(reason: string): Promise<void> {
+    const { supervised, hangLimitMs, timing, life } = this.#options
     this.#failures += 1
     const limitMs = this.#answeredAtMs === undefined ? timing.firstAnswerLimitMs : hangLimitMs
     const silentMs = performance.now() - (this.#answeredAtMs ?? this.#bornAtMs)
     const isSilent = this.#failures >= timing.failuresBeforeUnresponsive
     const isOverdue = isSilent && silentMs >= limitMs
+    await this.#lookAtPorts({ isOverdue })
+    if (life.aborted) return
+    if (this.#strangers !== '') return supervised.markNotReady(`${this.#strangers}; ${reason}`)
     if (isOverdue || (isSilent && this.#answeredAtMs !== undefined)) supervised.markUnresponsive(reason)
     else supervised.markNotReady(reason)
     if (isOverdue)
       supervised.killUnresponsive(`it has not answered for ${Math.round(silentMs / 1000)} s: ${reason}`)
+  }
+
+  async #lookAtPorts({ isOverdue }: { isOverdue: boolean }): Promise<void> {
+    const { supervised, ports, timing } = this.#options
+    const { pid } = supervised.status()
+    if (pid === undefined || (!isOverdue && performance.now() < this.#lookAtMs)) return
+    // Where it cannot be found out (too many open files), nobody is known.
+    const strangers = await findStrangers(ports, pid).catch(() => [])
+    this.#strangers = strangers.map(describePortHolder).join('; ')
+    this.#lookAtMs = performance.now() + timing.portsIntervalMs
   }
 }
 

@@ -74,6 +74,7 @@ export function processComponent(
   watchLives(supervised, {
     ...{ supervised, probe: recipe.probe, alive: recipe.alive },
     hangLimitMs: recipe.hangLimitMs ?? defaultHangLimitMs,
+    ports: recipe.ports ?? [],
     timing: { ...defaultTiming, ...recipe.timing },
     log: context.log.child({ component: name }),
   })

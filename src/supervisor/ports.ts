@@ -32,6 +32,12 @@ export async function findPortHolders(ports: readonly number[]): Promise<PortHol
   return [...holders.values()]
 }
 
+/** The holders of those of these ports that others have, and this process has not. */
+export async function findStrangers(ports: readonly number[], pid: number): Promise<PortHolder[]> {
+  const byPort = Map.groupBy(await findPortHolders(ports), ({ port }) => port)
+  return [...byPort.values()].filter((holders) => holders.every((holder) => holder.pid !== pid)).flat()
+}
+
 /** "port 6443 is held by process 4711 (/usr/bin/haproxy)" */
 export function describePortHolder({ port, pid, command, userId }: PortHolder): string {
   const holder =

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Component } from '../../../src/components/component.ts'
@@ -207,6 +208,32 @@ test('a process that never answers is killed at a limit of its own', async () =>
   expect(component.status().lastFailure?.message).toMatch(/; it has not answered for 0 s: nobody listens$/)
 })
 
+test('a process in whose place a stranger keeps silent at its port is told so, and lives', async () => {
+  const stranger = createServer().listen(0, '127.0.0.1')
+  await once(stranger, 'listening')
+  const { port } = stranger.address() as AddressInfo
+  const component = make(shell('exec sleep 1000'), {
+    probe: async (signal) => void (await probeHttp({ url: `http://127.0.0.1:${port}/`, signal })),
+    ports: [port],
+    timing: {
+      ...{ shortestIntervalMs: 1, firstTimeoutMs: 1, firstAnswerLimitMs: 1, portsIntervalMs: 1 },
+      failuresBeforeUnresponsive: 2,
+    },
+  })
+  await component.start(never)
+  const { pid, reason } = await until(() => {
+    const status = component.status()
+    return status.reason?.startsWith('port ') && status
+  })
+  expect(reason).toMatch(
+    new RegExp(`^port ${port} is held by process ${process.pid} .*; no answer within 1 ms$`),
+  )
+  expect(component.status()).toMatchObject({ state: 'running', pid, restarts: 0 })
+  stranger.close()
+  await until(() => component.status().restarts > 0)
+  expect(component.status().lastFailure?.message).toContain('it has not answered for')
+})
+
 test('a restart starts the process with the arguments of now', async () => {
   let seconds = 1000
   const component = make(
@@ -216,7 +243,7 @@ test('a restart starts the process with the arguments of now', async () => {
   await component.start(never)
   const formerPid = await untilPid(component)
   seconds = 2000
-  await restartComponent(component, never)
+  await restartComponent(component, { signal: never, onFailure: (reason) => expect.fail(reason) })
   const { pid, state, restarts } = component.status()
   expect([state, restarts]).toEqual(['ready', 0])
   expect(pid).not.toBe(formerPid)
