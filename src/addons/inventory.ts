@@ -52,8 +52,21 @@ function objectsOf(live: LiveObject | undefined): readonly ObjectName[] | undefi
   }
 }
 
+/** Names become a path at the API server: one that could lead to another object by it is none. */
+const patterns = {
+  apiVersion: /^[a-z0-9.-]+(\/[a-z0-9]+)?$/,
+  kind: /^[A-Za-z]+$/,
+  name: /^[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?$/,
+} as const
+
 function isObjectName(given: unknown): given is ObjectName {
   const { apiVersion, kind, metadata } = (given ?? {}) as Partial<ObjectName>
-  const texts = [apiVersion, kind, metadata?.name, metadata?.namespace ?? '']
-  return texts.every((text) => typeof text === 'string')
+  const { name, namespace = 'none' } = metadata ?? {}
+  const is = (pattern: RegExp, text: unknown) => typeof text === 'string' && pattern.test(text)
+  return (
+    is(patterns.apiVersion, apiVersion) &&
+    is(patterns.kind, kind) &&
+    is(patterns.name, name) &&
+    is(patterns.name, namespace)
+  )
 }

@@ -90,9 +90,19 @@ export class ObjectClient implements Disposable {
   #parse({ kind, metadata }: ObjectName, verb: string, { status, body }: HttpResponse): LiveObject {
     if (status < 300) return JSON.parse(body) as LiveObject
     throw new AppError(
-      `cannot ${verb} ${kind} ${metadata.name}: HTTP ${status}: ${body.slice(0, answerLengthLimit)}`,
+      `cannot ${verb} ${kind} ${metadata.name}: HTTP ${status}: ${messageOf(body).slice(0, answerLengthLimit)}`,
       { code: 'ADDON_REQUEST' },
     )
+  }
+}
+
+/** What a Status says, which the API server answers with when it refuses something. */
+function messageOf(body: string): string {
+  try {
+    const { message } = JSON.parse(body) as { message?: unknown }
+    return typeof message === 'string' ? message : body
+  } catch {
+    return body
   }
 }
 

@@ -5,7 +5,7 @@ import type { Addon } from '../../addons/manifest.ts'
 import { ObjectClient } from '../../addons/objects.ts'
 import { kubeletAccess } from '../../addons/rbac.ts'
 import { Reconciler } from '../../addons/reconcile.ts'
-import { describeError } from '../../base/errors.ts'
+import { describeError, errorCode } from '../../base/errors.ts'
 import { apiserverUrl } from '../../components/probe.ts'
 import { apiserverKubeletUser } from '../../pki/leaves.ts'
 import { readIdentity } from '../../pki/pki.ts'
@@ -90,7 +90,11 @@ async function pass({
     })
     return new Map(await reconciler.pass({ ...addons, client, log }))
   } catch (error) {
-    log.debug({ reason: describeError(error) }, 'cannot look at the add-ons')
+    const reason = describeError(error)
+    // It serves, and refuses what has to come before all objects.
+    if (errorCode(error) === 'ADDON_REQUEST' && context.isReady('kube-apiserver'))
+      return new Map(addons.wanted.map(({ name }) => [name, reason]))
+    log.debug({ reason }, 'cannot look at the add-ons')
     return undefined
   }
 }

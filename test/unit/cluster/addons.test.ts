@@ -1,4 +1,6 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
+import { Inventory } from '../../../src/addons/inventory.ts'
+import type { ObjectClient } from '../../../src/addons/objects.ts'
 import { manifestPath } from '../../../src/addons/manifest.ts'
 import { coredns } from '../../../src/addons/coredns.ts'
 
@@ -23,4 +25,40 @@ test('every object of CoreDNS has a path at the API server', () => {
 test.each([true, false])('forwards foreign names only where there is somebody to ask: %s', (forward) => {
   const configuration = coredns({ ...options, forward }).find(({ kind }) => kind === 'ConfigMap')
   expect(JSON.stringify(configuration).includes('forward . /etc/resolv.conf')).toBe(forward)
+})
+
+describe('the inventory', () => {
+  const deployment = {
+    apiVersion: 'apps/v1',
+    kind: 'Deployment',
+    metadata: { name: 'coredns', namespace: 'kube-system' },
+  }
+  const role = {
+    apiVersion: 'rbac.authorization.k8s.io/v1',
+    kind: 'ClusterRole',
+    metadata: { name: 'system:coredns' },
+  }
+  const read = async (objects: unknown) => {
+    const get = () => Promise.resolve({ data: { objects: JSON.stringify(objects) } })
+    return (await Inventory.read({ get } as unknown as ObjectClient)).objects
+  }
+
+  test('is what was written', async () => {
+    expect(await read([deployment, role])).toEqual([deployment, role])
+  })
+
+  // Whoever may write ConfigMaps would have us remove by another path what he could not remove himself.
+  test.each([
+    { ...deployment, metadata: { ...deployment.metadata, name: 'coredns?x=1' } },
+    { ...deployment, metadata: { ...deployment.metadata, name: 'x/../coredns' } },
+    { ...deployment, metadata: { ...deployment.metadata, name: '.' } },
+    { ...deployment, metadata: { ...deployment.metadata, name: 'coredn%73' } },
+    { ...deployment, metadata: { name: 'coredns', namespace: 'x/../kube-system' } },
+    { ...deployment, apiVersion: 'x/../apps/v1' },
+    { ...deployment, apiVersion: '../apis/apps/v1' },
+    { ...deployment, metadata: 7 },
+    null,
+  ])('is none where a name could lead to another object: %j', async (damaged) => {
+    expect(await read([deployment, damaged])).toBeUndefined()
+  })
 })
