@@ -1,3 +1,4 @@
+import { AppError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Paths } from '../config/paths.ts'
 import type { Payload } from '../payload/payload.ts'
@@ -17,17 +18,32 @@ interface ContainerList {
   }[]
 }
 
+interface StopPodsOptions {
+  readonly payload: Payload
+  readonly paths: Paths
+  readonly log: Logger
+  /** Aborted: what runs by then is left. */
+  readonly signal: AbortSignal
+}
+
 /**
  * Ends all pods through the CRI while no kubelet runs that would start them again: first each
  * container with SIGTERM and its pod's grace period, all at once, then the sandboxes with their networks. preStop
  * hooks are the kubelet's and do not run.
  */
-export async function stopPods(options: {
-  payload: Payload
-  paths: Paths
-  log: Logger
-  signal: AbortSignal
-}): Promise<void> {
+export async function stopPods(options: StopPodsOptions): Promise<void> {
+  try {
+    await endPods(options)
+  } catch (error) {
+    if (!options.signal.aborted) throw error
+    throw new AppError('cannot end the pods: the stop was hurried, and they run on', {
+      code: 'PODS_REMAIN',
+      remedy: 'to end them, start k8s again and run `k8s stop --pods` once; `k8s reset` ends them, too',
+    })
+  }
+}
+
+async function endPods(options: StopPodsOptions): Promise<void> {
   const { log } = options
   const { containers } = JSON.parse(
     await crictl(options, ['ps', '--quiet=false', '--output=json'], commandMarginMs),

@@ -1,0 +1,37 @@
+import { mkdtempDisposableSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, onTestFinished, test } from 'vitest'
+import { silentLogger } from '../../../src/base/logger.ts'
+import { stopPods } from '../../../src/cluster/pods.ts'
+import type { Paths } from '../../../src/config/paths.ts'
+import type { Payload } from '../../../src/payload/payload.ts'
+
+/** `script` stands in place of crictl. */
+function given(script: string) {
+  const directory = mkdtempDisposableSync(join(tmpdir(), 'k8s-pods-'))
+  onTestFinished(() => directory.remove())
+  const crictl = join(directory.path, 'crictl')
+  writeFileSync(crictl, `#!/bin/sh\n${script}\n`, { mode: 0o755 })
+  const payload = { binDir: '/usr/bin:/bin', bin: () => crictl } as unknown as Payload
+  const paths = { containerdSocket: join(directory.path, 'containerd.sock') } as Paths
+  return { payload, paths, log: silentLogger }
+}
+
+test('a stop that is hurried says that the pods run on', async () => {
+  const refusal = {
+    code: 'PODS_REMAIN',
+    message: 'cannot end the pods: the stop was hurried, and they run on',
+  }
+  const hurry = new AbortController()
+  const stopped = stopPods({ ...given('exec sleep 1000'), signal: hurry.signal })
+  hurry.abort()
+  await expect(stopped).rejects.toMatchObject(refusal)
+  await expect(stopPods({ ...given('exit 0'), signal: hurry.signal })).rejects.toMatchObject(refusal)
+})
+
+test('a runtime that refuses is told with its words', async () => {
+  const { signal } = new AbortController()
+  const stopped = stopPods({ ...given('echo "no such socket" >&2; exit 1'), signal })
+  await expect(stopped).rejects.toThrow('no such socket')
+})
