@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { readdir, readFile, stat } from 'node:fs/promises'
+import { lstat, readdir, readFile, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describeError, errorCode } from '../../base/errors.ts'
@@ -42,7 +42,8 @@ export const images: Task = {
     const archives = new Archives(context, signal)
     const retry = { log: context.log, signal }
     await untilDone(() => archives.open(), retry)
-    const own = (await look(payload.imagesDir)).archives
+    let own: readonly Archive[] = []
+    await untilDone(async () => void (own = (await look(payload.imagesDir)).archives), retry)
     await archives.import(own.filter(isPause))
     await untilDone(() => archives.follow(paths.imagesDir), retry)
     await context.whenReady('node')
@@ -235,20 +236,38 @@ async function look(dir: string): Promise<{ archives: Archive[]; others: Map<str
   for (const name of names.filter((name) => !name.startsWith('.')).sort()) {
     const path = join(dir, name)
     const found = await stat(path).catch(() => undefined)
-    if (found === undefined) continue
-    if (found.isDirectory())
+    if (found === undefined) {
+      // Otherwise it was removed just now.
+      if (await isLink(path)) others.set(path, 'it is a link that leads nowhere')
+    } else if (found.isDirectory())
       others.set(path, 'it is a directory: pack an OCI layout with tar -C DIR -cf NAME.tar .')
     else if (!archivePattern.test(name)) others.set(path, `its name must end in ${allowedNames}`)
+    // A pipe would be waited for, and all other images with it.
+    else if (!found.isFile()) others.set(path, 'it is no plain file')
     else archives.push({ path, sizeBytes: found.size, modifiedMs: found.mtimeMs })
   }
   return { archives, others }
 }
 
+async function isLink(path: string): Promise<boolean> {
+  return lstat(path).then(
+    (stats) => stats.isSymbolicLink(),
+    () => false,
+  )
+}
+
+/** Of one that somebody has damaged, what can be understood: the rest is imported again. */
 async function readRecord(file: string): Promise<ImportRecord> {
   const text = await readFile(file, 'utf8').catch(() => '{}')
   try {
-    return JSON.parse(text) as ImportRecord
+    const record = (JSON.parse(text) ?? {}) as Readonly<Record<string, unknown>>
+    return Object.fromEntries(Object.entries(record).filter(isRecorded))
   } catch {
     return {}
   }
+}
+
+function isRecorded(entry: [string, unknown]): entry is [string, ImportRecord[string]] {
+  const { sizeBytes, modifiedMs, images = [] } = (entry[1] ?? {}) as Partial<ImportRecord[string]>
+  return typeof sizeBytes === 'number' && typeof modifiedMs === 'number' && Array.isArray(images)
 }
