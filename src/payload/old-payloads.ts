@@ -10,7 +10,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
-import { AppError } from '../base/errors.ts'
+import { AppError, errorCode } from '../base/errors.ts'
 import { publicMode, writeFileAtomically } from '../base/files.ts'
 import { copyArtifact } from './artifact-file.ts'
 import { isPayloadUsed } from './payload-users.ts'
@@ -45,11 +45,22 @@ export interface PayloadPlace {
 /** All payloads that are unpacked, the running one first, then by their age, the youngest first. */
 export async function listPayloads(place: PayloadPlace): Promise<InstalledPayload[]> {
   const { payloadsDir, current, bundlesDir } = place
-  const names = (await readdir(payloadsDir).catch(() => [])).filter((name) => /^[0-9a-f]{16}$/.test(name))
+  const entries = await readdir(payloadsDir, { withFileTypes: true }).catch(() => [])
+  // Of other kinds are somebody's own.
+  const names = entries.filter((entry) => entry.isDirectory() && /^[0-9a-f]{16}$/.test(entry.name))
   const found = await Promise.all(
-    names.map(async (id) => ({ id, changedMs: (await stat(join(payloadsDir, id))).mtimeMs })),
+    names.map(({ name: id }) =>
+      stat(join(payloadsDir, id)).then(
+        ({ mtimeMs }) => [{ id, changedMs: mtimeMs }],
+        // It was removed just now, by the daemon or by hand.
+        () => [],
+      ),
+    ),
   )
-  const ids = found.toSorted((a, b) => b.changedMs - a.changedMs).map(({ id }) => id)
+  const ids = found
+    .flat()
+    .toSorted((a, b) => b.changedMs - a.changedMs)
+    .map(({ id }) => id)
   const others = ids.filter((id) => id !== current)
   const ran = (await readRuns(payloadsDir)).filter((id) => others.includes(id))
   const previous = ran.at(-1) ?? others[0]
@@ -83,11 +94,17 @@ export async function removeOldPayloads(place: PayloadPlace): Promise<InstalledP
   return removed
 }
 
-/** False: something began to use it just now. */
+/** False: something began to use it just now, or somebody else has removed it. */
 async function removePayload({ id, dir }: InstalledPayload, { payloadsDir, bundlesDir }: PayloadPlace) {
   const hidden = join(payloadsDir, `.${id}.${process.pid}.tmp`)
   // From here on nobody finds it; who found it before is found now.
-  await rename(dir, hidden)
+  try {
+    await rename(dir, hidden)
+  } catch (error) {
+    // The daemon and `k8s reset --old-payloads` may look at once.
+    if (errorCode(error) === 'ENOENT') return false
+    throw error
+  }
   if (await isPayloadUsed({ dir: hidden, id, bundlesDir })) {
     await rename(hidden, dir)
     return false

@@ -143,6 +143,27 @@ test('what is no payload is left alone', async () => {
   expect(left().toSorted()).toEqual(['.lock', 'AAAAAAAAAAAAAAAA', c, d, 'notes'].toSorted())
 })
 
+test('what has the name of a payload and is none is neither listed nor removed', async () => {
+  const [file, dangling, elsewhere] = ['eeeeeeeeeeeeeeee', 'ffffffffffffffff', '0000000000000000'] as const
+  writeFileSync(join(place.payloadsDir, file), '')
+  symlinkSync('nowhere', join(place.payloadsDir, dangling))
+  symlinkSync(tmpdir(), join(place.payloadsDir, elsewhere))
+  expect(Object.keys(await uses()).toSorted()).toEqual([...ids])
+  await removeOldPayloads(place)
+  expect(left().toSorted()).toEqual([elsewhere, c, d, file, dangling])
+})
+
+test('two that remove at once do not mind each other', async () => {
+  const removed = await Promise.all([removeOldPayloads(place), removeOldPayloads(place)])
+  expect(
+    removed
+      .flat()
+      .map(({ id }) => id)
+      .toSorted(),
+  ).toEqual([a, b])
+  expect(left()).toEqual([c, d])
+})
+
 test('without a directory there is nothing', async () => {
   expect(await listPayloads({ ...place, payloadsDir: '/nonexistent/data' })).toEqual([])
 })
