@@ -94,6 +94,8 @@ async function runStep(step: ResetStep, payload: Payload): Promise<void> {
       return removeFromKubeconfig(step)
     case 'unmount':
       return unmount(step.path)
+    case 'keep':
+      return
     case 'kill':
     case 'cgroup':
     case 'remove':

@@ -93,7 +93,10 @@ async function removeTree(files: HostFiles, path: string): Promise<void> {
 async function emptyDirectory(files: HostFiles, path: string): Promise<void> {
   refuseMounted(files, path)
   const failures: unknown[] = []
-  for (const name of files.list(path)) {
+  const names = await readdir(files.path(path)).catch((cause: unknown) => {
+    throw new AppError(`cannot empty ${path}`, { code: 'RESET_REMOVE', path }, { cause })
+  })
+  for (const name of names) {
     await removePath(files, join(path, name)).catch((error: unknown) => failures.push(error))
   }
   if (failures.length === 0) return

@@ -12,7 +12,7 @@ import { heldAddresses } from '../facts/addresses.ts'
 import { detectHost, type HostFacts } from '../facts/host.ts'
 import { HostFiles } from '../facts/host-files.ts'
 import { readLastAddress } from '../facts/last-address.ts'
-import { isBelow, isSelfBind } from '../facts/mounts.ts'
+import { isBelow, isSelfBind, readMounts } from '../facts/mounts.ts'
 import { cniResultsDir } from '../firewall/port-mappings.ts'
 import { bridgeName, networkName } from '../render/cni-config.ts'
 import { ruleSteps } from './firewall-rules.ts'
@@ -168,7 +168,7 @@ function dataSteps(
   const own = [...trees, runDir, ...emptiedEntries.map((name) => join(dataDir, name))]
   const emptied = thereOf(files, [...shared, dataDir]).filter((path) => !files.isLink(path))
   return [
-    ...thereOf(files, all).flatMap((path) => removalSteps(files, path, own)),
+    ...thereOf(files, all).flatMap((path) => removalSteps(files, path, own.includes(path))),
     ...emptied.map((path) => ({
       kind: 'rmdir' as const,
       description: `remove ${path}, if it is empty`,
@@ -185,14 +185,20 @@ function thereOf(files: HostFiles, some: readonly string[]): string[] {
   return [...new Set(some)].filter((path) => files.isThere(path))
 }
 
-/** A link is somebody's own, who moved a directory to another disk: what is ours goes from there, and the link stays. */
-function removalSteps(files: HostFiles, path: string, own: readonly string[]): ResetStep[] {
-  if (!files.isLink(path)) return [{ kind: 'remove', description: `remove ${path}`, path }]
+/**
+ * A link, or a file system that is mounted there, is somebody's own, who moved a directory to another disk: what is ours
+ * alone goes from there; it stays, and so does what others may have put there, too.
+ */
+function removalSteps(files: HostFiles, path: string, isOursAlone: boolean): ResetStep[] {
   const target = files.realPath(path)
-  if (own.includes(path)) {
-    return [{ kind: 'empty', description: `empty ${target}, to which ${path} leads`, path: target }]
+  if (files.isLink(path)) {
+    if (isOursAlone)
+      return [{ kind: 'empty', description: `empty ${target}, to which ${path} leads`, path: target }]
+    return [{ kind: 'remove', description: `remove the link ${path}; ${target} stays`, path }]
   }
-  return [{ kind: 'remove', description: `remove the link ${path}; ${target} stays`, path }]
+  if (!isOursAlone && readMounts(files).some((mount) => mount.path === target))
+    return [{ kind: 'keep', description: `leave ${path}, where something is mounted, as it is` }]
+  return [{ kind: 'remove', description: `remove ${path}`, path }]
 }
 
 /** Named by a digest in /run/containerd/s, so the bundles tell which are ours. */

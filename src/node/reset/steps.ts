@@ -37,6 +37,12 @@ export interface KubeconfigStep {
   readonly dataDir: string
 }
 
+/** Nothing to do: it is only told. */
+export interface KeepStep {
+  readonly kind: 'keep'
+  readonly description: string
+}
+
 export type FileStep =
   /** Something mounted; tried again for a while, as long as it is in use. */
   | { readonly kind: 'unmount'; readonly description: string; readonly path: string }
@@ -51,4 +57,11 @@ export type FileStep =
   /** A directory, if it is empty by then. */
   | { readonly kind: 'rmdir'; readonly description: string; readonly path: string }
 
-export type ResetStep = CommandStep | LinkStep | AddressStep | RulesStep | KubeconfigStep | FileStep
+export type ResetStep =
+  | CommandStep
+  | LinkStep
+  | AddressStep
+  | RulesStep
+  | KubeconfigStep
+  | KeepStep
+  | FileStep

@@ -144,6 +144,26 @@ describe('links', () => {
   })
 })
 
+test('of directories that are file systems of their own, those with what users keep stay as they are', async () => {
+  const mounts = ['/data', '/data/snapshots', '/data/containerd'].map(
+    (path, index) => `6${index} 22 0:6${index} / ${path} rw - ext4 /dev/vdb rw`,
+  )
+  const root = hostTree({
+    '/proc/self/mountinfo': mounts.join('\n'),
+    ...{ '/data/snapshots/a': '', '/data/containerd/a': '', '/data/db/a': '' },
+  })
+  const steps = await resetPlan(config, { root })
+  expect(steps.map(({ description }) => description)).toEqual(
+    expect.arrayContaining(['leave /data/snapshots, where something is mounted, as it is']),
+  )
+  for (const step of steps) {
+    if (step.kind === 'remove' || step.kind === 'empty') await runFileStep(step, { root })
+  }
+  expect(readdirSync(join(root, 'data')).toSorted()).toEqual(['containerd', 'snapshots'])
+  expect(readdirSync(join(root, 'data/snapshots'))).toEqual(['a'])
+  expect(readdirSync(join(root, 'data/containerd'))).toEqual([])
+})
+
 test('everything that has a path in the data directory goes', async () => {
   const own = Object.values(paths(config)).filter((path) => path.startsWith('/data/'))
   const entries = [...new Set(own.map((path) => path.split('/')[2]))]
