@@ -1,7 +1,8 @@
 /*
  * A kubeconfig that a user named (--write-kubeconfig), and that may have other clusters in it. What is ours in it has
- * a mark, an extension as kubectl keeps them for whoever writes kubeconfigs; with the data directory in it, so that two
- * daemons may share a file. Names are those that are free, and stay when the user renames an entry.
+ * a mark, an extension as kubectl keeps them for whoever writes kubeconfigs; with the machine and the data directory in
+ * it, so that several daemons may share a file, also one in a home that several machines have. Names are those that are
+ * free, and stay when the user renames an entry.
  */
 import { lstat, open, readlink, rm, stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
@@ -9,6 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Document, YAMLMap } from 'yaml'
 import { AppError, describeError, errorCode } from '../base/errors.ts'
 import { prepareParent, privateMode, readFileIfPresent, writeFileAtomically } from '../base/files.ts'
+import { thisMachine } from '../base/machine.ts'
 import { type Access, renderKubeconfig } from './kubeconfig.ts'
 
 /** The lists of a kubeconfig, and what the items of each are called. */
@@ -29,6 +31,8 @@ export interface MergeOptions {
   readonly access: Access
   /** Whose entries are ours. */
   readonly dataDir: string
+  /** Default: this one. */
+  readonly machine?: string
 }
 
 /**
@@ -36,36 +40,43 @@ export interface MergeOptions {
  * its owner and mode, but for what everybody could do with a key. The current context is ours only where there is none.
  * Rejects with KUBECONFIG when it is no kubeconfig: it stays as it is then.
  */
-export async function mergeIntoKubeconfig({ path, access, dataDir }: MergeOptions): Promise<void> {
+export async function mergeIntoKubeconfig({ path, access, ...whose }: MergeOptions): Promise<void> {
+  const mark = markOf(whose)
   const target = await followLinks(path)
   const alone = renderKubeconfig(
     access,
     { cluster: freeName, user: freeName, context: freeName },
-    { extensions: [markOf(dataDir)] },
+    { extensions: [mark] },
   )
   await prepareParent(target)
   await rewrite(target, async (text) => {
     if (text === undefined || text.trim() === '' || text === alone) return alone
     const config = await UserKubeconfig.parse(target, text)
     if (config.isUnmarkedCopy(access)) return alone
-    config.put(access, dataDir)
+    config.put(access, mark)
     return config.text
   })
 }
 
 /** Removes our entries, and the file when nothing else was in it. A file that is missing is fine; rejects as above. */
-export async function removeFromKubeconfig({ path, dataDir }: Omit<MergeOptions, 'access'>): Promise<void> {
+export async function removeFromKubeconfig({ path, ...whose }: Omit<MergeOptions, 'access'>): Promise<void> {
   const target = await followLinks(path)
   if ((await readFileIfPresent(target)) === undefined) return
   await rewrite(target, async (text = '') => {
     const config = await UserKubeconfig.parse(target, text)
-    if (!config.remove(dataDir)) return text
+    if (!config.remove(markOf(whose))) return text
     return config.isEmpty() ? undefined : config.text
   })
 }
 
-function markOf(dataDir: string) {
-  return { name: extensionName, extension: { 'data-dir': dataDir } }
+/** machine: missing in files of earlier versions. */
+type Mark = {
+  readonly name: string
+  readonly extension: { readonly 'data-dir': string; readonly machine: string }
+}
+
+function markOf({ dataDir, machine = thisMachine() }: Pick<MergeOptions, 'dataDir' | 'machine'>): Mark {
+  return { name: extensionName, extension: { 'data-dir': dataDir, machine } }
 }
 
 class UserKubeconfig {
@@ -105,28 +116,31 @@ class UserKubeconfig {
     )
   }
 
-  put({ cluster, user }: Access, dataDir: string): void {
+  put({ cluster, user }: Access, mark: Mark): void {
     const names = { clusters: '', users: '', contexts: '' }
-    for (const list of listNames) names[list] = this.#nameOfOurs(list, dataDir) ?? this.#freeName()
+    for (const list of listNames) names[list] = this.#nameOfOurs(list, mark) ?? this.#freeName()
     const fields = {
       clusters: cluster,
       users: user,
       contexts: { cluster: names.clusters, user: names.users },
     }
     for (const list of listNames) {
-      const ours = this.#ours(list, dataDir)[0]
-      if (ours === undefined) this.#add(list, { name: names[list], fields: fields[list], dataDir })
-      else for (const [key, value] of Object.entries(fields[list])) this.#set(ours, [lists[list], key], value)
+      const ours = this.#ours(list, mark)[0]
+      if (ours === undefined) this.#add(list, { name: names[list], fields: fields[list], mark })
+      else {
+        for (const [key, value] of Object.entries(fields[list])) this.#set(ours, [lists[list], key], value)
+        this.#complete(ours, lists[list], mark)
+      }
     }
     if (!this.#document.get('current-context')) this.#document.set('current-context', names.contexts)
   }
 
   /** Whether anything was there. */
-  remove(dataDir: string): boolean {
-    const context = this.#nameOfOurs('contexts', dataDir)
+  remove(mark: Mark): boolean {
+    const context = this.#nameOfOurs('contexts', mark)
     let isChanged = false
     for (const list of listNames) {
-      for (const ours of this.#ours(list, dataDir)) {
+      for (const ours of this.#ours(list, mark)) {
         const { items } = this.#document.get(list) as { items: unknown[] }
         items.splice(items.indexOf(ours), 1)
         isChanged = true
@@ -148,25 +162,34 @@ class UserKubeconfig {
     return this.#document.toString({ lineWidth: 0, indentSeq: this.#indentSeq })
   }
 
-  #add(list: ListName, given: { name: string; fields: object; dataDir: string }): void {
-    const { name, fields, dataDir } = given
-    const entry = { name, [lists[list]]: { ...fields, extensions: [markOf(dataDir)] } }
+  #add(list: ListName, given: { name: string; fields: object; mark: Mark }): void {
+    const { name, fields, mark } = given
+    const entry = { name, [lists[list]]: { ...fields, extensions: [mark] } }
     const present = this.#document.get(list) as { items?: unknown[] } | null | undefined
     if (present?.items === undefined) this.#document.set(list, this.#document.createNode([entry]))
     else present.items.push(this.#document.createNode(entry))
   }
 
-  #set(entry: YAMLMap, path: readonly string[], value: unknown): void {
+  #set(entry: YAMLMap, path: readonly (string | number)[], value: unknown): void {
     if (entry.getIn(path) !== value) entry.setIn(path, value)
   }
 
-  #ours(list: ListName, dataDir: string): YAMLMap[] {
-    const { items = [] } = (this.#document.get(list) ?? {}) as { items?: YAMLMap[] }
-    return items.filter((item) => isOurs(item.toJS(this.#document), lists[list], dataDir))
+  /** Names the machine in a mark of an earlier version. */
+  #complete(entry: YAMLMap, body: string, mark: Mark): void {
+    const extensions = extensionsOf(entry.toJS(this.#document), body)
+    const at = extensions.findIndex((found) => isSameMark(found, mark))
+    this.#set(entry, [body, 'extensions', at, 'extension', 'machine'], mark.extension.machine)
   }
 
-  #nameOfOurs(list: ListName, dataDir: string): string | undefined {
-    return this.#ours(list, dataDir)[0]?.get('name') as string | undefined
+  #ours(list: ListName, mark: Mark): YAMLMap[] {
+    const { items = [] } = (this.#document.get(list) ?? {}) as { items?: YAMLMap[] }
+    return items.filter((item) =>
+      extensionsOf(item.toJS(this.#document), lists[list]).some((found) => isSameMark(found, mark)),
+    )
+  }
+
+  #nameOfOurs(list: ListName, mark: Mark): string | undefined {
+    return this.#ours(list, mark)[0]?.get('name') as string | undefined
   }
 
   /** One that no entry has, of whatever list. */
@@ -182,14 +205,18 @@ class UserKubeconfig {
 
 type Kubeconfig = { readonly [List in ListName]?: readonly { readonly name: string }[] | null }
 
-function isOurs(entry: unknown, body: string, dataDir: string): boolean {
+function extensionsOf(entry: unknown, body: string): readonly unknown[] {
   const { extensions } = ((entry as Record<string, unknown>)[body] ?? {}) as { extensions?: unknown }
-  const { name, extension } = markOf(dataDir)
+  return Array.isArray(extensions) ? extensions : []
+}
+
+function isSameMark(given: unknown, mark: Mark): boolean {
+  const { name, extension } = (given ?? {}) as { name?: unknown; extension?: Partial<Mark['extension']> }
+  const machine = extension?.machine ?? mark.extension.machine
   return (
-    Array.isArray(extensions) &&
-    extensions.some((found: Partial<ReturnType<typeof markOf>> | null) => {
-      return found?.name === name && found.extension?.['data-dir'] === extension['data-dir']
-    })
+    name === mark.name &&
+    extension?.['data-dir'] === mark.extension['data-dir'] &&
+    machine === mark.extension.machine
   )
 }
 

@@ -55,7 +55,7 @@ beforeEach(() => {
 
 const merge = (given: Partial<Parameters<typeof mergeIntoKubeconfig>[0]> = {}) =>
   mergeIntoKubeconfig({ path, access, dataDir, ...given })
-const remove = (given: { path?: string; dataDir?: string } = {}) =>
+const remove = (given: Partial<Parameters<typeof removeFromKubeconfig>[0]> = {}) =>
   removeFromKubeconfig({ path, dataDir, ...given })
 const text = () => readFileSync(path, 'utf8')
 
@@ -164,6 +164,26 @@ describe("a kubeconfig with somebody's clusters", () => {
     expect(config().clusters.map(({ name }) => name)).toEqual(['work', 'k8s-2'])
     await remove({ dataDir: '/srv/other' })
     expect(text()).toBe(theirs)
+  })
+
+  test('has a place for each of two machines, whose homes are one', async () => {
+    await merge({ machine: 'one' })
+    await merge({ machine: 'two' })
+    await merge({ machine: 'one' })
+    expect(config().clusters.map(({ name }) => name)).toEqual(['work', 'k8s', 'k8s-2'])
+    await remove({ machine: 'one' })
+    expect(config().clusters.map(({ name }) => name)).toEqual(['work', 'k8s-2'])
+    await remove({ machine: 'two' })
+    expect(text()).toBe(theirs)
+  })
+
+  test('in which an earlier version named no machine is ours from then on', async () => {
+    await merge({ machine: 'one' })
+    writeFileSync(path, text().replaceAll(/^ +machine: one\n/gm, ''))
+    await merge({ machine: 'one' })
+    expect(text().match(/machine: one/g)).toHaveLength(3)
+    await merge({ machine: 'two' })
+    expect(config().clusters).toHaveLength(3)
   })
 
   test('is left with no current context when that was ours', async () => {
