@@ -69,9 +69,18 @@ export function describePassedOver(
 ): string {
   const reasons = addresses.flatMap(({ interface: name, address, kind }) => {
     const reason = whyNot(settings, address) ?? (kind === 'bridge' ? 'is a bridge of containers' : undefined)
-    return reason === undefined || reason === otherFamily ? [] : [`${address} on ${name} ${reason}`]
+    return reason === undefined ? [] : [{ isOther: reason === otherFamily, address, name, reason }]
   })
-  return reasons.length === 0 ? 'no interface that is up has one' : reasons.join('; ')
+  const isSix = settings.serviceCidr.includes(':')
+  // Those of the other family say something where there are no others: who has but IPv6 must ask for it.
+  const own = reasons.filter(({ address }) => address.includes(':') === isSix)
+  const shown = own.length > 0 ? own : reasons.filter(({ isOther }) => isOther)
+  if (shown.length === 0) return 'no interface that is up has one'
+  const family = (six: boolean) => (six ? 'IPv6' : 'IPv4')
+  const foreign = `is ${family(!isSix)}, and service-cidr ${settings.serviceCidr} is ${family(isSix)}`
+  return shown
+    .map(({ address, name, isOther, reason }) => `${address} on ${name} ${isOther ? foreign : reason}`)
+    .join('; ')
 }
 
 const otherFamily = 'is of the other family'

@@ -129,6 +129,13 @@ test('whoever waits for an address is told why those that there are cannot be us
   expect(describePassedOver({ ...ranges }, { addresses })).toBe(
     '10.244.0.1 on cni0 lies in cluster-cidr 10.244.0.0/16; 172.17.0.1 on docker0 is a bridge of containers; 169.254.1.1 on eth0 is link-local',
   )
+  const others = [on('eth0', 'fe80::1'), on('eth0', '2001:db8::1')]
+  expect(describePassedOver({ ...ranges }, { addresses: others })).toBe(
+    '2001:db8::1 on eth0 is IPv6, and service-cidr 10.96.0.0/12 is IPv4',
+  )
+  expect(describePassedOver({ ...ranges }, { addresses: [on('eth0', 'fe80::1')] })).toBe(
+    'no interface that is up has one',
+  )
   expect(describePassedOver({ ...ranges }, { addresses: [] })).toBe('no interface that is up has one')
 })
 
