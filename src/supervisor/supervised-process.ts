@@ -12,6 +12,9 @@ import { idle, next, type ProcessEvent, type ProcessPhase, type ProcessState } f
 /** After SIGKILL only a system call that hangs keeps a process; its operator should hear of it. */
 const killedWarningMs = 5_000
 
+/** A process that has ended so often in a row is not taken for well before it has run for a healthy time. */
+const failuresUntilTold = 3
+
 /** The lines of a failure that its log record repeats. */
 const loggedLinesLimit = 10
 
@@ -36,7 +39,7 @@ export interface ProcessStatus {
   readonly restarts: number
   /** When it came into this state; ISO 8601. */
   readonly since: string
-  /** Why a process that runs is not ready, as far as its probe has told. */
+  /** Why a process that runs is not ready, as far as its probe has told; or why one that is ready may not be so for long. */
   readonly reason?: string
   readonly lastFailure?: ProcessFailure
 }
@@ -131,13 +134,14 @@ export class SupervisedProcess {
 
   status(): ProcessStatus {
     const state = this.#state
+    const reason = this.#reason ?? this.#instability()
     return {
       name: this.#spec.name,
       state: state.phase,
       ...('pid' in state && state.pid !== undefined && { pid: state.pid }),
       restarts: 'restarts' in state ? state.restarts : 0,
       since: this.#since.toISOString(),
-      ...(this.#reason !== undefined && { reason: this.#reason }),
+      ...(reason !== undefined && { reason }),
       ...(this.#lastFailure !== undefined && { lastFailure: this.#lastFailure }),
     }
   }
@@ -167,6 +171,14 @@ export class SupervisedProcess {
       signal.addEventListener('abort', look)
       look()
     })
+  }
+
+  /** One that answers and ends soon after, again and again, would be shown as ready whenever somebody looks. */
+  #instability(): string | undefined {
+    const state = this.#state
+    if (state.phase !== 'ready' || state.failuresInRow < failuresUntilTold) return undefined
+    if (Date.now() - this.#since.getTime() >= this.#backoff.healthyAfterMs) return undefined
+    return `it has ended ${state.failuresInRow} times in a row: ${this.#lastFailure?.message}`
   }
 
   #mark(type: 'ready' | 'notReady' | 'silent', reason: string | undefined): void {

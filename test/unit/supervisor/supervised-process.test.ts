@@ -136,6 +136,38 @@ describe('a process that exits', () => {
     expect(lastFailure).not.toHaveProperty('exitCode')
   })
 
+  test('and answers in between says while it is ready that it may not be so for long', async () => {
+    await using child = supervise(shell('exec sleep 1000'), { healthyAfterMs: 600_000 })
+    const { supervised } = child
+    await supervised.start()
+    const reasons = []
+    for (let ended = 0; ended <= 3; ended++) {
+      const { pid } = await untilStatus(supervised, ({ state, restarts }) => {
+        return state === 'running' && restarts === ended
+      })
+      supervised.markReady()
+      const { state, reason } = supervised.status()
+      reasons.push([state, reason])
+      process.kill(pid!, 'SIGKILL')
+    }
+    const words = expect.stringMatching(/^it has ended 3 times in a row: child was ended by SIGKILL /)
+    expect(reasons).toEqual([...Array.from({ length: 3 }, () => ['ready', undefined]), ['ready', words]])
+  })
+
+  test('seldom is as well as any', async () => {
+    await using child = supervise(shell('exec sleep 1000'), { healthyAfterMs: 0 })
+    const { supervised } = child
+    await supervised.start()
+    for (let ended = 0; ended < 5; ended++) {
+      const { pid } = await untilStatus(supervised, ({ state, restarts }) => {
+        return state === 'running' && restarts === ended
+      })
+      supervised.markReady()
+      expect(supervised.status()).not.toHaveProperty('reason')
+      process.kill(pid!, 'SIGKILL')
+    }
+  })
+
   test('names who holds its port', async () => {
     const server = createServer().listen({ host: '127.0.0.1', port: 0 })
     await once(server, 'listening')
