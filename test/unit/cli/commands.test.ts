@@ -1,11 +1,15 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdirSync, mkdtempDisposableSync, writeFileSync } from 'node:fs'
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { silentLogger } from '../../../src/base/logger.ts'
 import type { DaemonStatus } from '../../../src/control/messages.ts'
 import { serveControl } from '../../../src/control/server.ts'
 import { runCli, runInEmptyDirectory, runProcess } from './run-cli.ts'
+
+const serveControlFixture = new URL('../../fixtures/serve-control.ts', import.meta.url).pathname
 
 const running: DaemonStatus = {
   version: 'v1.37.1+k8s.1',
@@ -315,6 +319,27 @@ describe('stop', () => {
   test('without a daemon has nothing to do', async () => {
     const outcome = await runInEmptyDirectory({ args: ['stop', '--data-dir=DIR/data'] })
     expect(outcome).toEqual({ code: 0, stdout: 'The daemon does not run.\n', stderr: '', left: [] })
+  })
+
+  test('of pods says when some run on', async () => {
+    using directory = mkdtempDisposableSync(join(tmpdir(), 'k8s-cli-'))
+    const run = join(directory.path, 'run')
+    const daemon = spawn(process.execPath, [serveControlFixture, join(run, 'control.sock')])
+    await once(daemon.stdout, 'data')
+    // One whose containerd hangs.
+    const address = join(run, 'containerd/containerd.sock')
+    const shim = spawn('bash', ['-c', 'read line', 'shim', '-address', address], {
+      argv0: '/payload/bin/containerd-shim-runc-v2',
+    })
+    onTestFinished(() => void [daemon, shim].forEach((child) => child.kill('SIGKILL')))
+    await once(shim, 'spawn')
+    const { code, stdout, stderr } = await runCli({
+      args: ['stop', '--pods', `--data-dir=${directory.path}`],
+    })
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' })
+    expect(stderr).toMatch(
+      `k8s: cannot end all pods: 1 of their processes run on, such as bash (${shim.pid}). The log of the daemon`,
+    )
   })
 
   test('of pods needs a daemon', async () => {
