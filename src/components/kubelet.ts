@@ -10,7 +10,7 @@ import { flags } from './arguments.ts'
 import type { ComponentContext } from './component.ts'
 import { probeHttp } from './probe.ts'
 import { shareDirectory } from './shared-directory.ts'
-import { probeNode } from './node.ts'
+import { probeNode, Reports } from './node.ts'
 import type { ProcessRecipe } from './process-component.ts'
 
 const port = ports.kubelet.number
@@ -18,6 +18,7 @@ const healthPort = ports.kubeletHealth.number
 
 export function kubelet(context: ComponentContext): ProcessRecipe {
   const { config, credentials, log } = context
+  const reports = new Reports()
   return {
     name: 'kubelet',
     needs: ['api', 'cri'],
@@ -40,7 +41,7 @@ export function kubelet(context: ComponentContext): ProcessRecipe {
     alive: probeHealth,
     probe: async (signal) => {
       await probeHealth(signal)
-      await probeNode(context, signal)
+      reports.requireNew(await probeNode(context, signal))
     },
   }
 }

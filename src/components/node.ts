@@ -11,6 +11,7 @@ export interface Node {
       readonly type: string
       readonly status: string
       readonly message?: string
+      readonly lastHeartbeatTime?: string
     }[]
   }
 }
@@ -29,16 +30,41 @@ export async function readNode({ config, pki }: NodeContext, signal: AbortSignal
   return JSON.parse(body) as Node
 }
 
-/** Resolves when the Node's condition Ready is true, rejects with the reason why not. */
-export async function probeNode(context: NodeContext, signal: AbortSignal): Promise<void> {
+/** Resolves, with the time of the kubelet's last report, when the Node's condition Ready is true; rejects with the reason why not. */
+export async function probeNode(context: NodeContext, signal: AbortSignal): Promise<string | undefined> {
   const node = await readNode(context, signal)
   if (node === undefined) {
     // pkg/kubelet/kubelet_node_status.go: registrationCompleted
     throw new Error(
-      'there is none: the kubelet registers it when it starts, so one that was deleted comes back with a restart of k8s',
+      'this machine has no Node: the kubelet registers it when it starts, so one that was deleted comes back with a restart of k8s',
     )
   }
   const ready = node.status?.conditions?.find(({ type }) => type === 'Ready')
   if (ready?.status !== 'True')
     throw new Error(`the Node is not Ready: ${ready?.message ?? 'it has no status yet'}`)
+  return ready.lastHeartbeatTime
+}
+
+/** The kubelet reports every five minutes when nothing changes (nodeStatusReportFrequency). */
+const reportLimitMs = 12 * 60_000
+
+/**
+ * Tells a Node that is Ready from one of which that is only still written down: where the API server takes no writes (a
+ * webhook that refuses all), nobody can write the opposite. By the time that passes, whatever the clock is set to.
+ */
+export class Reports {
+  #last: string | undefined
+  #sinceMs = 0
+
+  /** Throws when the same report has been the last one for too long. */
+  requireNew(reportedAt: string | undefined, nowMs = performance.now()): void {
+    if (reportedAt === undefined || reportedAt !== this.#last) {
+      this.#last = reportedAt
+      this.#sinceMs = nowMs
+    }
+    if (nowMs - this.#sinceMs < reportLimitMs) return
+    throw new Error(
+      `the kubelet could not report since ${this.#last}, so whether the Node is Ready is not known`,
+    )
+  }
 }
