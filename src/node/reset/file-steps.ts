@@ -6,13 +6,15 @@ import { AppError, describeError, errorCode } from '../../base/errors.ts'
 import { HostFiles } from '../facts/host-files.ts'
 import { isBelow, readMounts } from '../facts/mounts.ts'
 import { readStartTicks } from './pod-processes.ts'
+import { removeTree } from './remove-tree.ts'
 import type { FileStep } from './steps.ts'
 
 const killLimitMs = 10_000
 const killPollMs = 10
 const cgroupLimitMs = 2_000
-/** Node waits longer each time: 1.5 s in all. */
-const removal = { maxRetries: 5, retryDelay: 100 } as const
+const removalAttempts = 6
+/** Longer each time: 1.5 s in all. */
+const removalRetryMs = 100
 
 /** Runs a step that starts no program. Repeatable; throws an AppError that says what was left. */
 export async function runFileStep(
@@ -26,7 +28,7 @@ export async function runFileStep(
     case 'cgroup':
       return removeCgroup(files.path(step.path))
     case 'remove':
-      return removeTree(files, step.path)
+      return removeAll(files, step.path)
     case 'empty':
       return emptyDirectory(files, step.path)
     case 'rmdir':
@@ -82,7 +84,7 @@ async function removeCgroup(path: string): Promise<void> {
 }
 
 /** What is mounted there may be the only copy of someone's data. */
-async function removeTree(files: HostFiles, path: string): Promise<void> {
+async function removeAll(files: HostFiles, path: string): Promise<void> {
   if (files.isLink(path)) return rm(files.path(path), { force: true })
   refuseMounted(files, path)
   // A file system of its own, somebody's: it stays, with nothing in it.
@@ -121,10 +123,16 @@ function isMountPoint(files: HostFiles, path: string): boolean {
 
 /** What is in use, or is being filled by a process that is about to end, is tried again for a while. */
 async function removePath(files: HostFiles, path: string): Promise<void> {
-  try {
-    await rm(files.path(path), { recursive: true, force: true, ...removal })
-  } catch (cause) {
-    throw new AppError(`cannot remove ${path}`, { code: 'RESET_REMOVE', path }, { cause })
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await removeTree(files.path(path))
+    } catch (cause) {
+      if (attempt < removalAttempts && ['EBUSY', 'ENOTEMPTY'].includes(errorCode(cause) ?? '')) {
+        await sleep(attempt * removalRetryMs)
+        continue
+      }
+      throw new AppError(`cannot remove ${path}`, { code: 'RESET_REMOVE', path }, { cause })
+    }
   }
 }
 

@@ -1,6 +1,14 @@
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, lstatSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { Config } from '../../../../src/config/config.ts'
@@ -232,6 +240,59 @@ describe('a step', () => {
       'cannot remove /var/lib/kubelet: /var/lib/kubelet/pods/1/volumes/token is still mounted',
     )
     expect(existsSync(join(root, '/var/lib/kubelet/pods/1/volumes/token/data'))).toBe(true)
+  })
+
+  // Root alone may mount.
+  test.skipIf(process.getuid?.() !== 0)('removes nothing of what was mounted since the look', async () => {
+    const root = hostTree({ '/tree/a/file': '', '/tree/z/file': '', '/precious/file': '' })
+    mkdirSync(join(root, 'tree/m/below'), { recursive: true })
+    const mountPoint = join(root, 'tree/m/below')
+    // The list of mounts in the tree does not have it.
+    execFileSync('mount', ['--bind', join(root, 'precious'), mountPoint])
+    try {
+      await expect(remove('/tree', root)).rejects.toMatchObject({
+        message: 'cannot remove /tree',
+        cause: { message: `${mountPoint} is mounted` },
+      })
+      expect(readdirSync(join(root, 'precious'))).toEqual(['file'])
+      expect(readdirSync(join(root, 'tree'))).toEqual(['m'])
+    } finally {
+      execFileSync('umount', [mountPoint])
+    }
+    await remove('/tree', root)
+    expect(readdirSync(root)).toEqual(['precious'])
+  })
+
+  test('removes directories that are nested deeper than a path is long', async () => {
+    const root = hostTree({ '/tree/file': '' })
+    const top = join(root, 'tree')
+    for (let nest = 0; nest < 80; nest++) {
+      // Each time what there is goes below a path of its own.
+      renameSync(top, join(root, 'nest'))
+      mkdirSync(join(top, 'deep/'.repeat(30)), { recursive: true })
+      renameSync(join(root, 'nest'), join(top, 'deep/'.repeat(30), 'nest'))
+    }
+    await remove('/tree', root)
+    expect(readdirSync(root)).toEqual([])
+  })
+
+  test.skipIf(process.getuid?.() !== 0)('names what cannot be removed, and removes the rest', async () => {
+    const root = hostTree({ '/tree/a/file': '', '/tree/b/file': '', '/tree/c/file': '' })
+    const stubborn = join(root, 'tree/b/file')
+    try {
+      execFileSync('chattr', ['+i', stubborn], { stdio: 'ignore' })
+    } catch {
+      // This file system has no such attribute.
+      return
+    }
+    try {
+      await expect(remove('/tree', root)).rejects.toMatchObject({
+        cause: { message: `${stubborn}: EPERM: operation not permitted` },
+      })
+      expect(readdirSync(join(root, 'tree'))).toEqual(['b'])
+    } finally {
+      execFileSync('chattr', ['-i', stubborn])
+    }
   })
 
   test('removes a link, not what it leads to', async () => {
