@@ -331,7 +331,9 @@ describe('stop', () => {
     const shim = spawn('bash', ['-c', 'read line', 'shim', '-address', address], {
       argv0: '/payload/bin/containerd-shim-runc-v2',
     })
-    onTestFinished(() => void [daemon, shim].forEach((child) => child.kill('SIGKILL')))
+    onTestFinished(() => {
+      for (const child of [daemon, shim]) child.kill('SIGKILL')
+    })
     await once(shim, 'spawn')
     const { code, stdout, stderr } = await runCli({
       args: ['stop', '--pods', `--data-dir=${directory.path}`],
