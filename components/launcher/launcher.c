@@ -3,6 +3,7 @@
 #include "launcher.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -160,7 +161,19 @@ static void bring_payload(const struct artifact *artifact, const char *data_dire
   unpack_payload(artifact, shared ? data_directory : cache, !shared, payload, size);
 }
 
+/* Whoever starts it may have closed them (a cron or an init of its own). The next file that is opened would be taken
+ * for the output, and get what is said: a part of the payload, for one. */
+static void open_standard_descriptors(void) {
+  int descriptor;
+  do
+    descriptor = open("/dev/null", O_RDWR);
+  while (descriptor >= 0 && descriptor <= STDERR_FILENO);
+  if (descriptor > STDERR_FILENO)
+    close(descriptor);
+}
+
 int main(int argc, char **argv) {
+  open_standard_descriptors();
   if (argc == 0)
     fail("start without a name in argv[0]");
   struct artifact artifact = open_artifact();

@@ -5,6 +5,7 @@ import {
   lchownSync,
   mkdirSync,
   readdirSync,
+  readFileSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
@@ -379,4 +380,21 @@ test('only the launcher tells of nohup, of which node undoes what it has set', (
   const under = run({ path: 'nohup', args: [path, `--data-dir=${dataDir}`] })
   expect(under.stdout).toMatch(/^K8S_HANGUP_IGNORED=1$/m)
   expect(start({ K8S_HANGUP_IGNORED: '1' }).stdout).not.toContain('K8S_HANGUP_IGNORED')
+})
+
+test('closed descriptors are no place for what it opens, which would get what is said', () => {
+  const told = join(directory, 'descriptors')
+  const node = `#!/bin/sh
+out=$(readlink /proc/$$/fd/1) err=$(readlink /proc/$$/fd/2)
+echo "$(readlink /proc/$$/fd/0) $out $err" >>${told}
+[ "$K8S_LAUNCHER" = unpacked-not ] && exit 100
+exit 0
+`
+  const library = section([folder('lib'), file('lib/main.js', ''), atomicLibrary()])
+  const own = section([folder('bin'), file('bin/node', node)])
+  const { path, dataDir } = prepare({ name: 'closed', sections: [library, own] })
+  const script = 'exec "$0" "$@" <&- >&- 2>&-'
+  expect(run({ path: 'bash', args: ['-c', script, path, `--data-dir=${dataDir}`] }).code).toBe(0)
+  const line = '/dev/null /dev/null /dev/null\n'
+  expect(readFileSync(told, 'utf8')).toBe(`${line}${line}`)
 })
