@@ -3,23 +3,39 @@ import { describeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Capability } from '../components/component.ts'
 
-/** What runs beside the components and ends with them. A failure of it is told, and ends nothing else. */
+/** Between the failure of a task and its next try. */
+const defaultRetryMs = 60_000
+
+/** What runs beside the components and ends with them. A failure of it is told, ends nothing else, and is not its end. */
 export class TaskGroup {
   readonly #signal: AbortSignal
   readonly #log: Logger
+  readonly #retryMs: number
   readonly #tasks: Promise<void>[] = []
 
-  constructor({ log, signal }: { log: Logger; signal: AbortSignal }) {
+  /** retryMs: what differs from a minute. */
+  constructor({
+    log,
+    signal,
+    retryMs = defaultRetryMs,
+  }: { log: Logger; signal: AbortSignal; retryMs?: number }) {
     this.#log = log
     this.#signal = signal
+    this.#retryMs = retryMs
   }
 
+  /** One that fails, as on a disk that was full for a moment, is begun anew after a while. */
   begin(purpose: string, task: () => Promise<void>): void {
-    this.#tasks.push(
-      task().catch((error: unknown) => {
-        if (!this.#signal.aborted) this.#log.error({ reason: describeError(error) }, `cannot ${purpose}`)
-      }),
-    )
+    this.#tasks.push(this.#run(purpose, task))
+  }
+
+  async #run(purpose: string, task: () => Promise<void>): Promise<void> {
+    while (!this.#signal.aborted) {
+      const failure = await task().then(() => undefined, describeError)
+      if (failure === undefined || this.#signal.aborted) return
+      this.#log.error({ reason: failure, retryMs: this.#retryMs }, `cannot ${purpose}; it is tried again`)
+      await sleep(this.#retryMs, undefined, { signal: this.#signal, ref: false }).catch(() => {})
+    }
   }
 
   /** Returns when all have ended, or after the limit: one that hangs holds nobody up. */

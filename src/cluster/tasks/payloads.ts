@@ -31,8 +31,8 @@ export const payloads: Task = {
     await whenReady('node')
     await recordRun(place)
     await sleep(settlingMs, undefined, { signal, ref: false })
-    await keep(place, environment['K8S_ARTIFACT'], log)
     for (;;) {
+      await keep(place, environment['K8S_ARTIFACT'], log)
       await remove(place, log)
       await sleep(intervalMs, undefined, { signal, ref: false })
     }

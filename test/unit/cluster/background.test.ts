@@ -1,0 +1,31 @@
+import { expect, test } from 'vitest'
+import { silentLogger } from '../../../src/base/logger.ts'
+import { TaskGroup } from '../../../src/cluster/background.ts'
+
+test('a task that fails is begun anew until it is done', async () => {
+  const { signal } = new AbortController()
+  const group = new TaskGroup({ log: silentLogger, signal, retryMs: 1 })
+  const tries: number[] = []
+  const done = Promise.withResolvers<void>()
+  group.begin('write', async () => {
+    tries.push(tries.length)
+    if (tries.length < 3) throw new Error('no space left')
+    done.resolve()
+  })
+  await done.promise
+  await group.settled(60_000)
+  expect(tries).toEqual([0, 1, 2])
+})
+
+test('and no longer than the group', async () => {
+  const end = new AbortController()
+  const group = new TaskGroup({ log: silentLogger, signal: end.signal, retryMs: 3_600_000 })
+  const failed = Promise.withResolvers<void>()
+  group.begin('write', () => {
+    failed.resolve()
+    return Promise.reject(new Error('no space left'))
+  })
+  await failed.promise
+  end.abort()
+  await group.settled(60_000)
+})
