@@ -8,6 +8,7 @@ import { readlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type AnyConfig, type Config, hasNode } from '../../config/config.ts'
 import { paths } from '../../config/paths.ts'
+import { schema } from '../../config/schema.ts'
 import { heldAddresses } from '../facts/addresses.ts'
 import { detectHost, type HostFacts } from '../facts/host.ts'
 import { HostFiles } from '../facts/host-files.ts'
@@ -32,6 +33,10 @@ const sharedDirs = [
   containerLogsDir,
   podLogsDir,
 ] as const
+
+/** What the kubelet makes (pkg/kubelet/kubeletconfig/defaults.go, and who keeps a state). */
+const kubeletEntries =
+  /^(checkpoints|device-plugins|image_manager|pki|plugin-containers|plugins|plugins_registry|pod-resources|pods|pods-api|.+_state)$/
 
 /** What the daemon keeps in its data directory. Whatever else is there is someone's own. */
 export const dataEntries = [
@@ -90,10 +95,12 @@ function processSteps(config: Config, files: HostFiles): ResetStep[] {
 /** The last one first: it may be mounted on what an earlier one brought. The kernel lists paths without links. */
 function mountSteps(config: Config, files: HostFiles, { mounts }: HostFacts): ResetStep[] {
   const { runDir, containerdRoot } = paths(config)
-  const dirs = [config.kubeletRootDir, runDir, containerdRoot].map((dir) => files.realPath(dir))
-  const ours = mounts.filter(({ path }) =>
-    dirs.some((dir) => isBelow(path, dir) && (path !== dir || isSelfBind(mounts, dir))),
-  )
+  const { kubeletRootDir } = config
+  const dirs = [kubeletRootDir, runDir, containerdRoot].map((dir) => files.realPath(dir))
+  const trees = [...kubeletPaths(config, files), runDir, containerdRoot].map((dir) => files.realPath(dir))
+  const isOurs = (path: string) =>
+    dirs.includes(path) ? isSelfBind(mounts, path) : trees.some((tree) => isBelow(path, tree))
+  const ours = mounts.filter(({ path }) => isOurs(path))
   return ours.toReversed().map(({ path }) => ({ kind: 'unmount', description: `unmount ${path}`, path }))
 }
 
@@ -145,8 +152,27 @@ async function fileSteps(config: Config, files: HostFiles): Promise<ResetStep[]>
   return [
     ...kubeconfigSteps(config, files),
     ...removeIfThere(files, outside),
-    ...dataSteps(config, files, { trees: [config.kubeletRootDir], shared: sharedDirs }),
+    ...kubeletSteps(config, files),
+    ...dataSteps(config, files, sharedDirs),
   ]
+}
+
+/** The usual directory is the kubelet's by its name; in another one, such as the root of a disk, somebody may keep more. */
+function kubeletPaths({ kubeletRootDir }: Config, files: HostFiles): string[] {
+  if (kubeletRootDir === schema['kubelet-root-dir'].default) return [kubeletRootDir]
+  const names = files.list(kubeletRootDir).filter((name) => kubeletEntries.test(name))
+  return names.toSorted().map((name) => join(kubeletRootDir, name))
+}
+
+function kubeletSteps(config: Config, files: HostFiles): ResetStep[] {
+  const { kubeletRootDir } = config
+  const own = kubeletPaths(config, files)
+  const steps = thereOf(files, own).flatMap((path) => removalSteps(files, path, true))
+  if (own.includes(kubeletRootDir)) return steps
+  const others = files.list(kubeletRootDir).filter((name) => !kubeletEntries.test(name))
+  if (others.length === 0) return [...steps, ...emptySteps(files, [kubeletRootDir])]
+  const description = `leave in ${kubeletRootDir} what is not the kubelet's: ${others.toSorted().join(', ')}`
+  return [...steps, { kind: 'keep', description }]
 }
 
 /** Other clusters may be in it. */
@@ -157,24 +183,24 @@ function kubeconfigSteps({ writeKubeconfig: path, dataDir }: Config, files: Host
   ]
 }
 
-/** The data directory, and what goes with it: `trees` are the daemon's alone, `shared` directories go when they are empty. */
+/** The data directory, and the directories that go when they are empty. */
 function dataSteps(
   config: Pick<AnyConfig, 'dataDir'>,
   files: HostFiles,
-  { trees = [], shared = [] }: { trees?: readonly string[]; shared?: readonly string[] } = {},
+  shared: readonly string[] = [],
 ): ResetStep[] {
   const { dataDir, runDir } = paths(config)
-  const all = [...trees, runDir, ...dataEntries.map((name) => join(dataDir, name))]
-  const own = [...trees, runDir, ...emptiedEntries.map((name) => join(dataDir, name))]
-  const emptied = thereOf(files, [...shared, dataDir]).filter((path) => !files.isLink(path))
+  const all = [runDir, ...dataEntries.map((name) => join(dataDir, name))]
+  const own = [runDir, ...emptiedEntries.map((name) => join(dataDir, name))]
   return [
     ...thereOf(files, all).flatMap((path) => removalSteps(files, path, own.includes(path))),
-    ...emptied.map((path) => ({
-      kind: 'rmdir' as const,
-      description: `remove ${path}, if it is empty`,
-      path,
-    })),
+    ...emptySteps(files, [...shared, dataDir]),
   ]
+}
+
+function emptySteps(files: HostFiles, some: readonly string[]): ResetStep[] {
+  const found = thereOf(files, some).filter((path) => !files.isLink(path))
+  return found.map((path) => ({ kind: 'rmdir', description: `remove ${path}, if it is empty`, path }))
 }
 
 function removeIfThere(files: HostFiles, some: readonly string[]): ResetStep[] {

@@ -17,6 +17,7 @@ import { HostFiles } from '../../../../src/node/facts/host-files.ts'
 import { readPodProcesses, readStartTicks } from '../../../../src/node/reset/pod-processes.ts'
 import { runFileStep } from '../../../../src/node/reset/file-steps.ts'
 import { keepForeignRules } from '../../../../src/node/reset/firewall-rules.ts'
+import type { FileStep } from '../../../../src/node/reset/steps.ts'
 import { resetPlan } from '../../../../src/node/reset/plan.ts'
 import { hostTree, legacy } from '../host-tree.ts'
 
@@ -126,11 +127,13 @@ describe('links', () => {
         'kill containerd-shim (100)',
         'unmount /data/run/containerd/netns/cni-1',
         'unmount /var/lib/kubelet/pods/1/volumes/token',
-        'empty /var/lib/kubelet, to which /srv/kubelet leads',
+        'remove /srv/kubelet/pods',
         'remove /srv/k8s/db',
       ]),
     )
-    expect(told).not.toContain('remove /srv/k8s, if it is empty')
+    for (const path of ['/srv/k8s', '/srv/kubelet'])
+      expect(told).not.toContain(`remove ${path}, if it is empty`)
+    expect(await tell(root, {})).toContain('remove /var/lib/kubelet')
     expect(told).not.toContain('kill containerd-shim (200)')
   })
 
@@ -170,6 +173,34 @@ test('of directories that are file systems of their own, those with what users k
   expect(readdirSync(join(root, 'data')).toSorted()).toEqual(['containerd', 'snapshots'])
   expect(readdirSync(join(root, 'data/snapshots'))).toEqual(['a'])
   expect(readdirSync(join(root, 'data/containerd'))).toEqual([])
+})
+
+test('a directory that somebody has named for the kubelet may have more in it, which stays', async () => {
+  const own = ['pods/1/file', 'plugins_registry/x.sock', 'cpu_manager_state', 'pki/kubelet.key']
+  const tree = (names: readonly string[]) => Object.fromEntries(names.map((name) => [`/srv/${name}`, '']))
+  const mounts = {
+    '/proc/self/mountinfo': [
+      '60 22 0:60 / /srv/www rw - nfs4 server:/www rw',
+      '61 22 0:61 / /srv/pods/1/token rw - tmpfs tmpfs rw',
+    ].join('\n'),
+  }
+  const resetIn = async (names: readonly string[]) => {
+    const root = hostTree({ ...legacy, ...tree(names) })
+    const steps = await resetPlan({ ...config, kubeletRootDir: '/srv' }, { root })
+    for (const step of steps) {
+      if (['remove', 'empty', 'rmdir'].includes(step.kind))
+        await runFileStep(step as Exclude<FileStep, { kind: 'unmount' }>, { root })
+    }
+    return { root, told: steps.map(({ description }) => description) }
+  }
+  const shared = await resetIn([...own, 'www/index.html', 'lost+found/1'])
+  expect(shared.told).toContain("leave in /srv what is not the kubelet's: lost+found, www")
+  expect(readdirSync(join(shared.root, 'srv')).toSorted()).toEqual(['lost+found', 'www'])
+  const root = hostTree({ ...tree([...own, 'www/index.html']), ...mounts })
+  const steps = await resetPlan({ ...config, kubeletRootDir: '/srv' }, { root })
+  expect(steps.filter(({ kind }) => kind === 'unmount')).toMatchObject([{ path: '/srv/pods/1/token' }])
+  const alone = await resetIn(own)
+  expect(existsSync(join(alone.root, 'srv'))).toBe(false)
 })
 
 test('everything that has a path in the data directory goes', async () => {
