@@ -23,6 +23,7 @@ const freeName = 'k8s'
 const linksLimit = 40
 const sizeLimitBytes = 4 * 1024 * 1024
 const othersPermissions = 0o007
+const othersWrite = 0o002
 const lockAttempts = 20
 const lockIntervalMs = 100
 
@@ -246,11 +247,20 @@ async function followLinks(path: string): Promise<string> {
       if (errorCode(error) === 'ENOENT') return undefined
       throw unusable(path, describeError(error))
     })
+    if (stats !== undefined) await refusePlanted(path, target, stats.uid)
     if (stats === undefined || stats.isFile()) return target
     if (!stats.isSymbolicLink()) throw unusable(path, 'it is no file')
     target = resolve(dirname(target), await readlink(target))
   }
   throw unusable(path, 'its links lead in a circle')
+}
+
+/** Where everybody may put files, one of another user's would be his to read, with our key in it. */
+async function refusePlanted(path: string, found: string, owner: number): Promise<void> {
+  const directory = dirname(found)
+  const isOpen = ((await stat(directory)).mode & othersWrite) !== 0
+  if (!isOpen || owner === process.geteuid?.() || owner === 0) return
+  throw unusable(path, `everybody may write in ${directory}, and ${found} is user ${owner}'s`)
 }
 
 /** Under the lock that kubectl takes. `change` gets what is there, and says what shall be; undefined: no file. */

@@ -2,11 +2,13 @@ import { execFileSync } from 'node:child_process'
 import {
   chmodSync,
   chownSync,
+  lchownSync,
   lstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
   readlinkSync,
+  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -275,6 +277,28 @@ test.each([
   await expect(remove()).rejects.toThrow(`cannot change the kubeconfig ${path}: ${reason}`)
   expect(text()).toBe(content)
   expect(readdirSync(dir)).toEqual(['config'])
+})
+
+test('what somebody else has put where everybody may is refused: our key would be his', async () => {
+  const elsewhere = join(dir, 'home')
+  mkdirSync(elsewhere)
+  writeFileSync(join(elsewhere, 'config'), theirs)
+  chmodSync(dir, 0o1777)
+  writeFileSync(path, theirs, { mode: 0o600 })
+  await merge()
+  writeFileSync(path, theirs)
+  chownSync(path, 1234, 1234)
+  await expect(merge()).rejects.toThrow(`everybody may write in ${dir}, and ${path} is user 1234's`)
+  expect(text()).toBe(theirs)
+  rmSync(path)
+  symlinkSync('home/config', path)
+  lchownSync(path, 1234, 1234)
+  await expect(merge()).rejects.toThrow(`everybody may write in ${dir}`)
+  expect(readFileSync(join(elsewhere, 'config'), 'utf8')).toBe(theirs)
+  // In his own directory it is what the operator has named.
+  chmodSync(dir, 0o755)
+  await merge()
+  expect(config().clusters).toHaveLength(2)
 })
 
 test.each([
