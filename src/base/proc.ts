@@ -104,7 +104,12 @@ export function readExecutable(pid: number): string | undefined {
 
 /** Whether it runs as this user, in all that the kernel asks for: real, effective, saved and for files. */
 export function isOfUser(pid: number, userId: number): boolean {
-  const ids = /^Uid:\s+(.*)$/m.exec(readProc(`${pid}/status`) ?? '')?.[1]?.split(/\s+/) ?? []
+  return isStatusOfUser(readProc(`${pid}/status`) ?? '', userId)
+}
+
+/** As isOfUser, of the text of /proc/PID/status. */
+export function isStatusOfUser(status: string, userId: number): boolean {
+  const ids = /^Uid:\s+(.*)$/m.exec(status)?.[1]?.split(/\s+/) ?? []
   return ids.length > 0 && ids.every((id) => Number(id) === userId)
 }
 

@@ -1,4 +1,4 @@
-import { parseStat } from '../../base/proc.ts'
+import { isStatusOfUser, parseStat } from '../../base/proc.ts'
 import type { HostFiles } from '../facts/host-files.ts'
 
 export interface PodProcess {
@@ -12,7 +12,10 @@ interface Process extends PodProcess {
   readonly parent: number
 }
 
-/** containerd's shims at this socket, each followed by its descendants: every process of a container is one. */
+/**
+ * containerd's shims at this socket, each followed by its descendants: every process of a container is one. Shims are our
+ * user's: by its arguments anybody's process could be one.
+ */
 export function readPodProcesses(files: HostFiles, containerdSocket: string): PodProcess[] {
   const processes = files.list('/proc').flatMap((name) => {
     const process = /^\d+$/.test(name) ? readProcess(files, Number(name)) : undefined
@@ -43,6 +46,7 @@ function isShim(files: HostFiles, pid: number, containerdSocket: string): boolea
   const socket = args[args.indexOf('-address') + 1]
   return (
     program.endsWith('containerd-shim-runc-v2') &&
+    isStatusOfUser(files.read(`/proc/${pid}/status`) ?? '', process.geteuid!()) &&
     socket !== undefined &&
     files.realPath(socket) === files.realPath(containerdSocket)
   )

@@ -31,6 +31,7 @@ const config = {
 
 const stat = (pid: number, command: string, parent: number, state = 'S') =>
   `${pid} (${command}) ${state} ${parent} ${Array.from({ length: 17 }, (_, index) => index).join(' ')} ${pid}00 0 0\n`
+const ownedBy = (user: number) => `Name:\tshim\nUid:\t${user}\t${user}\t${user}\t${user}\n`
 const socket = '/data/run/containerd/containerd.sock'
 const shim = (address: string) =>
   `/payload/bin/containerd-shim-runc-v2\0-namespace\0k8s.io\0-id\0abc\0-address\0${address}\0`
@@ -46,12 +47,18 @@ const used = {
   ].join('\n'),
   '/proc/100/stat': stat(100, 'containerd-shim', 1),
   '/proc/100/cmdline': shim(socket),
+  '/proc/100/status': ownedBy(process.geteuid!()),
   '/proc/101/stat': stat(101, 'web (a) b', 100),
   '/proc/101/cmdline': 'web\0',
   '/proc/102/stat': stat(102, 'child', 101),
   '/proc/103/stat': stat(103, 'gone', 101, 'Z'),
   '/proc/200/stat': stat(200, 'containerd-shim', 1),
   '/proc/200/cmdline': shim('/run/k3s/containerd/containerd.sock'),
+  '/proc/200/status': ownedBy(process.geteuid!()),
+  // Anybody may call a process of his so.
+  '/proc/300/stat': stat(300, 'containerd-shim', 1),
+  '/proc/300/cmdline': shim(socket),
+  '/proc/300/status': ownedBy(4242),
   '/proc/201/stat': stat(201, 'foreign', 200),
   '/proc/net/dev': 'Inter-|   Receive\n face |bytes\n    lo: 0 0\n  cni0: 0 0\n',
   '/sys/fs/cgroup/memory/kubepods/besteffort/cgroup.procs': '',
