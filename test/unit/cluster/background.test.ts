@@ -21,11 +21,14 @@ test('and no longer than the group', async () => {
   const end = new AbortController()
   const group = new TaskGroup({ log: silentLogger, signal: end.signal, retryMs: 3_600_000 })
   const failed = Promise.withResolvers<void>()
+  let tries = 0
   group.begin('write', () => {
+    tries += 1
     failed.resolve()
     return Promise.reject(new Error('no space left'))
   })
   await failed.promise
   end.abort()
   await group.settled(60_000)
+  expect(tries).toBe(1)
 })
