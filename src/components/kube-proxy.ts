@@ -3,26 +3,21 @@ import { kubeconfigPath } from '../pki/kubeconfig.ts'
 import { flags } from './arguments.ts'
 import type { ComponentContext } from './component.ts'
 import { probeHttp } from './probe.ts'
-import type { ProcessRecipe } from './process-component.ts'
+import { apiClient, type ProcessRecipe } from './process-component.ts'
 
 const healthPort = ports.kubeProxyHealth.number
 const metricsPort = ports.kubeProxyMetrics.number
 
 export function kubeProxy(context: ComponentContext): ProcessRecipe | undefined {
-  const { config, credentials } = context
+  const { config } = context
   if (config.disable.includes('kube-proxy')) return undefined
   return {
+    ...apiClient(context),
     name: 'kube-proxy',
     // It looks its Node up, and would wait for it in steps of its own.
     needs: ['api', 'node'],
-    provides: [],
-    policy: 'degraded',
     args: () => kubeProxyArguments(context),
-    logFormat: 'klog',
-    readyTimeoutMs: 60_000,
-    stopTimeoutMs: 10_000,
     ports: [healthPort],
-    prepare: async () => void (await credentials),
     // /healthz asks for more: that no Node is about to go.
     alive: (signal) => probe('livez', signal),
     probe: (signal) => probe('healthz', signal),

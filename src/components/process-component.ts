@@ -52,6 +52,19 @@ export interface ProcessRecipe
   readonly backoff?: Partial<Backoff>
 }
 
+/** What those have in common that are clients of the API and nothing else. */
+export function apiClient({ credentials }: Pick<ComponentContext, 'credentials'>) {
+  return {
+    needs: ['api'],
+    provides: [],
+    policy: 'degraded',
+    logFormat: 'klog',
+    readyTimeoutMs: 60_000,
+    stopTimeoutMs: 10_000,
+    prepare: async () => void (await credentials),
+  } satisfies Partial<ProcessRecipe>
+}
+
 /** A component that is a supervised process. Each of its lives has a probe loop of its own (probe-loop.ts). */
 export function processComponent(
   recipe: ProcessRecipe,

@@ -4,24 +4,18 @@ import { kubeconfigPath } from '../pki/kubeconfig.ts'
 import { flags } from './arguments.ts'
 import type { ComponentContext } from './component.ts'
 import { probeWithAuthority } from './probe.ts'
-import type { ProcessRecipe } from './process-component.ts'
+import { apiClient, type ProcessRecipe } from './process-component.ts'
 
 const port = ports.scheduler.number
 
 export function scheduler(context: ComponentContext): ProcessRecipe {
-  const { pki, credentials } = context
+  const { pki } = context
   return {
+    ...apiClient(context),
     name: 'kube-scheduler',
-    needs: ['api'],
-    provides: [],
-    policy: 'degraded',
     args: () => schedulerArguments(context),
-    logFormat: 'klog',
     oomScore: criticalOomScore,
-    readyTimeoutMs: 60_000,
-    stopTimeoutMs: 10_000,
     ports: [port],
-    prepare: async () => void (await credentials),
     probe: (signal) => probeWithAuthority({ pki, url: `https://127.0.0.1:${port}/readyz`, signal }),
   }
 }
