@@ -57,11 +57,12 @@ check: validate lint ## Check all that runs without a build: validate, lint, typ
 	@node_modules/.bin/tsc
 	@$(node) $(vitest) run test/layers.test.ts
 
-# All projects of vitest.config.ts: unit, etcd, conformance, integration. The results go to build/test-results.json too, and what of
-# src/ is run to build/coverage, which every user can write to: some tests run commands as another one.
+# The results go to build/test-results.json too, and what of src/ is run to build/coverage, which every user can write to:
+# some tests run commands as another one.
 test: build peers build/.coverage ## Run every test against the built artifact (as root)
 	@rm -f build/test-results.json
 	@TEST_COVERAGE_DIR=$(CURDIR)/build/coverage $(node) $(vitest) run \
+	  --project unit --project etcd --project conformance --project integration \
 	  --reporter=default --reporter=json --outputFile.json=build/test-results.json
 
 # The clusters' daemons run from the artifact.

@@ -74,6 +74,18 @@ export default defineConfig({
           hookTimeout: 5 * minute,
         },
       },
+      {
+        extends: true,
+        test: {
+          // Of `make test-all` alone.
+          name: 'long',
+          sequence: { groupOrder: 4 },
+          include: ['test/long/**/*.test.ts'],
+          fileParallelism: false,
+          testTimeout: 60 * minute,
+          hookTimeout: 5 * minute,
+        },
+      },
     ],
   },
 })

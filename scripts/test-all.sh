@@ -34,6 +34,7 @@ other_versions() {
 
 part 'a day of a busy cluster' node bench/datastore/replay-day.ts
 part 'other versions of Kubernetes' other_versions
+part 'storage tests of other versions' node node_modules/vitest/vitest.mjs run --project long
 part "Kubernetes' own unit tests" test/upstream-units.sh
 part 'starts, compared' bench/start.sh --runs=1 --idle-runs=1
 part 'the datastore, compared' bench/datastore.sh
