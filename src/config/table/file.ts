@@ -30,8 +30,9 @@ export async function settingsOfFile({ path, named }: { path: string; named: boo
     const line = lineOf(pair, lines)
     const name = isScalar(pair.key) ? String(pair.key.value) : ''
     if (name === '') throw usageError(`cannot use ${path}:${line}: a setting's name is allowed as key`)
-    const value = isAlias(pair.value) ? pair.value.resolve(document) : pair.value
-    const items = isSeq(value) ? value.items : [value]
+    const resolved = (node: unknown): unknown => (isAlias(node) ? node.resolve(document) : node)
+    const value = resolved(pair.value)
+    const items = isSeq(value) ? value.items.map(resolved) : [value]
     if (!items.every((item) => item === null || isScalar(item))) {
       throw usageError(
         `cannot use ${showText(name)} in ${path}:${line}: allowed is one value or a list of them, not a map or a nested list`,

@@ -61,6 +61,9 @@ export function parseSetting(option: OptionTable[string], setting: Setting): unk
 function parseText({ kind }: OptionTable[string], setting: Setting, text: string): unknown {
   if (text === '')
     throw usageError(`cannot use ${describeSetting(setting)}: it has no value; allowed is ${kind.allowed}`)
+  // What Node has read for bytes that are no UTF-8: of a path it would make another one.
+  if (text.includes('\ufffd'))
+    throw usageError(`cannot use ${describeSetting(setting, text)}: it is not written in UTF-8`)
   const value = kind.parse(text)
   if (!(value instanceof Refused)) return value
   const shown = kind.show?.(text) ?? text

@@ -179,6 +179,7 @@ describe('a file is read as YAML by all who read it', () => {
     'data-dir: |-\n  /srv/k8s',
     'data-dir: &here /srv/k8s',
     'snapshot-dir: &there /srv/k8s\ndata-dir: *there',
+    'snapshot-dir: &there /srv/k8s\ndata-dir: [*there]',
     '? data-dir\n: /srv/k8s',
     '{"data-dir": "/srv/k8s", "v": 1}',
     '{\n  "v": 1,\n  "data-dir": "/srv/k8s"\n}\n',
@@ -203,6 +204,7 @@ describe('a file is read as YAML by all who read it', () => {
     ['{"data-dir": "/a"', 'not valid YAML'],
     ['data-dir: [/a, /b]', 'it is a list'],
     ['data-dir: {path: /a}', 'not a map'],
+    ['data-dir: /a\ufffd', 'not written in UTF-8'],
   ])('%j is refused by all', async (file, reason) => {
     using directory = mkdtempDisposableSync(join(tmpdir(), 'k8s-config-'))
     const path = join(directory.path, 'config.yaml')
