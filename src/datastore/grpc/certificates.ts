@@ -3,7 +3,7 @@ import { readFileSync, statSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { type Server, type TlsOptions, createSecureContext } from 'node:tls'
 
-import { AppError, describeError } from '../../base/errors.ts'
+import { AppError, describeError, errorCode } from '../../base/errors.ts'
 import type { RareLog } from '../../base/rare-log.ts'
 
 /** Import this where TLS is used, when it is: node:tls takes as long to load as the rest of a start. */
@@ -116,10 +116,13 @@ function read({ certFile, keyFile, trustedCaFile }: TlsFiles): Material {
 /** Changes with whatever happens to one of the files, also with another file under its name. */
 function stampOf({ certFile, keyFile, trustedCaFile }: TlsFiles): string {
   const stamps = [certFile, keyFile, trustedCaFile ?? ''].map((path) => {
-    const stats = path === '' ? undefined : statSync(path, { bigint: true, throwIfNoEntry: false })
-    return stats === undefined
-      ? ''
-      : `${stats.dev}.${stats.ino}.${stats.size}.${stats.mtimeNs}.${stats.ctimeNs}`
+    try {
+      const { dev, ino, size, mtimeNs, ctimeNs } = statSync(path, { bigint: true })
+      return [dev, ino, size, mtimeNs, ctimeNs].join('.')
+    } catch (thrown) {
+      // Gone, a link that leads in a circle, a disk that does not answer: reading it says so.
+      return errorCode(thrown)
+    }
   })
   return stamps.join()
 }

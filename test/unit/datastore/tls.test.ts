@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { unlinkSync } from 'node:fs'
+import { symlinkSync, unlinkSync } from 'node:fs'
 import { request as fetchHttps } from 'node:https'
 import { connect as connectSocket } from 'node:net'
 import { join } from 'node:path'
@@ -156,6 +156,11 @@ test('certificates that change are taken up, broken ones are not, and connection
   }
   unlinkSync(files.keyFile)
   expect(await shown()).toBe(second)
+  for (const target of [files.keyFile, '/', join(files.certFile, 'within'), `/${'x'.repeat(300)}`]) {
+    symlinkSync(target, files.keyFile)
+    expect(await shown()).toBe(second)
+    unlinkSync(files.keyFile)
+  }
 
   const other = testAuthority('other')
   const last = other.issue({ usage: 'server', addresses: ['127.0.0.1'] })
@@ -181,6 +186,15 @@ test.each([
   replaceFile(files.keyFile, key)
   replaceFile(files.trustedCaFile, authority.cert)
   replaceFile(files[name], text)
+  await expect(
+    runDatastore({ path: join(directory, 'state.db'), listen: { ...loopback, tls: files } }),
+  ).rejects.toMatchObject({ code: 'DATASTORE_TLS' })
+})
+
+test('a link of the files that leads in a circle is named at the start', async () => {
+  const directory = temporaryDirectory()
+  const files = tlsFilesIn(directory)
+  symlinkSync(files.certFile, files.certFile)
   await expect(
     runDatastore({ path: join(directory, 'state.db'), listen: { ...loopback, tls: files } }),
   ).rejects.toMatchObject({ code: 'DATASTORE_TLS' })
