@@ -177,7 +177,7 @@ async function refuseTaken(path: string): Promise<void> {
   throw new AppError(`cannot listen on ${path}: ${isSocket ? 'another process does' : 'it is a file'}`, {
     code: 'DATASTORE_LISTEN',
     address: path,
-    remedy: 'Stop that process, or name another path.',
+    remedy: `${isSocket ? 'Stop that process, or name' : 'Name'} another path.`,
   })
 }
 
