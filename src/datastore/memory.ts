@@ -6,7 +6,9 @@ const mebibyte = 1024 ** 2
 /** V8 takes of a heap what it needs; the limit is half of the machine's memory, within these. */
 const heapBytes = { least: 256 * mebibyte, most: 8192 * mebibyte } as const
 /** What is kept of the heap at most: the values are beside it, but what names them is in it. */
-const most = { valueBytes: 40 * mebibyte, historyBytes: 128 * mebibyte } as const
+const most = { valueBytes: 40 * mebibyte, historyBytes: 128 * mebibyte, readKeys: 16_000_000 } as const
+/** What a key takes for as long as a request finds it, and for as long as one changes it and watchers are told. */
+const requestBytes = { read: 64, changed: 2048 } as const
 
 /** The limit of the serving thread's heap, from the memory of the machine or of the cgroup. */
 export function defaultHeapBytes(): number {
@@ -21,5 +23,7 @@ export function storeLimits(limitBytes: number): StoreLimits {
     valueBytes: Math.min(most.valueBytes, limitBytes / 8),
     historyBytes: Math.min(most.historyBytes, limitBytes / 8),
     keyBytes: limitBytes / 2,
+    readKeys: Math.min(most.readKeys, limitBytes / requestBytes.read),
+    changedKeys: limitBytes / requestBytes.changed,
   }
 }

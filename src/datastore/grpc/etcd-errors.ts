@@ -18,6 +18,7 @@ const etcdErrors = {
   leaseExists: [codes.failedPrecondition, 'etcdserver: lease already exists'],
   leaseTtlTooLarge: [codes.outOfRange, 'etcdserver: too large lease TTL'],
   requestTooLarge: [codes.invalidArgument, 'etcdserver: request is too large'],
+  tooManyKeys: [codes.resourceExhausted, 'k8s: too many keys for one request: ask in parts'],
   tooManyRequests: [codes.resourceExhausted, 'etcdserver: too many requests'],
   stopped: [codes.unavailable, 'etcdserver: server stopped'],
   memberNotFound: [codes.notFound, 'etcdserver: member not found'],
@@ -49,6 +50,7 @@ const nameOfKind: Readonly<Record<MvccErrorKind, EtcdErrorName>> = {
   'lease-ttl-too-large': 'leaseTtlTooLarge',
   'no-space': 'noSpace',
   'too-many-requests': 'tooManyRequests',
+  'too-many-keys': 'tooManyKeys',
 }
 
 /** Runs what may fail with an error of the engine, and gives that error its code. */

@@ -1,6 +1,10 @@
 import type { KeyIndex } from './key-index.ts'
 import { type Compare, compareResults, compareTargets } from './requests.ts'
 import { type Version, noBytes } from './version.ts'
+import type { Work } from './work.ts'
+
+/** What a value costs that is read to be compared, in keys that are looked at. */
+const valueCost = 16
 
 /** A comparison is made on the newest state of its keys. */
 export interface CompareSource {
@@ -12,7 +16,7 @@ export interface CompareSource {
  * etcd: etcdserver/txn/txn.go, applyCompare. Every key of a range must match. Where there is no key a
  * zero KeyValue is compared; but a value never matches what is not there, not even with "not equal".
  */
-export function holds(source: CompareSource, compare: Compare): boolean {
+export function holds(source: CompareSource, compare: Compare, work: Pick<Work, 'spend'>): boolean {
   if (compare.end === '') {
     const newest = source.index.get(compare.key)
     if (newest === undefined || newest.isTombstone) return holdsForNothing(compare)
@@ -20,7 +24,9 @@ export function holds(source: CompareSource, compare: Compare): boolean {
   }
   let count = 0
   let allMatch = true
+  const cost = compare.target === compareTargets.value ? valueCost : 1
   source.index.walk(compare, (newest) => {
+    work.spend(cost)
     if (newest.isTombstone) return true
     count++
     allMatch = matches(source, compare, newest)

@@ -8,6 +8,7 @@ export type MvccErrorKind =
   | 'lease-ttl-too-large'
   | 'no-space'
   | 'too-many-requests'
+  | 'too-many-keys'
 
 /** A request that cannot be served as it is; nothing was changed. */
 export class MvccError extends Error {

@@ -19,6 +19,11 @@ export class History {
     return this.#versions.length - this.#start
   }
 
+  /** The place behind the newest. */
+  get end(): number {
+    return this.#versions.length
+  }
+
   /** About what it takes in memory. */
   get bytes(): number {
     return this.#bytes

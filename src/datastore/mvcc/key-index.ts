@@ -106,6 +106,21 @@ export class KeyIndex {
     return Math.max(0, count)
   }
 
+  /** How many keys of the range there are, tombstones included: what a walk goes through. */
+  countAll(range: KeyRange): number {
+    const limit = limitOf(range)
+    return Math.max(0, this.#placesBefore(limit) - this.#placesBefore(range.key))
+  }
+
+  #placesBefore(key: string | undefined): number {
+    if (key === undefined) return this.#size
+    const whole = this.#blockOf(key)
+    let count = 0
+    for (let at = 0; at < whole; at++) count += (this.#blocks[at] as Block).versions.length
+    const block = this.#blocks[whole]
+    return block === undefined ? count : count + lowerBound(block.versions, key)
+  }
+
   /** How many keys before `key` exist; all of them when it is undefined. */
   #liveBefore(key: string | undefined): number {
     const whole = key === undefined ? this.#blocks.length : this.#blockOf(key)

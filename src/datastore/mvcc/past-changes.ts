@@ -6,6 +6,8 @@ import type { Version } from './version.ts'
 const chunkVersions = 500
 /** Chunks that are kept for the next watcher: those that fell behind together catch up together. */
 const keptChunks = 8
+/** Of all of them together, unless one is larger: a revision may have changed every key. */
+const keptVersions = 20 * chunkVersions
 
 /** Every version of the revisions from the first to the last. */
 export interface Chunk {
@@ -35,8 +37,13 @@ export class PastChanges {
     )
     const [chunk] = at === -1 ? [this.#read(revision, floor)] : this.#chunks.splice(at, 1)
     this.#chunks.push(chunk as Chunk)
-    if (this.#chunks.length > keptChunks) this.#chunks.shift()
+    while (this.#chunks.length > 1 && this.#isTooMuch()) this.#chunks.shift()
     return chunk as Chunk
+  }
+
+  #isTooMuch(): boolean {
+    const versions = this.#chunks.reduce((sum, chunk) => sum + chunk.versions.length, 0)
+    return this.#chunks.length > keptChunks || versions > keptVersions
   }
 
   #read(firstRevision: number, floor: number): Chunk {

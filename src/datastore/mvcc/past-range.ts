@@ -1,3 +1,4 @@
+import { MvccError } from './errors.ts'
 import type { LoggedVersion } from '../log/log.ts'
 import type { PastReader } from '../log/past-reader.ts'
 import { limitOf } from './key-range.ts'
@@ -31,6 +32,9 @@ export class PastRange {
   readonly #past: PastReader
   readonly #request: RangeRequest
   readonly #found: Version[]
+  /** How many of them are objects of the index, too. */
+  readonly #shared: number
+  readonly #ownLimit: number
   readonly #keys: { readonly key: string; end: string | undefined }
   /** The seqs of what was written up to the revision, and up to the floor. */
   readonly #writtenThrough: number
@@ -46,13 +50,17 @@ export class PastRange {
     past: PastReader
     request: RangeRequest
     revision: number
+    /** How many versions that memory has not may be found. */
+    ownLimit: number
   }) {
     const { source, past, request, revision } = options
+    this.#ownLimit = options.ownLimit
     this.#source = source
     this.#past = past
     this.#request = request
     const { floor } = source.history
     this.#found = request.countOnly ? [] : findKeys(source, request, revision)
+    this.#shared = this.#found.length
     this.#keys = { key: request.key, end: limitOf(request) }
     this.#cut()
     this.#count = this.#needsCount ? countAt(source, request, floor) : 0
@@ -96,6 +104,7 @@ export class PastRange {
         this.#found.push(pastVersion(logged))
       }
       this.#cut()
+      if (this.#found.length - this.#shared > this.#ownLimit) throw new MvccError('too-many-keys')
     }
     this.#after = span.through
     return this.#after < this.#floorSeq

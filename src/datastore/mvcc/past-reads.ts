@@ -1,11 +1,15 @@
 import { MvccError } from './errors.ts'
 import type { OpenRanges } from './open-ranges.ts'
+import type { PastRange } from './past-range.ts'
 import type { RangeRequest, RangeResult, TxnRequest } from './requests.ts'
 import type { Store } from './store.ts'
 import type { PastResults } from './transaction.ts'
+import { Work } from './work.ts'
 
 /** How long reads of the past go on before requests have their turn. */
 const sliceMs = 4
+/** As many are under way together: each keeps what it has found. */
+const readsTogether = 4
 
 /** Something that takes many steps. */
 interface Stepwise {
@@ -36,6 +40,8 @@ export class PastReads {
   readonly #store: Store
   readonly #openRanges: OpenRanges
   readonly #reads = new Map<Stepwise, PastReader>()
+  /** Those that nobody has begun. */
+  #waiting: { begin: () => Stepwise; reader: PastReader }[] = []
   #isScheduled = false
 
   constructor(store: Store, openRanges: OpenRanges) {
@@ -48,17 +54,18 @@ export class PastReads {
    * what it has found stays on disk during that call.
    */
   range(request: RangeRequest, reader: ReaderOfPast<RangeResult>): void {
-    const read = this.#store.rangeOfPast(request)
+    this.#store.refuseRevision(request.revision)
+    let read: PastRange | undefined
     let isInterrupted = false
     const close = this.#openRanges.open(request.revision, () => {
       isInterrupted = true
       close()
       reader.failed(new MvccError('compacted'))
     })
-    this.#add(read, {
+    this.#add(() => (read = this.#store.rangeOfPast(request)), {
       isWanted: () => !isInterrupted && reader.isWanted(),
       done: () => {
-        reader.done(this.#store.resultOfPast(request, read.result()))
+        reader.done(this.#store.resultOfPast(request, (read as PastRange).result()))
         close()
       },
       failed: (thrown) => {
@@ -80,6 +87,7 @@ export class PastReads {
   /** Reads what a transaction may read of the past. What it has found stays on disk during the call of `done`. */
   readFor(request: TxnRequest, reader: ReaderOfPast<PastResults>): void {
     const results = new Map<RangeRequest, RangeResult>()
+    const work = new Work(this.#store.limits.changedKeys)
     const close = this.#openRanges.open(oldestRead(request), () => undefined)
     const next = (): void => {
       const missing = this.#missingOf(request, results)
@@ -90,6 +98,7 @@ export class PastReads {
       this.range(missing, {
         isWanted: reader.isWanted,
         done: (result) => {
+          work.spend(result.versions.length)
           results.set(missing, result)
           next()
         },
@@ -127,9 +136,23 @@ export class PastReads {
     return undefined
   }
 
-  #add(read: Stepwise, reader: PastReader): void {
-    this.#reads.set(read, reader)
+  #add(begin: () => Stepwise, reader: PastReader): void {
+    this.#waiting.push({ begin, reader })
     this.#schedule()
+  }
+
+  #beginWaiting(): void {
+    while (this.#reads.size < readsTogether) {
+      const next = this.#waiting.shift()
+      if (next === undefined) return
+      const { begin, reader } = next
+      try {
+        if (reader.isWanted()) this.#reads.set(begin(), reader)
+        else reader.givenUp()
+      } catch (thrown) {
+        reader.failed(thrown)
+      }
+    }
   }
 
   #schedule(): void {
@@ -137,8 +160,9 @@ export class PastReads {
     this.#isScheduled = true
     setImmediate(() => {
       this.#isScheduled = false
+      this.#beginWaiting()
       this.#slice()
-      if (this.#reads.size > 0) this.#schedule()
+      if (this.#reads.size + this.#waiting.length > 0) this.#schedule()
     })
   }
 

@@ -1,3 +1,4 @@
+import { MvccError } from './errors.ts'
 import type { KeyIndex } from './key-index.ts'
 import type { History } from './history.ts'
 import { type KeyRange, contains } from './key-range.ts'
@@ -10,6 +11,12 @@ export interface RangeSource {
   readonly history: History
   readonly valueOf: (version: Version) => Uint8Array
 }
+
+/** The values that a range is sorted by are in memory together. */
+const sortedValuesLimitBytes = 512 * 1024 * 1024
+
+/** Of a range that finds nothing, in versions that are looked at. */
+const leastReadCost = 10
 
 export interface RangeMatch {
   readonly versions: Version[]
@@ -60,6 +67,21 @@ export function arrange(
   const more = versions.length > limit
   if (more) versions.length = limit
   return { versions, more, count }
+}
+
+/** About how many versions a range looks at, at a revision that memory has. */
+export function readCost({ index, history }: RangeSource, request: RangeRequest, newest: number): number {
+  const isOfPast = request.revision > 0 && request.revision < newest
+  const changes = isOfPast ? history.end - history.placeOf(request.revision + 1) : 0
+  if (request.end === '') {
+    const version = index.get(request.key)
+    if (version === undefined) return leastReadCost
+    const isOlder = version.createRevision <= request.revision
+    return leastReadCost + (isOlder ? Math.min(version.version, changes) : changes)
+  }
+  if (request.countOnly) return leastReadCost + changes
+  const tombstones = index.countAll(request) - index.countLive(request)
+  return leastReadCost + Math.min(index.countLive(request), mostKeys(request)) + tombstones + changes
 }
 
 function cutsFirst(request: RangeRequest): boolean {
@@ -114,6 +136,8 @@ function sorted(source: Pick<RangeSource, 'valueOf'>, request: RangeRequest, ver
   const direction = request.sortOrder === sortOrders.descend ? -1 : 1
   if (request.sortTarget === sortTargets.key) return direction === 1 ? versions : versions.reverse()
   if (request.sortTarget === sortTargets.value) {
+    const bytes = versions.reduce((sum, { valueBytes }) => sum + valueBytes, 0)
+    if (bytes > sortedValuesLimitBytes) throw new MvccError('too-many-keys')
     const values = new Map(versions.map((version) => [version, source.valueOf(version)]))
     const value = (version: Version): Uint8Array => values.get(version) as Uint8Array
     return versions.sort((one, other) => direction * Buffer.compare(value(one), value(other)))

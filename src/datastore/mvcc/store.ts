@@ -17,6 +17,8 @@ const defaultLimits: StoreLimits = {
   valueBytes: 40 * 1024 * 1024,
   historyBytes: 128 * 1024 * 1024,
   keyBytes: 1024 * 1024 * 1024,
+  readKeys: 16_000_000,
+  changedKeys: 1_000_000,
 }
 /** A fresh store is at this revision: etcd's storage/mvcc/kvstore.go, NewStore. */
 const firstRevision = 1
@@ -33,6 +35,10 @@ export interface StoreLimits {
   readonly historyBytes: number
   /** The live keys: beyond this, no more are taken. */
   readonly keyBytes: number
+  /** What one transaction looks at: it is done in one turn, and what it has found is kept to its end. */
+  readonly readKeys: number
+  /** What one revision changes, which is told to watchers as a whole. */
+  readonly changedKeys: number
 }
 
 /** What the store tells of its changes. */
@@ -200,15 +206,25 @@ export class Store {
     return this.index.bytes <= this.#limits.keyBytes
   }
 
+  get limits(): StoreLimits {
+    return this.#limits
+  }
+
   /** Whether what a revision (0: the newest) shows can be told without the log. */
   isInMemory(revision: number): boolean {
     return revision <= 0 || revision >= this.history.floor || revision < this.#compacted
   }
 
+  /** Throws for a revision that readers may not ask for. */
+  refuseRevision(revision: number): void {
+    this.#readRevision(revision, this.#published)
+  }
+
   /** Reads what a revision shows that is not in memory, step by step. */
   rangeOfPast(request: RangeRequest): PastRange {
     const revision = this.#readRevision(request.revision, this.#published)
-    return new PastRange({ source: this, past: this.#log.past, request, revision })
+    const ownLimit = this.#limits.changedKeys
+    return new PastRange({ source: this, past: this.#log.past, request, revision, ownLimit })
   }
 
   /** Changes from a revision on that is not after the floor, as many as are read at a time. */

@@ -15,6 +15,8 @@ import {
   sortTargets,
 } from './requests.ts'
 import type { Store } from './store.ts'
+import { readCost } from './range.ts'
+import { Work } from './work.ts'
 import type { Version } from './version.ts'
 
 /** What ranges of the past have found, by the requests. */
@@ -43,6 +45,7 @@ export class Transactions {
   }
 
   deleteRange(request: DeleteRangeRequest): DeleteRangeResult {
+    this.#budget().changed.spend(this.#deletions(request))
     const result = this.#deleteRange(request)
     this.#store.endTransaction()
     return result
@@ -50,9 +53,10 @@ export class Transactions {
 
   /** `past` has what was read already for ranges that are not in memory. */
   txn(request: TxnRequest, past: PastResults): TxnResult {
-    const plan = this.#plan(request)
-    this.#check(plan)
     this.#past = past
+    const budget = this.#budget()
+    const plan = this.#plan(request, budget)
+    this.#check(plan, budget)
     const { results, succeeded } = this.#execute(plan)
     return { kind: 'txn', succeeded, results, revision: this.#store.endTransaction() }
   }
@@ -68,39 +72,57 @@ export class Transactions {
   }
 
   /** Which branches are taken: all comparisons are made before the first operation. */
-  #plan(request: TxnRequest): Plan {
-    const succeeded = request.compares.every((compare) => holds(this.#store, compare))
+  #plan(request: TxnRequest, budget: Budget): Plan {
+    const succeeded = request.compares.every((compare) => holds(this.#store, compare, budget.read))
     const operations = succeeded ? request.success : request.failure
     return {
       succeeded,
-      steps: operations.map((operation) => (operation.kind === 'txn' ? this.#plan(operation) : operation)),
+      steps: operations.map((operation) =>
+        operation.kind === 'txn' ? this.#plan(operation, budget) : operation,
+      ),
     }
   }
 
-  #check(plan: Plan): void {
+  #check(plan: Plan, budget: Budget): void {
     for (const step of plan.steps) {
-      if ('steps' in step) this.#check(step)
-      else if (step.kind === 'range') this.#checkRange(step)
+      if ('steps' in step) this.#check(step, budget)
+      else if (step.kind === 'range') this.#checkRange(step, budget)
       else if (step.kind === 'put') this.#checkPut(step)
+      else budget.changed.spend(this.#deletions(step))
     }
+  }
+
+  #budget(): Budget {
+    const { readKeys, changedKeys } = this.#store.limits
+    return { read: new Work(readKeys), changed: new Work(changedKeys) }
+  }
+
+  #deletions(range: DeleteRangeRequest): number {
+    return range.end === '' ? 1 : this.#store.index.countLive(range)
   }
 
   /** etcd: etcdserver/txn/range.go, checkRange; unlike alone, a negative revision counts here. */
-  #checkRange(request: RangeRequest): void {
+  #checkRange(request: RangeRequest, { read }: Budget): void {
     const { revision } = request
     if (revision > this.#store.head) throw new MvccError('future-revision')
     if (revision !== 0 && revision < this.#store.compactedRevision) throw new MvccError('compacted')
+    if (!this.#past.has(request)) read.spend(readCost(this.#store, request, this.#store.head))
     // Values that cannot be read must show before anything is written.
     if (request.sortTarget === sortTargets.value)
       this.#store.rangeInTransaction({ ...request, revision: 0 }, this.#store.head)
   }
 
   #checkPut(request: PutRequest): void {
-    if (request.lease !== noLease) this.#lessor.require(request.lease)
+    if (request.lease !== noLease) this.#requireRoom(this.#lessor.require(request.lease), request.key)
     if (!request.ignoreValue && !request.ignoreLease) return
     const newest = this.#store.index.get(request.key)
     if (newest === undefined || newest.isTombstone) throw new MvccError('key-not-found')
     if (request.ignoreValue) this.#store.valueOf(newest)
+  }
+
+  /** All keys of a lease end in one revision. */
+  #requireRoom({ keys }: Lease, key: string): void {
+    if (keys.size >= this.#store.limits.changedKeys && !keys.has(key)) throw new MvccError('too-many-keys')
   }
 
   #execute(plan: Plan): { succeeded: boolean; results: OperationResult[] } {
@@ -161,6 +183,11 @@ export class Transactions {
       previous: request.previousKv ? found : [],
     }
   }
+}
+
+interface Budget {
+  readonly read: Work
+  readonly changed: Work
 }
 
 /** A transaction whose comparisons were made. */

@@ -7,6 +7,10 @@ import type { Version } from './version.ts'
 const catchUpStep = 2000
 /** How long watchers catch up before requests have their turn. */
 const catchUpSliceMs = 4
+/** The same of watchers that are told what has just been written: kube-apiserver's need far less. */
+const publishSliceMs = 20
+/** The clock is looked at once for so many of them. */
+const watchersBetweenLooks = 8
 
 /** Of all clients together; a watcher takes some 1.5 kB beside its keys. */
 const watchersLimit = 200_000
@@ -142,14 +146,20 @@ export class WatchHub {
         if (contains(range.range, version.key)) collect(range, version, touched)
       }
     }
-    for (const watcher of touched) this.#deliver(watcher, revision)
+    // Those for whom there is no time in this turn catch up in others.
+    const endMs = performance.now() + publishSliceMs
+    let isLate = false
+    for (const [at, watcher] of touched.entries()) {
+      if (at % watchersBetweenLooks === watchersBetweenLooks - 1) isLate ||= performance.now() >= endMs
+      this.#deliver(watcher, revision, isLate)
+    }
   }
 
-  #deliver(watcher: Watcher, revision: number): void {
+  #deliver(watcher: Watcher, revision: number, isLate: boolean): void {
     const versions = watcher.pending
     watcher.pending = []
     if (watcher.isRemoved) return
-    if (watcher.sink.isFull) {
+    if (isLate || watcher.sink.isFull) {
       watcher.nextRevision = (versions[0] as Version).revision
       this.#fallBehind(watcher)
       return

@@ -57,3 +57,41 @@ test('others have their turn while many watchers catch up, and each watcher has 
   const whole = Array.from({ length: revisions - 1 }, (_, at) => at + 2)
   expect([...seen.values()].every((all) => all.join() === whole.join())).toBe(true)
 })
+
+test('others have their turn while many watchers are told what was just written', async () => {
+  const store = storeWithHistory() as { revision: number; history: History } & Store
+  const hub = new WatchHub(store)
+  const seen: bigint[] = []
+  const sink: WatchSink = {
+    isFull: false,
+    events: ({ request }, versions) => {
+      seen.push(request.id)
+      vi.advanceTimersByTime(1)
+      return versions.length
+    },
+    compacted: () => expect.unreachable(),
+    failed: () => expect.unreachable(),
+  }
+  for (let id = 0n; id < watchers; id++) {
+    hub.add({ key: 'a', end: '', startRevision: 0, ignoresPuts: false, ignoresDeletes: false, id }, sink)
+  }
+  const written = new Version({
+    ...{ key: 'a', seq: 5001, revision: 5001, createRevision: 2, version: 5000, lease: 0n },
+    ...{ valueBytes: 0, previous: undefined, value: undefined },
+  })
+  store.history.push(written)
+  store.revision = written.revision
+  const startMs = performance.now()
+  hub.publish([written], written.revision)
+  let longestMs = performance.now() - startMs
+  expect(longestMs).toBeGreaterThan(0)
+  while (hub.watchers.behind > 0) {
+    const turnMs = performance.now()
+    await turn()
+    longestMs = Math.max(longestMs, performance.now() - turnMs)
+  }
+  expect(longestMs).toBeLessThanOrEqual(30)
+  expect(seen.toSorted((one, other) => Number(one - other))).toEqual(
+    Array.from({ length: watchers }, (_, id) => BigInt(id)),
+  )
+})

@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline'
 import { setImmediate as setImmediatePromise } from 'node:timers/promises'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { type Logger, silentLogger } from '../../../src/base/logger.ts'
-import type { Method } from '../../../src/datastore/grpc/http2/call.ts'
+import type { Call, Method } from '../../../src/datastore/grpc/http2/call.ts'
 import { HpackDecoder } from '../../../src/datastore/grpc/http2/hpack-decoder.ts'
 import { Load } from '../../../src/datastore/grpc/http2/load.ts'
 import { errorCodes, flags, frameTypes, settings } from '../../../src/datastore/grpc/http2/protocol.ts'
@@ -344,6 +344,7 @@ test.each(['queued', 'partial'] as const)(
       const connection = {
         queuedBytes: bytes,
         partialBytes: bytes,
+        openStreams: 0,
         breakOff: () => {
           broken.push(name)
           load.connections.delete(connection)
@@ -367,6 +368,50 @@ test.each(['queued', 'partial'] as const)(
     expect(broken).toEqual(['two'])
   },
 )
+
+test('calls that are never ended leave room for those of others', async () => {
+  const { listening, stillServes, told } = await serve({ '/a/Chat': chat })
+  const clients = await Promise.all(Array.from({ length: 5 }, () => attack(listening)))
+  const open = frame(frameTypes.headers, flags.endHeaders, 0, request('/a/Chat'))
+  for (const { send } of clients) {
+    for (let stream = 1; stream < 40_000; ) {
+      const opens: Buffer[] = []
+      for (const end = stream + 4000; stream < end; stream += 2) {
+        const one = Buffer.from(open)
+        one.writeUInt32BE(stream, 5)
+        opens.push(one)
+      }
+      await send(Buffer.concat(opens))
+    }
+  }
+  await expect.poll(() => clients.filter(({ socket }) => socket.destroyed).length, patience).toBe(1)
+  expect(told).toMatchObject([{ fields: { error: 'calls are not ended' } }])
+  expect(await stillServes()).toBe(true)
+})
+
+test('large replies that many ask for in one turn are not all made', async () => {
+  const calls: Call[] = []
+  const { listening, stillServes } = await serve({
+    '/a/Large': { kind: 'unary', handle: (_bytes, call) => void calls.push(call) },
+  })
+  const asking = Buffer.concat([
+    frame(frameTypes.settings, 0, 0, Buffer.concat([Buffer.of(0, settings.initialWindowSize), uint32(0)])),
+    headerFrames(1, request('/a/Large')),
+    frame(frameTypes.data, flags.endStream, 1, framed(Buffer.alloc(0))),
+  ])
+  const clients = await Promise.all(Array.from({ length: 12 }, () => attack(listening)))
+  for (const { send } of clients) await send(asking)
+  await expect.poll(() => calls.length, patience).toBe(12)
+  const writer = new MessageWriter()
+  for (const call of calls) {
+    writer.reset().raw(Buffer.alloc(90 * 1024 * 1024))
+    call.reply(writer)
+  }
+  const kept = calls.filter(({ queuedBytes }) => queuedBytes > 0)
+  expect(kept).toHaveLength(6)
+  expect(calls.filter(({ isOpen }) => isOpen)).toEqual(kept)
+  expect(await stillServes()).toBe(true)
+})
 
 test('a client that never sends its preface is let go', async () => {
   const { listening, stillServes } = await serve()

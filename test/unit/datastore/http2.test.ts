@@ -199,6 +199,7 @@ test.each(['while a part is made', 'while the client has no window'])(
     let released = 0
     call.replyInParts({
       messageBytes: 3_000_000,
+      heldBytes: 0,
       write: (writer) => {
         if (parts++ === 3 && moment === 'while a part is made') throw gone
         writer.raw(Buffer.alloc(200_000))

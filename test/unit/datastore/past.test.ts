@@ -9,6 +9,7 @@ import { Engine } from '../../../src/datastore/mvcc/engine.ts'
 import type { RangeRequest, RangeResult } from '../../../src/datastore/mvcc/requests.ts'
 import type { StoreLimits } from '../../../src/datastore/mvcc/store.ts'
 import type { Version } from '../../../src/datastore/mvcc/version.ts'
+import { storeLimits } from '../../../src/datastore/memory.ts'
 import { temporaryDirectory, workerUrl } from './support.ts'
 
 const writes = 250
@@ -16,9 +17,9 @@ const mebibyte = 1024 ** 2
 
 /** All of the history in memory, a few of its versions, or none. */
 const limits = {
-  whole: { valueBytes: 0, historyBytes: 64 * mebibyte, keyBytes: 64 * mebibyte },
-  part: { valueBytes: 0, historyBytes: 20_000, keyBytes: 64 * mebibyte },
-  none: { valueBytes: 0, historyBytes: 0, keyBytes: 64 * mebibyte },
+  whole: { ...storeLimits(128 * mebibyte), valueBytes: 0, historyBytes: 64 * mebibyte },
+  part: { ...storeLimits(128 * mebibyte), valueBytes: 0, historyBytes: 20_000 },
+  none: { ...storeLimits(128 * mebibyte), valueBytes: 0, historyBytes: 0 },
 } as const satisfies Record<string, StoreLimits>
 
 function open(path: string, kept: StoreLimits, onTrouble?: (error: AppError) => void) {

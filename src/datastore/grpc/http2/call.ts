@@ -28,6 +28,8 @@ export interface Call {
 export interface MessageParts {
   /** Of the whole message. */
   readonly messageBytes: number
+  /** What the parts that are not written yet keep in memory. */
+  readonly heldBytes: number
   /** Writes the next part, of some hundred kilobytes; false after the last one. */
   write(writer: MessageWriter): boolean
   /** Called once, when no more parts are wanted. */

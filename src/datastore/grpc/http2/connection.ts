@@ -99,6 +99,14 @@ export class Connection implements StreamHost, Loaded {
     this.#sendSettings()
   }
 
+  get openStreams(): number {
+    return this.#streams.size
+  }
+
+  get isServerBehind(): boolean {
+    return this.#load.isBehind
+  }
+
   get isCongested(): boolean {
     return this.output.queuedBytes > congestedBytes
   }
@@ -127,7 +135,7 @@ export class Connection implements StreamHost, Loaded {
   }
 
   forget(stream: Stream): void {
-    if (this.#streams.delete(stream.id)) this.#load.streams--
+    if (this.#streams.delete(stream.id)) this.#load.addStreams(-1)
     this.#blocked.delete(stream)
     if (this.#isClosing && this.#streams.size === 0) this.#end()
   }
@@ -327,7 +335,7 @@ export class Connection implements StreamHost, Loaded {
     const stream = new Stream(streamId, method, this)
     stream.encoding = encoding
     this.#streams.set(streamId, stream)
-    this.#load.streams++
+    this.#load.addStreams(1)
     stream.open()
     if (endStream) stream.halfClose()
   }

@@ -11,6 +11,7 @@ export interface Loaded {
   readonly partialBytes: number
   /** Of replies that are not read. */
   readonly queuedBytes: number
+  readonly openStreams: number
   /** Ends the connection with a reason. */
   breakOff(reason: unknown): void
 }
@@ -18,13 +19,24 @@ export interface Loaded {
 /** The load of one server. Who makes the most of it is cut off when it is too much, and the others go on. */
 export class Load {
   readonly connections = new Set<Loaded>()
-  streams = 0
+  #streams = 0
   #partialBytes = 0
   #queuedBytes = 0
   #isReliefScheduled = false
 
+  /** No further call is taken. */
   get isFull(): boolean {
-    return this.streams >= streamsLimit
+    return this.#streams >= streamsLimit
+  }
+
+  /** No further large reply is made: many could be asked for in one turn, before anybody is cut off. */
+  get isBehind(): boolean {
+    return this.#queuedBytes > unreadLimitBytes
+  }
+
+  addStreams(count: number): void {
+    this.#streams += count
+    if (this.isFull) this.#scheduleRelief()
   }
 
   addPartial(bytes: number): void {
@@ -44,11 +56,12 @@ export class Load {
     setImmediate(() => {
       this.#isReliefScheduled = false
       if (this.#partialBytes > partialLimitBytes) this.#relieve('partialBytes', 'messages are not ended')
-      if (this.#queuedBytes > unreadLimitBytes) this.#relieve('queuedBytes', 'replies are not read')
+      if (this.isBehind) this.#relieve('queuedBytes', 'replies are not read')
+      if (this.isFull) this.#relieve('openStreams', 'calls are not ended')
     })
   }
 
-  #relieve(measure: 'partialBytes' | 'queuedBytes', reason: string): void {
+  #relieve(measure: 'partialBytes' | 'queuedBytes' | 'openStreams', reason: string): void {
     let most: Loaded | undefined
     for (const connection of this.connections) {
       if (most === undefined || connection[measure] > most[measure]) most = connection

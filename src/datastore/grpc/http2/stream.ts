@@ -12,6 +12,9 @@ import type { ResponseHeaders } from './response-headers.ts'
 /** A payload up to this size is copied beside its frame's header, a longer one is written by reference. */
 const copiedPayloadBytes = 8 * 1024
 
+/** A larger reply has to wait for better times when all clients together leave too much unread. */
+const largeReplyBytes = 1024 * 1024
+
 const partWriter = new MessageWriter()
 
 /** More than this of messages that are not complete, over all streams of a connection, is refused. */
@@ -35,6 +38,8 @@ export interface StreamHost {
   /** Counts what the connection's streams have in their queues; throws when there is no end of it. */
   addQueued(bytes: number): void
   readonly isCongested: boolean
+  /** All clients together leave too much unread. */
+  readonly isServerBehind: boolean
   /** Has `pump` called when the connection's window or its socket has room again. */
   block(stream: Stream): void
   /** Has the output flushed in this turn of the event loop. */
@@ -134,6 +139,7 @@ export class Stream implements Call {
     if (!this.isOpen || this.#trailers !== 'none') return
     try {
       if (this.#fits(message.framedBytes)) return this.#writeData(message.framed())
+      if (this.#isTooMuch(message.framedBytes)) return this.fail(tooMuchUnread())
       this.#enqueue(message.takeFramed())
       this.#writeQueue()
     } catch (thrown) {
@@ -148,6 +154,10 @@ export class Stream implements Call {
 
   replyInParts(message: MessageParts): void {
     if (!this.isOpen || this.#trailers !== 'none') return message.release()
+    if (this.#isTooMuch(message.messageBytes)) {
+      message.release()
+      return this.fail(tooMuchUnread())
+    }
     this.#trailers = 'success'
     this.#parts = message
     if (!message.write(partWriter.reset())) this.#releaseParts()
@@ -207,8 +217,9 @@ export class Stream implements Call {
   }
 
   #countQueue(): void {
-    const { costBytes } = this.#queue
+    const costBytes = this.#queue.costBytes + (this.#parts?.heldBytes ?? 0)
     const change = costBytes - this.#countedBytes
+    if (change === 0) return
     this.#countedBytes = costBytes
     this.#host.addQueued(change)
   }
@@ -230,14 +241,18 @@ export class Stream implements Call {
   /** Of a reply in parts the client has a beginning that it can do nothing with. */
   #dropReply(): void {
     this.#releaseParts()
-    if (this.#queue.isEmpty) return
-    this.#queue.clear()
+    if (!this.#queue.isEmpty) this.#queue.clear()
     this.#countQueue()
   }
 
   #releaseParts(): void {
     this.#parts?.release()
     this.#parts = undefined
+  }
+
+  /** A stream of messages is slowed down by who sends them. */
+  #isTooMuch(length: number): boolean {
+    return length > largeReplyBytes && this.#method.kind === 'unary' && this.#host.isServerBehind
   }
 
   #fits(length: number): boolean {
@@ -411,4 +426,8 @@ function tooLarge(length: number, limit: number): StatusError {
     codes.resourceExhausted,
     `grpc: received message larger than max (${length} vs. ${limit})`,
   )
+}
+
+function tooMuchUnread(): StatusError {
+  return new StatusError(codes.resourceExhausted, 'too many replies are not read: try again')
 }

@@ -21,6 +21,9 @@ interface RangeResponse {
   readonly valuesOf: ValuesOf
 }
 
+/** What a version that waits to be sent counts: its place, in a heap that is smaller than what is beside it; or all of it. */
+export const heldVersionBytes = { inMemory: 64, ofPast: 512 } as const
+
 /** A part fits into one piece of a writer. */
 const partTargetBytes = 192 * 1024
 /** etcd sends no larger one (api/v3rpc/grpc.go, maxSendBytes). */
@@ -56,6 +59,7 @@ export function writeRangeResponse(
 /** The same part by part: no value is read or copied before there is room for it. */
 export class RangeResponseParts implements MessageParts {
   readonly messageBytes: number
+  readonly heldBytes: number
   readonly #header: ResponseHeader
   readonly #result: RangeResult
   readonly #valuesOf: ValuesOf
@@ -63,7 +67,14 @@ export class RangeResponseParts implements MessageParts {
   #next = 0
 
   /** The values stay where they can be read until `release` is called. */
-  constructor({ header, result, valuesOf, release }: RangeResponse & { release: () => void }) {
+  constructor({
+    header,
+    result,
+    valuesOf,
+    release,
+    versionBytes,
+  }: RangeResponse & { release: () => void; versionBytes: number }) {
+    this.heldBytes = result.versions.length * versionBytes
     this.#header = header
     this.#result = result
     this.#valuesOf = valuesOf

@@ -13,6 +13,7 @@ import {
 } from '../messages/kv-requests.ts'
 import {
   RangeResponseParts,
+  heldVersionBytes,
   writeDeleteRangeResponse,
   writeLastRangeChunk,
   writePutResponse,
@@ -48,16 +49,19 @@ export function kvService(context: ServiceContext): Service {
   const range = unary((reader, call) => {
     const request = readRangeRequest(reader)
     checkRange(request)
-    const reply = (result: RangeResult): void => {
+    const reply = (result: RangeResult, versionBytes: number): void => {
       if (result.versions.length > partsFromKeys && !result.keysOnly) {
         const release = engine.keepOpen(request, () => call.fail(etcdError('compacted')))
-        call.replyInParts(new RangeResponseParts({ header, result, valuesOf: laterValuesOf, release }))
+        const parts = { header, result, valuesOf: laterValuesOf, release, versionBytes }
+        call.replyInParts(new RangeResponseParts(parts))
       } else {
         call.reply(writeRangeResponse(freshWriter(), { header, result, valuesOf }))
       }
     }
-    if (engine.store.isInMemory(request.revision)) reply(engine.range(request))
-    else engine.past.range(request, { ...waiting(call), done: reply })
+    if (engine.store.isInMemory(request.revision))
+      return reply(engine.range(request), heldVersionBytes.inMemory)
+    const done = (result: RangeResult): void => reply(result, heldVersionBytes.ofPast)
+    engine.past.range(request, { ...waiting(call), done })
   })
 
   const rangeStream = unary((reader, call) => {

@@ -9,6 +9,8 @@ import { storageVersion } from './maintenance.ts'
 /** etcd sends 32 KiB at once (api/v3rpc/maintenance.go, snapshotSendBufferSize); fewer messages take less time. */
 const blobBytes = 128 * 1024
 const digestBytes = 32
+/** Each has a file as large as the database until its client has taken all of it, or is gone. */
+const snapshotsLimit = 4
 
 const snapshotTags = { remainingBytes: 0x10, blob: 0x1a, version: 0x22 } as const
 
@@ -20,12 +22,20 @@ export interface SnapshotFiles {
 
 /** etcdserverpb.Maintenance, Snapshot: the file, then its SHA-256 as a message of its own. */
 export function snapshotService(files: SnapshotFiles): Service {
+  let taken = 0
   const snapshot = unary((_reader, call) => {
+    if (taken === snapshotsLimit) {
+      const reason = `${snapshotsLimit} snapshots are being taken; more are not taken at a time`
+      throw new StatusError(codes.resourceExhausted, reason)
+    }
+    taken++
     const gone = new AbortController()
     call.onCancel = () => gone.abort()
-    sendSnapshot(call, files, gone.signal).catch((thrown: unknown) => {
-      if (call.isOpen) call.fail(toStatus(thrown))
-    })
+    sendSnapshot(call, files, gone.signal)
+      .catch((thrown: unknown) => {
+        if (call.isOpen) call.fail(toStatus(thrown))
+      })
+      .finally(() => taken--)
   })
   return [['/etcdserverpb.Maintenance/Snapshot', snapshot]]
 }
