@@ -95,10 +95,15 @@ export const emptyRecord = render({ settings: {} })
 
 function factsOf(config: AnyConfig, of: 'cluster' | 'node'): Record<string, string> {
   const values = config as unknown as Readonly<Record<string, unknown>>
-  const names = Object.keys(schema).filter(
-    (name) => rowOf(name)?.factOf === of && values[camelCase(name)] !== undefined,
+  return Object.fromEntries(
+    Object.keys(schema).flatMap((name) => {
+      const [row, value] = [rowOf(name), values[camelCase(name)]]
+      if (row?.factOf !== of || value === undefined) return []
+      return [
+        [name, Array.isArray(value) ? value.join(row.separator === 'space' ? ' ' : ',') : String(value)],
+      ]
+    }),
   )
-  return Object.fromEntries(names.map((name) => [name, String(values[camelCase(name)])]))
 }
 
 function readRecord(path: string): NodeRecord {

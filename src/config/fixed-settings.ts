@@ -1,9 +1,10 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { Facts } from './facts.ts'
 import type { Host } from './host.ts'
 import { paths } from './paths.ts'
 import { everyRole, type PresentRole, presentRoles, type RoleName } from './roles.ts'
 import { rowOf } from './schema.ts'
-import { describeSetting, parseSetting, type Setting, showText, usageError } from './table/setting.ts'
+import { describeSetting, isList, parseSetting, type Setting, showText, usageError } from './table/setting.ts'
 
 /**
  * What was fixed at creation, as settings: stronger than a default, and not to be contradicted by any other source.
@@ -28,20 +29,14 @@ export function addFacts(chosen: Map<string, Setting>, facts: readonly Setting[]
     if (row === undefined || !row.roles.includes(role)) continue
     const asked = chosen.get(fact.name)
     if (asked === undefined) chosen.set(fact.name, fact)
-    else if (parseSetting(row, asked) !== parseSetting(row, fact)) throw contradiction(asked, fact)
+    else if (!isDeepStrictEqual(parseSetting(row, asked), parseSetting(row, fact))) {
+      throw contradiction(asked, fact, isList(row) ? asked.texts.join(',') : asked.texts.at(-1))
+    }
   }
 }
 
-/** The settings that were chosen and are not what is fixed. */
-export function contradicted(chosen: ReadonlyMap<string, Setting>, facts: readonly Setting[]): string[] {
-  return facts.flatMap(({ name, texts }) => {
-    const asked = chosen.get(name)
-    return asked === undefined || asked.texts.at(-1) === texts[0] ? [] : [name]
-  })
-}
-
-function contradiction(asked: Setting, { name, texts, origin }: Setting): Error {
-  const shown = describeSetting(asked, asked.texts.at(-1))
+function contradiction(asked: Setting, { name, texts, origin }: Setting, text: string | undefined): Error {
+  const shown = describeSetting(asked, text)
   const [fixed, path] = [showText(texts[0] ?? ''), origin.kind === 'fact' ? origin.path : '']
   if (name === 'node-name') {
     return usageError(

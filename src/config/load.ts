@@ -4,7 +4,7 @@ import { AppError, describeError } from '../base/errors.ts'
 import { findConflict, rangeOf, tenthAddress } from './conflicts.ts'
 import type { AnyConfig, Config } from './config.ts'
 import type { Facts } from './facts.ts'
-import { addFacts, contradicted, presentRole, settingsOfFacts, warningOfHostName } from './fixed-settings.ts'
+import { addFacts, presentRole, settingsOfFacts, warningOfHostName } from './fixed-settings.ts'
 import { defaultConfigFile, settingsOfFile } from './table/file.ts'
 import { type Host, thisHost } from './host.ts'
 import { file } from './table/kinds.ts'
@@ -63,8 +63,8 @@ export async function loadAnyConfig({
   const dataDir = dataDirOf(chosen)
   const facts = factsWin ? factsOrNone(host, { dataDir, warn }) : host.facts(dataDir)
   const fixed = settingsOfFacts(facts, dataDir)
-  if (factsWin) for (const name of contradicted(chosen, fixed)) chosen.delete(name)
-  const role = roleOf(chosenRole({ chosen, wanted, facts, dataDir }))
+  if (factsWin) for (const { name } of fixed) chosen.delete(name)
+  const role = roleOf(chosenRole({ chosen, fixed, wanted, facts, dataDir }))
   if (factsWin) forgetOtherRoles(chosen, role)
   else refuseOtherRoles([...settings.flags, ...settings.environment, ...settings.file], role)
   const renamed = roles[role].hasNode ? warningOfHostName({ chosen, facts, host, dataDir }) : undefined
@@ -93,12 +93,14 @@ function factsOrNone(
 
 function chosenRole(given: {
   chosen: ReadonlyMap<string, Setting>
+  fixed: readonly Setting[]
   wanted: PresentRole | undefined
   facts: Facts
   dataDir: string
 }): Pick<RoleSettings, 'role' | 'serverMode'> {
-  const { chosen, wanted, facts, dataDir } = given
-  const [setting, mode] = [chosen.get('role'), chosen.get('server-mode')]
+  const { chosen, fixed, wanted, facts, dataDir } = given
+  const setting = chosen.get('role')
+  const mode = chosen.get('server-mode') ?? fixed.find(({ name }) => name === 'server-mode')
   const asked = setting && (parseSetting(optionOf('role'), setting) as PresentRole)
   if (setting !== undefined && wanted !== undefined && asked !== wanted) {
     throw usageError(

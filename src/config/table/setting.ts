@@ -76,7 +76,8 @@ function parseText({ kind }: OptionTable[string], setting: Setting, text: string
 function itemsOf({ separator }: ListOption<unknown>, { texts, origin }: Setting): string[] {
   const given = texts.filter((text) => text !== '')
   if (separator === 'comma') return given.flatMap((text) => text.split(','))
-  if (origin.kind === 'environment') return given.flatMap((text) => text.trim().split(/\s+/))
+  if (origin.kind === 'environment' || origin.kind === 'fact')
+    return given.flatMap((text) => text.trim().split(/\s+/))
   return given
 }
 

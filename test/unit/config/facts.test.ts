@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, mkdtempDisposableSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { keepFacts, readFacts, updateNodeRecord } from '../../../src/config/facts.ts'
 import { loadAnyConfig } from '../../../src/config/load.ts'
 import { type Paths, paths as pathsOf } from '../../../src/config/paths.ts'
@@ -182,6 +182,42 @@ describe('what was fixed when the cluster was created', () => {
       })
     },
   )
+})
+
+describe('a list that was fixed', () => {
+  const lists: readonly { factOf?: string }[] = [schema['tls-san'], schema['kube-apiserver-arg']]
+  // No setting of today is one.
+  beforeAll(() => lists.forEach((row) => Object.assign(row, { factOf: 'cluster' })))
+  afterAll(() => lists.forEach((row) => delete row.factOf))
+
+  const created = [
+    '--tls-san=a.test',
+    '--tls-san=b.test',
+    '--kube-apiserver-arg=a=1,2',
+    '--kube-apiserver-arg=b=3',
+  ]
+
+  test('wins over the default, and may be said again in another form', async () => {
+    await create(created)
+    const fixed = { tlsSan: ['a.test', 'b.test'], kubeApiserverArg: ['a=1,2', 'b=3'] }
+    expect((await start([])).config).toMatchObject(fixed)
+    expect((await start(created)).config).toMatchObject(fixed)
+    expect((await start(['--tls-san=a.test,b.test'])).config).toMatchObject(fixed)
+  })
+
+  test('is contradicted by another one, which is shown whole', async () => {
+    await create(created)
+    expect(await refusal(['--tls-san=a.test', '--tls-san=c.test'])).toContain(
+      'cannot use --tls-san=a.test,c.test: the cluster was created with tls-san a.test,b.test (DIR/cluster.json)',
+    )
+    expect(await refusal(['--tls-san='])).toContain('was created with tls-san a.test,b.test')
+  })
+
+  test('may be an empty one', async () => {
+    await create([])
+    expect((await start(['--tls-san='])).config).toMatchObject({ tlsSan: [], kubeApiserverArg: [] })
+    expect(await refusal(['--tls-san=a.test'])).toContain('was created with tls-san ""')
+  })
 })
 
 describe('the name of the node', () => {
