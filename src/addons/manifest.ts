@@ -19,12 +19,13 @@ export interface Manifest {
   readonly [key: string]: unknown
 }
 
-/** The resource names of the kinds that our add-ons use. */
+/** The resource names of the kinds that our add-ons use, or ask for. */
 const resources: Readonly<Record<string, string>> = {
   ClusterRole: 'clusterroles',
   ClusterRoleBinding: 'clusterrolebindings',
   ConfigMap: 'configmaps',
   Deployment: 'deployments',
+  Endpoints: 'endpoints',
   Service: 'services',
   ServiceAccount: 'serviceaccounts',
 }

@@ -12,8 +12,9 @@ import { idle, next, type ProcessEvent, type ProcessPhase, type ProcessState } f
 /** After SIGKILL only a system call that hangs keeps a process; its operator should hear of it. */
 const killedWarningMs = 5_000
 
-/** A process that has ended so often in a row is not taken for well before it has run for a healthy time. */
+/** A process that has ended so often in a row is not taken for well before it has outlived its last life, and this time. */
 const failuresUntilTold = 3
+const shortestTrialMs = 10_000
 
 /** The lines of a failure that its log record repeats. */
 const loggedLinesLimit = 10
@@ -177,7 +178,9 @@ export class SupervisedProcess {
   #instability(): string | undefined {
     const state = this.#state
     if (state.phase !== 'ready' || state.failuresInRow < failuresUntilTold) return undefined
-    if (Date.now() - this.#since.getTime() >= this.#backoff.healthyAfterMs) return undefined
+    const lastLifeMs = this.#lastFailure?.uptimeMs ?? 0
+    const trialMs = Math.min(Math.max(2 * lastLifeMs, shortestTrialMs), this.#backoff.healthyAfterMs)
+    if (Date.now() - this.#since.getTime() >= trialMs) return undefined
     return `it has ended ${state.failuresInRow} times in a row: ${this.#lastFailure?.message}`
   }
 

@@ -70,6 +70,11 @@ test('a start without a network takes the last address, keeps it on lo, and is R
   await cluster.ready()
   expect(await nodeAddress()).toBe(second)
   expect(await addressesOf('lo')).toContain(`${second}/32`)
+  // Nothing leads to Services from the machine itself; pods find them.
+  await cluster.k8s(['status', '--wait', '--timeout=3m'], { timeoutMs: 190_000 })
+  expect(await cluster.shell('keeper', 'nslookup kubernetes.default.svc.cluster.local')).toContain(
+    '10.96.0.1',
+  )
   // busybox speaks no TLS that the API server takes, which says so.
   const ask = `printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 $KUBERNETES_SERVICE_HOST $KUBERNETES_SERVICE_PORT`
   expect(await cluster.shell('keeper', ask)).toContain('Client sent an HTTP request to an HTTPS server')

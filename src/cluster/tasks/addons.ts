@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { coredns } from '../../addons/coredns.ts'
-import { probeDns } from '../../addons/dns.ts'
+import { dnsPods, probeDns } from '../../addons/dns.ts'
 import type { Addon } from '../../addons/manifest.ts'
 import { ObjectClient } from '../../addons/objects.ts'
 import { kubeletAccess } from '../../addons/rbac.ts'
@@ -8,6 +8,7 @@ import { Reconciler } from '../../addons/reconcile.ts'
 import { describeError, errorCode } from '../../base/errors.ts'
 import { apiserverUrl } from '../../components/probe.ts'
 import { apiserverKubeletUser } from '../../pki/leaves.ts'
+import { routeSource } from '../../node/facts/node-address.ts'
 import { readIdentity } from '../../pki/pki.ts'
 import type { Task, TaskContext } from './task.ts'
 
@@ -53,7 +54,7 @@ export const addons: Task = {
       }
       if (isHeld) problems.set(dnsAddon.name, 'it waits for the Node and its image')
       else if (isDnsWanted && !problems.has(dnsAddon.name)) {
-        const silent = await dnsProblem(context)
+        const silent = await dnsProblem(context, signal)
         if (silent !== undefined) problems.set(dnsAddon.name, silent)
       }
       report({ context, wanted, problems, isLate: performance.now() - begunMs > pendingLimitMs })
@@ -80,14 +81,10 @@ async function pass({
   known: readonly Addon[]
   signal: AbortSignal
 }): Promise<Map<string, string> | undefined> {
-  const { config, pki, log } = context
+  const { log } = context
   try {
     // One handshake for a pass, with the identity as it is by now.
-    using client = new ObjectClient({
-      server: apiserverUrl(config),
-      tls: await readIdentity(pki, 'admin-client'),
-      signal,
-    })
+    using client = await clientOf(context, signal)
     return new Map(await reconciler.pass({ ...addons, client, log }))
   } catch (error) {
     const reason = describeError(error)
@@ -123,16 +120,35 @@ function report(found: {
 }
 
 /** undefined: it answers. Where somebody else's proxy leads to Services, its pods are for him to look at. */
-async function dnsProblem({ config, board }: TaskContext): Promise<string | undefined> {
+async function dnsProblem(context: TaskContext, signal: AbortSignal): Promise<string | undefined> {
+  const { config, board } = context
   if (config.disable.includes('kube-proxy')) return undefined
   // One datagram may be lost without anything being wrong.
   const tries = board.part('coredns')?.state === 'ready' ? dnsTries : 1
   let problem: string | undefined
   for (let done = 0; done < tries; done++) {
-    problem = await probeDns(config).then(() => undefined, describeError)
+    problem = await askDns(context, signal).then(() => undefined, describeError)
     if (problem === undefined) return undefined
   }
   return problem
+}
+
+/** Pods find Services by their own default route; a machine that has none itself, without a network, asks a pod of DNS. */
+async function askDns(context: TaskContext, signal: AbortSignal): Promise<void> {
+  const { clusterDns, clusterDomain } = context.config
+  if ((await routeSource(clusterDns)) !== undefined) return probeDns({ server: clusterDns, clusterDomain })
+  using client = await clientOf(context, signal)
+  const [server] = await dnsPods(client)
+  if (server === undefined) throw new Error('none of its pods is ready')
+  await probeDns({ server, clusterDomain })
+}
+
+async function clientOf({ config, pki }: TaskContext, signal: AbortSignal): Promise<ObjectClient> {
+  return new ObjectClient({
+    server: apiserverUrl(config),
+    tls: await readIdentity(pki, 'admin-client'),
+    signal,
+  })
 }
 
 /** What the API server needs to reach kubelets: `logs` and `exec` work with it. */

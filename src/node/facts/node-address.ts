@@ -112,11 +112,18 @@ export async function readNetwork(
 /** Addresses for documentation (RFC 5737, RFC 3849), which only a default route leads to. */
 const faraway = { 4: '203.0.113.1', 6: '2001:db8::1' }
 
-/** The kernel chooses the source address when a UDP socket is connected; nothing is sent. */
-async function defaultRouteSource(family: 4 | 6): Promise<string | undefined> {
-  const socket = createSocket(family === 4 ? 'udp4' : 'udp6')
+function defaultRouteSource(family: 4 | 6): Promise<string | undefined> {
+  return routeSource(faraway[family])
+}
+
+/**
+ * The address that is sent from to this one; undefined: nothing leads there from this machine. The kernel chooses it when a UDP
+ * socket is connected; nothing is sent.
+ */
+export async function routeSource(address: string): Promise<string | undefined> {
+  const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4')
   try {
-    socket.connect(9, faraway[family])
+    socket.connect(9, address)
     await once(socket, 'connect')
     return socket.address().address
   } catch {

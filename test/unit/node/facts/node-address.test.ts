@@ -8,6 +8,7 @@ import {
   chooseNodeAddress,
   describePassedOver,
   readNetwork,
+  routeSource,
 } from '../../../../src/node/facts/node-address.ts'
 import { hostTree } from '../host-tree.ts'
 
@@ -137,6 +138,11 @@ test('whoever waits for an address is told why those that there are cannot be us
     'no interface that is up has one',
   )
   expect(describePassedOver({ ...ranges }, { addresses: [] })).toBe('no interface that is up has one')
+})
+
+test('what is sent to an address comes from one of this machine, or nothing leads there', async () => {
+  expect(await routeSource('127.0.0.9')).toBe('127.0.0.1')
+  expect(await routeSource('no address')).toBeUndefined()
 })
 
 describe('an interface is', () => {
