@@ -9,6 +9,8 @@ import { holdWhileAway, rememberAddress } from '../node-address.ts'
 import type { Task, TaskContext } from './task.ts'
 
 const lookIntervalMs = 5_000
+/** In the status, while it cannot be followed. */
+const partName = 'node address'
 
 /** Those that are told an address by a flag, or take it from the Node once: in the order in which they need each other. */
 const toldByFlag: readonly ComponentName[] = ['kube-apiserver', 'kubelet', 'kube-proxy']
@@ -22,7 +24,7 @@ export const nodeAddress: Task = {
   purpose: "follow the machine's address",
   leaderOnly: false,
   async run(context, signal) {
-    const { config, addresses, paths, log, whenReady } = context
+    const { config, addresses, paths, log, board, whenReady } = context
     const files = new HostFiles()
     const change = new SettledChange()
     await whenReady('api')
@@ -37,9 +39,12 @@ export const nodeAddress: Task = {
         if (chosen.address !== nodeIp) await follow(context, chosen.address, signal)
         await holdWhileAway(chosen, { ...context, former: readLastAddress(paths.nodeRecord) })
         if (chosen.isPresent) rememberAddress(chosen.address, { paths, log })
+        board.forget(partName)
       } catch (error) {
         signal.throwIfAborted()
-        log.error({ reason: describeError(error) }, "cannot follow the machine's address; it is tried again")
+        const message = `cannot follow the machine's address: ${describeError(error)}`
+        if (board.part(partName) === undefined) log.error(`${message}; it is tried again`)
+        board.report({ name: partName, state: 'degraded', message })
       }
     }
   },
@@ -63,10 +68,6 @@ type FollowContext = Pick<TaskContext, 'config' | 'paths' | 'addresses' | 'log' 
 export async function follow(context: FollowContext, nodeIp: string, signal: AbortSignal): Promise<void> {
   const { addresses, log, moveNode, restart } = context
   const from = addresses().nodeIp
-  log.warn(
-    { from, to: nodeIp },
-    "the machine's address has changed: certificates, API server and Node follow",
-  )
   moveNode(nodeIp)
   try {
     await prepareCredentials(context)
@@ -75,6 +76,7 @@ export async function follow(context: FollowContext, nodeIp: string, signal: Abo
     moveNode(from)
     throw error
   }
+  log.warn({ from, to: nodeIp }, "the machine's address has changed: API server and Node follow")
   for (const name of toldByFlag) {
     await restart(name, signal).catch((error: unknown) => {
       signal.throwIfAborted()
