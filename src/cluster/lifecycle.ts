@@ -84,7 +84,9 @@ export function startComponents(options: StartOptions): Start {
     if (component.policy === 'fatal') fatal.push(whole)
     all.push(whole)
   }
-  const serving = Promise.allSettled(fatal).then(() => {
+  // Nobody who wants the end waits for a start that hangs, as on a disk that does not answer.
+  const ended = limited.aborted ? Promise.resolve() : once(limited, 'abort')
+  const serving = Promise.race([Promise.allSettled(fatal), ended]).then(() => {
     // The abort reason is the first failure; those that followed from it say nothing new.
     giveUp.signal.throwIfAborted()
     signal.throwIfAborted()

@@ -39,6 +39,17 @@ test('a cluster is ready when DNS answers, and each add-on is a row of the statu
   expect(stdout).toMatch(/^images +ready$/m)
 })
 
+test('what the API server refuses of the add-ons is told', async () => {
+  const frozen = JSON.stringify({ immutable: true, data: { objects: '[]' } })
+  await cluster.kubectl([...patch('configmap', 'k8s-addons'), frozen])
+  const isTold = async () =>
+    (await cluster.status()).problems.some((problem) =>
+      /^coredns: cannot apply ConfigMap k8s-addons: HTTP 422: .*immutable/.test(problem),
+    )
+  await cluster.waitFor('the status says so', isTold, passLimit)
+  await cluster.kubectl(['-n', 'kube-system', 'delete', 'configmap', 'k8s-addons'])
+})
+
 test('what somebody changed or deleted is applied again', async () => {
   const before = await uidOf('deployment', 'coredns')
   await cluster.kubectl(['-n', 'kube-system', 'delete', 'deployment', 'coredns'])

@@ -177,6 +177,28 @@ describe('the start', () => {
     expect(events.slice(-2)).toEqual(['start datastore', 'ready'])
   })
 
+  test('ends with its signal and with the first failure, whatever hangs', async () => {
+    const events: string[] = []
+    const hanging: Component = {
+      ...recorded({ name: 'datastore', events }).component,
+      start: () => new Promise(() => {}),
+    }
+    const begin = (signal: AbortSignal, more: readonly Component[] = []) =>
+      startComponents({
+        components: [hanging, ...more],
+        signal,
+        onReady: () => {},
+        onDegraded: () => {},
+      }).serving
+    const stop = new AbortController()
+    const stopped = begin(stop.signal)
+    stop.abort(new Error('the end'))
+    await expect(stopped).rejects.toThrow('the end')
+    const failing = recorded({ name: 'containerd', events })
+    failing.isReady.reject(new Error('no memory'))
+    await expect(begin(new AbortController().signal, [failing.component])).rejects.toThrow('no memory')
+  })
+
   test('refuses a plan whose order contradicts its needs', async () => {
     const apiserver = recorded({ name: 'kube-apiserver', events: [] })
     const start = () =>
