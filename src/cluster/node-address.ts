@@ -1,15 +1,17 @@
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describeError } from '../base/errors.ts'
+import { publicMode, writeFileAtomically } from '../base/files.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Notifier } from '../base/notify.ts'
 import type { Addresses } from '../components/component.ts'
 import type { Config } from '../config/config.ts'
 import { updateNodeRecord } from '../config/facts.ts'
 import type { Paths } from '../config/paths.ts'
-import { heldAddresses } from '../node/facts/addresses.ts'
+import { loopbackAddresses } from '../node/facts/addresses.ts'
 import { HostFiles } from '../node/facts/host-files.ts'
-import { readLastAddress } from '../node/facts/last-address.ts'
+import { readHeldAddress, readLastAddress } from '../node/facts/last-address.ts'
 import {
   chooseNodeAddress,
   describePassedOver,
@@ -55,7 +57,8 @@ export interface SettledAddress extends NodeAddress {
  */
 export async function settleNodeAddress(options: AddressOptions): Promise<SettledAddress | undefined> {
   const { config, paths, log, notify, signal } = options
-  const look = options.look ?? ((last) => readNetwork(new HostFiles(), { ...config, last }))
+  const held = readHeldAddress(paths.heldAddress)
+  const look = options.look ?? ((last) => readNetwork(new HostFiles(), { ...config, last, held }))
   for (let looks = 0; !signal.aborted; looks++) {
     const network = await look(readLastAddress(paths.nodeRecord))
     const chosen = chooseNodeAddress(config, network)
@@ -76,15 +79,23 @@ export async function settleNodeAddress(options: AddressOptions): Promise<Settle
   return undefined
 }
 
+interface HoldOptions {
+  readonly payload: Pick<Payload, 'cniBinDir'>
+  readonly paths: Pick<Paths, 'heldAddress'>
+  readonly log: Logger
+  readonly former: string | undefined
+  /** What lo has; default: this machine's. */
+  readonly onLoopback?: readonly string[]
+}
+
 /**
  * Keeps the Node's address on lo while no interface has it, and takes away what was kept before. Repeatable. One that
- * the Node never had is left to whoever wrote it.
+ * the Node never had is left to whoever wrote it, and what somebody else has put on lo is his.
  */
 export async function holdWhileAway(
   { address, isPresent }: NodeAddress,
-  { payload, log, former }: { payload: Payload; log: Logger; former: string | undefined },
+  { payload, paths, log, former, onLoopback = loopbackAddresses() }: HoldOptions,
 ): Promise<void> {
-  const held = heldAddresses()
   const change = (action: 'address-hold' | 'address-release', which: string) =>
     runCommand({
       command: join(payload.cniBinDir, 'cni'),
@@ -92,13 +103,14 @@ export async function holdWhileAway(
       env: {},
       timeoutMs: commandTimeoutMs,
     })
-  const isOver = (which: string) => which !== address || isPresent
-  for (const which of new Set([address, ...(former === undefined ? [] : [former])])) {
-    if (!held.includes(which) || !isOver(which)) continue
-    await change('address-release', which)
-    log.info({ address: which }, 'the address is no longer kept on lo')
+  const held = readHeldAddress(paths.heldAddress)
+  if (held !== undefined && (held !== address || isPresent)) {
+    await change('address-release', held)
+    await rm(paths.heldAddress, { force: true })
+    log.info({ address: held }, 'the address is no longer kept on lo')
   }
-  if (isPresent || address !== former || held.includes(address)) return
+  if (isPresent || address !== former || onLoopback.includes(address)) return
+  await writeFileAtomically(paths.heldAddress, `${address}\n`, { mode: publicMode, durable: 'nothing' })
   await change('address-hold', address)
   log.warn({ address }, 'no interface has the address of the Node: it is kept on lo until one has')
 }

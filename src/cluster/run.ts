@@ -104,7 +104,7 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
     signal: requests.asked,
   })
   if (node === undefined) return
-  await holdWhileAway(node, { payload, log, former: node.former }).catch((error: unknown) =>
+  await holdWhileAway(node, { payload, paths, log, former: node.former }).catch((error: unknown) =>
     log.error({ reason: describeError(error) }, 'cannot keep the address of the Node on lo'),
   )
   let nodeIp = node.address

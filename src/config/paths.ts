@@ -32,6 +32,8 @@ export interface Paths {
   readonly datastoreSocket: string
   readonly controlSocket: string
   readonly processRecordsDir: string
+  /** Which address the daemon keeps on lo, if any: others there are somebody's own. Gone after a reboot, as that is. */
+  readonly heldAddress: string
   readonly containerdState: string
   readonly containerdSocket: string
 }
@@ -61,6 +63,7 @@ export function paths({ dataDir }: Pick<StorageSettings, 'dataDir'>): Paths {
     datastoreSocket: join(runDir, 'datastore.sock'),
     controlSocket: join(runDir, 'control.sock'),
     processRecordsDir: join(runDir, 'processes'),
+    heldAddress: join(runDir, 'held-address'),
     containerdState: join(runDir, 'containerd'),
     containerdSocket: join(runDir, 'containerd', 'containerd.sock'),
   }

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { describeError } from '../../base/errors.ts'
 import type { ComponentName } from '../../components/component.ts'
 import { HostFiles } from '../../node/facts/host-files.ts'
-import { readLastAddress } from '../../node/facts/last-address.ts'
+import { readHeldAddress, readLastAddress } from '../../node/facts/last-address.ts'
 import { chooseNodeAddress, readNetwork } from '../../node/facts/node-address.ts'
 import { prepareCredentials } from '../credentials.ts'
 import { holdWhileAway, rememberAddress } from '../node-address.ts'
@@ -32,7 +32,10 @@ export const nodeAddress: Task = {
       await sleep(lookIntervalMs, undefined, { signal, ref: false })
       const { nodeIp } = addresses()
       try {
-        const network = await readNetwork(files, { ...config, last: nodeIp })
+        const network = await readNetwork(files, {
+          ...{ ...config, last: nodeIp },
+          held: readHeldAddress(paths.heldAddress),
+        })
         const chosen = chooseNodeAddress(config, network)
         if (chosen === undefined) continue
         if (!change.isSettled(nodeIp, chosen.address)) continue

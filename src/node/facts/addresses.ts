@@ -9,9 +9,10 @@ export interface InterfaceAddress {
   /**
    * bridge: one that ties containers or virtual machines together (cni0, docker0, virbr0), and is nobody's way
    * out; tunnel: tun, tap, WireGuard and the like; passing: one of IPv6 that ends after a while (RFC 8981) or is not
-   * settled; plain: all others, a bridge with a network card in it, too.
+   * settled; loopback: one that somebody has put on lo, as those do who announce it by BGP; plain: all others, a bridge
+   * with a network card in it, too.
    */
-  readonly kind: 'plain' | 'tunnel' | 'bridge' | 'passing'
+  readonly kind: 'plain' | 'tunnel' | 'bridge' | 'passing' | 'loopback'
 }
 
 /** ARPHRD_ETHER and ARPHRD_INFINIBAND (if_arp.h): whatever has another type is a tunnel, or lo. */
@@ -77,7 +78,7 @@ function deviceType(files: HostFiles, name: string): string | undefined {
 }
 
 /** What lo has beside its own. */
-export function heldAddresses(interfaces = networkInterfaces()): string[] {
+export function loopbackAddresses(interfaces = networkInterfaces()): string[] {
   return Object.values(interfaces)
     .flatMap((entries) => entries ?? [])
     .filter(({ internal, address }) => internal && !address.startsWith('127.') && address !== '::1')

@@ -12,3 +12,13 @@ export function readLastAddress(nodeRecord: string): string | undefined {
     return undefined
   }
 }
+
+/** The address that the daemon keeps on lo; undefined: none. */
+export function readHeldAddress(heldAddress: string): string | undefined {
+  try {
+    const text = readFileSync(heldAddress, 'utf8').trim()
+    return isIP(text) === 0 ? undefined : text
+  } catch {
+    return undefined
+  }
+}

@@ -3,7 +3,7 @@
  *
  *    the last one used          while an interface has it: an address that stays is never given up for another
  *    the default route's        what the kernel would send from, whatever the interface is
- *    a plain interface's        then a tunnel's, then one that will pass; bridges of containers never are
+ *    a plain interface's        then a tunnel's, then one that will pass; bridges of containers and lo never are
  *    the last one used          although no interface has it: the network is away
  *
  * Addresses of the loopback interface, link-local ones and those in the ranges of the cluster are passed over.
@@ -19,7 +19,7 @@ import {
   parseRange,
 } from '../../base/address.ts'
 import type { Config } from '../../config/config.ts'
-import { type InterfaceAddress, readInterfaceAddresses } from './addresses.ts'
+import { type InterfaceAddress, loopbackAddresses, readInterfaceAddresses } from './addresses.ts'
 import type { HostFiles } from './host-files.ts'
 
 /** What the choice depends on. */
@@ -100,13 +100,21 @@ function whyNot({ clusterCidr, serviceCidr }: AddressSettings, text: string): st
   return undefined
 }
 
-/** Looks at this machine; sends nothing. */
+/** Looks at this machine; sends nothing. `held` is what the daemon keeps on lo, and no network brings. */
 export async function readNetwork(
   files: HostFiles,
-  { serviceCidr, last }: { serviceCidr: string; last: string | undefined },
+  given: { serviceCidr: string; last: string | undefined; held: string | undefined },
 ): Promise<Network> {
-  const routeSource = await defaultRouteSource(serviceCidr.includes(':') ? 6 : 4)
-  return { addresses: readInterfaceAddresses(files), routeSource, last }
+  const { serviceCidr, last, held } = given
+  const onLoopback = loopbackAddresses().filter((address) => address !== held)
+  return {
+    addresses: [
+      ...readInterfaceAddresses(files),
+      ...onLoopback.map((address) => ({ interface: 'lo', address, kind: 'loopback' as const })),
+    ],
+    routeSource: await defaultRouteSource(serviceCidr.includes(':') ? 6 : 4),
+    last,
+  }
 }
 
 /** Addresses for documentation (RFC 5737, RFC 3849), which only a default route leads to. */

@@ -3,7 +3,7 @@ import { type AnyConfig, hasNode } from '../../config/config.ts'
 import { paths } from '../../config/paths.ts'
 import { detectHost } from '../facts/host.ts'
 import { HostFiles } from '../facts/host-files.ts'
-import { readLastAddress } from '../facts/last-address.ts'
+import { readHeldAddress, readLastAddress } from '../facts/last-address.ts'
 import { type Network, readNetwork } from '../facts/node-address.ts'
 import { datastoreRequirements } from './datastore-requirements.ts'
 import type { Examination } from './examination.ts'
@@ -24,16 +24,17 @@ export async function preflight(
   { root = '/', now = new Date(), network }: { root?: string; now?: Date; network?: Network } = {},
 ): Promise<Requirement[]> {
   const files = new HostFiles(root)
-  const { controlSocket, nodeRecord } = paths(config)
+  const { controlSocket, nodeRecord, heldAddress } = paths(config)
   if (!hasNode(config)) {
     return datastoreRequirements({ config, root, files, isRunning: await isRunning(controlSocket), now })
   }
   const last = readLastAddress(files.path(nodeRecord))
+  const held = readHeldAddress(files.path(heldAddress))
   const examination: Examination = {
     config,
     host: detectHost({ root }),
     files,
-    network: network ?? (await readNetwork(files, { ...config, last })),
+    network: network ?? (await readNetwork(files, { ...config, last, held })),
     isRunning: await isRunning(controlSocket),
     isRoot: process.getuid?.() === 0,
     umask: process.umask(),

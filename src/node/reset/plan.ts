@@ -9,10 +9,9 @@ import { join } from 'node:path'
 import { type AnyConfig, type Config, hasNode } from '../../config/config.ts'
 import { paths } from '../../config/paths.ts'
 import { schema } from '../../config/schema.ts'
-import { heldAddresses } from '../facts/addresses.ts'
 import { detectHost, type HostFacts } from '../facts/host.ts'
 import { HostFiles } from '../facts/host-files.ts'
-import { readLastAddress } from '../facts/last-address.ts'
+import { readHeldAddress } from '../facts/last-address.ts'
 import { isBelow, isSelfBind, readMounts } from '../facts/mounts.ts'
 import { cniResultsDir } from '../firewall/port-mappings.ts'
 import { bridgeName, networkName } from '../render/cni-config.ts'
@@ -64,7 +63,7 @@ const emptiedEntries: readonly (typeof dataEntries)[number][] = ['containerd', '
 /** Looks at this machine and changes nothing. The daemon must not run. */
 export async function resetPlan(
   config: AnyConfig,
-  { root = '/', held = heldAddresses() }: { root?: string; held?: readonly string[] } = {},
+  { root = '/' }: { root?: string } = {},
 ): Promise<ResetStep[]> {
   const files = new HostFiles(root)
   // What a role without pods has made is all in its data directory.
@@ -74,7 +73,7 @@ export async function resetPlan(
     ...processSteps(config, files),
     ...mountSteps(config, files, host),
     ...linkSteps(files),
-    ...addressSteps(config, files, held),
+    ...addressSteps(config, files),
     ...ruleSteps(host),
     ...cgroupSteps(files, host),
     ...(await fileSteps(config, files)),
@@ -111,9 +110,9 @@ function linkSteps(files: HostFiles): ResetStep[] {
   return [{ kind: 'link', description: `delete the network interface ${bridgeName}`, name: bridgeName }]
 }
 
-function addressSteps(config: Config, files: HostFiles, held: readonly string[]): ResetStep[] {
-  const address = readLastAddress(files.path(paths(config).nodeRecord))
-  if (address === undefined || !held.includes(address)) return []
+function addressSteps(config: Config, files: HostFiles): ResetStep[] {
+  const address = readHeldAddress(files.path(paths(config).heldAddress))
+  if (address === undefined) return []
   return [{ kind: 'address', description: `take the address ${address} from lo`, address }]
 }
 

@@ -1,12 +1,13 @@
-import { mkdtempDisposableSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempDisposableSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { type NetworkInterfaceInfo, tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { silentLogger } from '../../../src/base/logger.ts'
-import { addressesOf, settleNodeAddress } from '../../../src/cluster/node-address.ts'
+import { addressesOf, holdWhileAway, settleNodeAddress } from '../../../src/cluster/node-address.ts'
 import { follow, SettledChange } from '../../../src/cluster/tasks/node-address.ts'
 import { loadConfig } from '../../../src/config/load.ts'
 import { paths as pathsOf } from '../../../src/config/paths.ts'
-import { heldAddresses } from '../../../src/node/facts/addresses.ts'
+import { loopbackAddresses } from '../../../src/node/facts/addresses.ts'
 import type { Network } from '../../../src/node/facts/node-address.ts'
 
 const away: Network = {
@@ -106,8 +107,54 @@ describe('what lo has', () => {
     eth0: [{ address: '192.0.2.9', internal: false }],
   } as unknown as NodeJS.Dict<NetworkInterfaceInfo[]>
 
-  test('beside its own was kept there', () => {
-    expect(heldAddresses(interfaces)).toEqual(['192.0.2.7'])
+  test('beside its own is told', () => {
+    expect(loopbackAddresses(interfaces)).toEqual(['192.0.2.7'])
+  })
+})
+
+describe('the address of the Node is kept on lo', () => {
+  /** A machine whose program `cni` notes what it is asked. */
+  async function lo() {
+    const { paths } = await machine()
+    const calls = join(paths.dataDir, 'calls')
+    mkdirSync(paths.runDir, { recursive: true })
+    writeFileSync(calls, '')
+    writeFileSync(join(paths.dataDir, 'cni'), `#!/bin/sh\necho "$@" >>${calls}\n`, { mode: 0o755 })
+    const asked = () => readFileSync(calls, 'utf8').split('\n').filter(Boolean)
+    const hold = (isPresent: boolean, onLoopback: string[], address = '192.0.2.7') =>
+      holdWhileAway(
+        { address, isPresent },
+        {
+          ...{ payload: { cniBinDir: paths.dataDir }, paths, log: silentLogger },
+          ...{ former: '192.0.2.7', onLoopback },
+        },
+      )
+    return { asked, hold }
+  }
+
+  test('while no interface has it, and once', async () => {
+    const { asked, hold } = await lo()
+    await hold(false, [])
+    await hold(false, ['192.0.2.7'])
+    expect(asked()).toEqual(['address-hold 192.0.2.7'])
+    await hold(true, ['192.0.2.7'])
+    await hold(true, [])
+    expect(asked()).toEqual(['address-hold 192.0.2.7', 'address-release 192.0.2.7'])
+  })
+
+  test('and goes when the Node has another one', async () => {
+    const { asked, hold } = await lo()
+    await hold(false, [])
+    await hold(true, ['192.0.2.7'], '192.0.2.8')
+    expect(asked()).toEqual(['address-hold 192.0.2.7', 'address-release 192.0.2.7'])
+  })
+
+  test('but one that somebody has put there, and sends from, is his', async () => {
+    const { asked, hold } = await lo()
+    await hold(true, ['192.0.2.7'])
+    await hold(false, ['192.0.2.7'])
+    await hold(true, ['192.0.2.7'], '192.0.2.8')
+    expect(asked()).toEqual([])
   })
 })
 

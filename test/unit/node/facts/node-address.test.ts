@@ -2,7 +2,11 @@ import { mkdirSync } from 'node:fs'
 import { networkInterfaces, type NetworkInterfaceInfo } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { type InterfaceAddress, readInterfaceAddresses } from '../../../../src/node/facts/addresses.ts'
+import {
+  type InterfaceAddress,
+  loopbackAddresses,
+  readInterfaceAddresses,
+} from '../../../../src/node/facts/addresses.ts'
 import { HostFiles } from '../../../../src/node/facts/host-files.ts'
 import {
   chooseNodeAddress,
@@ -27,6 +31,16 @@ describe('the address of the Node is', () => {
     {
       what: "the default route's, whichever interface comes first",
       network: { addresses: [on('eth1', '192.168.1.1'), eth0], routeSource: '192.0.2.7' },
+      address: '192.0.2.7',
+    },
+    {
+      what: 'the last one on lo, where somebody has put it to announce it',
+      network: { addresses: [eth0, on('lo', '198.51.100.1', 'loopback')], last: '198.51.100.1' },
+      address: '198.51.100.1',
+    },
+    {
+      what: "an interface's rather than one of lo",
+      network: { addresses: [on('lo', '198.51.100.1', 'loopback'), eth0] },
       address: '192.0.2.7',
     },
     {
@@ -240,9 +254,10 @@ describe('an interface is', () => {
 
 test('this machine is read as it is', async () => {
   const own = Object.values(networkInterfaces()).flatMap((entries) => entries ?? [])
-  const network = await readNetwork(new HostFiles(), { serviceCidr: '10.96.0.0/12', last: undefined })
+  const settings = { serviceCidr: '10.96.0.0/12', last: undefined, held: undefined }
+  const network = await readNetwork(new HostFiles(), settings)
   const outside = own.filter(({ internal }) => !internal).map(({ address }) => address)
-  expect(network.addresses.map(({ address }) => address)).toEqual(outside)
+  expect(network.addresses.map(({ address }) => address)).toEqual([...outside, ...loopbackAddresses()])
   if (network.routeSource !== undefined)
     expect(own.map(({ address }) => address)).toContain(network.routeSource)
 })
