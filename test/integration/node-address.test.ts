@@ -9,6 +9,8 @@ import { reportFailures } from './harness/report.ts'
 /** machine.sh gives every machine the first. */
 const first = '10.89.0.2'
 const second = '10.89.0.3'
+/** Of somebody's own, on lo. */
+const announced = '198.51.100.9'
 /** How long it may take until a change of the address has been followed, on a loaded machine. */
 const followLimitMs = 180_000
 
@@ -80,7 +82,8 @@ test('a start without a network takes the last address, keeps it on lo, and is R
   expect(await cluster.shell('keeper', ask)).toContain('Client sent an HTTP request to an HTTPS server')
 })
 
-test('it leaves lo when the network is back', async () => {
+test('it leaves lo when the network is back, and what somebody else has there stays', async () => {
+  await ip('address', 'add', `${announced}/32`, 'dev', 'lo')
   await ip('link', 'set', 'eth0', 'up')
   await setAddress(second)
   await cluster.waitFor('lo has its own address alone', async () => {
@@ -97,6 +100,7 @@ test('reset takes an address away that was kept on lo', async () => {
   await cluster.daemon.ended
   expect((await cluster.k8s(['reset', '--force'])).exitCode).toBe(0)
   expect(await addressesOf('lo')).not.toContain(second)
+  expect(await addressesOf('lo')).toContain(announced)
 })
 
 function isKeeper({ arguments: words }: MachineProcess): boolean {
