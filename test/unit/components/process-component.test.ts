@@ -148,7 +148,7 @@ describe('a component that is ready', () => {
   })
 
   test('is marked when it hangs (SIGSTOP), killed at its limit and started again', async () => {
-    const { component } = await healthComponent({ hangLimitMs: 1_500 })
+    const { component } = await healthComponent({ hangLimitMs: 2_500 })
     await component.start(never)
     await component.ready(never)
     const { pid } = component.status()
