@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
+import { readStat } from '../base/proc.ts'
 import { describePortHolder, findStrangers } from '../supervisor/ports.ts'
 import type { SupervisedProcess } from '../supervisor/supervised-process.ts'
 
@@ -155,14 +156,16 @@ class HangWatch {
   async failed(reason: string): Promise<void> {
     const { supervised, hangLimitMs, timing, life } = this.#options
     this.#failures += 1
-    const limitMs = this.#answeredAtMs === undefined ? timing.firstAnswerLimitMs : hangLimitMs
+    // One that is slow to answer for the first time gets on with it; one that was stopped (SIGSTOP) does not.
+    const isExpected = this.#answeredAtMs !== undefined || isStopped(supervised.status().pid)
+    const limitMs = isExpected ? hangLimitMs : timing.firstAnswerLimitMs
     const silentMs = performance.now() - (this.#answeredAtMs ?? this.#bornAtMs)
     const isSilent = this.#failures >= timing.failuresBeforeUnresponsive
     const isOverdue = isSilent && silentMs >= limitMs
     await this.#lookAtPorts({ isOverdue })
     if (life.aborted) return
     if (this.#strangers !== '') return supervised.markNotReady(`${this.#strangers}; ${reason}`)
-    if (isOverdue || (isSilent && this.#answeredAtMs !== undefined)) supervised.markUnresponsive(reason)
+    if (isOverdue || (isSilent && isExpected)) supervised.markUnresponsive(reason)
     else supervised.markNotReady(reason)
     if (isOverdue)
       supervised.killUnresponsive(`it has not answered for ${Math.round(silentMs / 1000)} s: ${reason}`)
@@ -177,6 +180,10 @@ class HangWatch {
     this.#strangers = strangers.map(describePortHolder).join('; ')
     this.#lookAtMs = performance.now() + timing.portsIntervalMs
   }
+}
+
+function isStopped(pid: number | undefined): boolean {
+  return pid !== undefined && readStat(pid)?.state === 'T'
 }
 
 /** Between two probes, by the time without readiness; undefined: it is ready. */

@@ -208,6 +208,19 @@ test('a process that never answers is killed at a limit of its own', async () =>
   expect(component.status().lastFailure?.message).toMatch(/; it has not answered for 0 s: nobody listens$/)
 })
 
+test('one that was stopped before its first answer is not taken for slow', async () => {
+  const component = make(shell('exec sleep 1000'), {
+    probe: () => Promise.reject(new Error('nobody listens')),
+    timing: { shortestIntervalMs: 1, firstAnswerLimitMs: 600_000, failuresBeforeUnresponsive: 2 },
+    hangLimitMs: 1,
+  })
+  await component.start(never)
+  const pid = await untilPid(component)
+  process.kill(pid, 'SIGSTOP')
+  await until(() => component.status().restarts > 0)
+  expect(component.status().lastFailure).toMatchObject({ signal: 'SIGKILL' })
+})
+
 test('a process in whose place a stranger keeps silent at its port is told so, and lives', async () => {
   const stranger = createServer().listen(0, '127.0.0.1')
   await once(stranger, 'listening')
