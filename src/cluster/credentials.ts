@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { AppError, describeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Config } from '../config/config.ts'
+import { nodeId } from '../config/facts.ts'
 import type { Paths } from '../config/paths.ts'
 import { adminAccess, writeKubeconfigs } from '../pki/kubeconfig.ts'
 import { pkiFiles, preparePki } from '../pki/pki.ts'
@@ -49,7 +50,7 @@ export async function writeUserKubeconfig({
   if (path === undefined) return
   try {
     const access = await adminAccess(pkiFiles(paths.pkiDir), apiserverUrl(config))
-    await mergeIntoKubeconfig({ path, access, dataDir })
+    await mergeIntoKubeconfig({ path, access, dataDir, id: nodeId(paths) })
   } catch (error) {
     const remedy = error instanceof AppError ? error.remedy : undefined
     log.error(

@@ -11,7 +11,7 @@ import { updateNodeRecord } from '../config/facts.ts'
 import type { Paths } from '../config/paths.ts'
 import { loopbackAddresses } from '../node/facts/addresses.ts'
 import { HostFiles } from '../node/facts/host-files.ts'
-import { readHeldAddress, readLastAddress } from '../node/facts/last-address.ts'
+import { readHeldAddress, readLastAddress } from '../node/facts/node-record.ts'
 import {
   chooseNodeAddress,
   describePassedOver,

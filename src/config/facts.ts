@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { existsSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { AppError, errorCode } from '../base/errors.ts'
@@ -32,6 +33,8 @@ export interface Facts {
 export interface NodeRecord {
   readonly settings?: Readonly<Record<string, string>>
   readonly hostName?: string
+  /** Made at random; whatever a machine writes outside of its data directory is known by it. */
+  readonly id?: string
   /** The Node's address when it was last known. */
   readonly address?: string
   /** The range that the Node's pods had when it was last known. */
@@ -84,10 +87,21 @@ export function updateNodeRecord({ nodeRecord }: Pick<Paths, 'nodeRecord'>, chan
   writeRecord(nodeRecord, { ...readRecord(nodeRecord), ...changes })
 }
 
-/** Leaves of a node's record what it is, and nothing of who it is. */
+/** Leaves of a node's record what it is and by what it is known outside, and nothing of who it is in its cluster. */
 export function forgetNode({ nodeRecord }: Pick<Paths, 'nodeRecord'>): void {
-  const { role } = readRecord(nodeRecord).settings ?? {}
-  if (existsSync(nodeRecord)) writeRecord(nodeRecord, { settings: { ...(role !== undefined && { role }) } })
+  if (!existsSync(nodeRecord)) return
+  const { settings: { role } = {}, id } = readRecord(nodeRecord)
+  writeRecord(nodeRecord, {
+    settings: { ...(role !== undefined && { role }) },
+    ...(id !== undefined && { id }),
+  })
+}
+
+/** Of this data directory alone; made when there is none yet. Rejects as updateNodeRecord. */
+export function nodeId(paths: Pick<Paths, 'nodeRecord'>): string {
+  const id = readNodeRecord(paths).id ?? randomBytes(8).toString('hex')
+  updateNodeRecord(paths, { id })
+  return id
 }
 
 /** What a cluster's record is where nothing is known of it: the next start writes what it runs with. */

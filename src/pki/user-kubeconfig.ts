@@ -1,7 +1,7 @@
 /*
  * A kubeconfig that a user named (--write-kubeconfig), and that may have other clusters in it. What is ours in it has
- * a mark, an extension as kubectl keeps them for whoever writes kubeconfigs; with the machine and the data directory in
- * it, so that several daemons may share a file, also one in a home that several machines have. Names are those that are
+ * a mark, an extension as kubectl keeps them for whoever writes kubeconfigs; with the data directory and its id in it,
+ * so that several daemons may share a file, also one in a home that several machines have. Names are those that are
  * free, and stay when the user renames an entry.
  */
 import { lstat, open, readlink, rm, stat } from 'node:fs/promises'
@@ -10,7 +10,6 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Document, YAMLMap } from 'yaml'
 import { AppError, describeError, errorCode } from '../base/errors.ts'
 import { prepareParent, privateMode, readFileIfPresent, writeFileAtomically } from '../base/files.ts'
-import { thisMachine } from '../base/machine.ts'
 import { type Access, renderKubeconfig } from './kubeconfig.ts'
 
 /** The lists of a kubeconfig, and what the items of each are called. */
@@ -32,8 +31,8 @@ export interface MergeOptions {
   readonly access: Access
   /** Whose entries are ours. */
   readonly dataDir: string
-  /** Default: this one. */
-  readonly machine?: string
+  /** Of the data directory: machines may have the same paths. Where it is unknown, the path alone counts. */
+  readonly id?: string | undefined
 }
 
 /**
@@ -70,14 +69,14 @@ export async function removeFromKubeconfig({ path, ...whose }: Omit<MergeOptions
   })
 }
 
-/** machine: missing in files of earlier versions. */
 type Mark = {
   readonly name: string
-  readonly extension: { readonly 'data-dir': string; readonly machine: string }
+  /** id: missing in files of earlier versions. */
+  readonly extension: { readonly 'data-dir': string; readonly id?: string }
 }
 
-function markOf({ dataDir, machine = thisMachine() }: Pick<MergeOptions, 'dataDir' | 'machine'>): Mark {
-  return { name: extensionName, extension: { 'data-dir': dataDir, machine } }
+function markOf({ dataDir, id }: Pick<MergeOptions, 'dataDir' | 'id'>): Mark {
+  return { name: extensionName, extension: { 'data-dir': dataDir, ...(id !== undefined && { id }) } }
 }
 
 class UserKubeconfig {
@@ -175,11 +174,12 @@ class UserKubeconfig {
     if (entry.getIn(path) !== value) entry.setIn(path, value)
   }
 
-  /** Names the machine in a mark of an earlier version. */
+  /** Puts the id into a mark of an earlier version. */
   #complete(entry: YAMLMap, body: string, mark: Mark): void {
     const extensions = extensionsOf(entry.toJS(this.#document), body)
     const at = extensions.findIndex((found) => isSameMark(found, mark))
-    this.#set(entry, [body, 'extensions', at, 'extension', 'machine'], mark.extension.machine)
+    if (mark.extension.id !== undefined)
+      this.#set(entry, [body, 'extensions', at, 'extension', 'id'], mark.extension.id)
   }
 
   #ours(list: ListName, mark: Mark): YAMLMap[] {
@@ -213,11 +213,11 @@ function extensionsOf(entry: unknown, body: string): readonly unknown[] {
 
 function isSameMark(given: unknown, mark: Mark): boolean {
   const { name, extension } = (given ?? {}) as { name?: unknown; extension?: Partial<Mark['extension']> }
-  const machine = extension?.machine ?? mark.extension.machine
+  const isKnown = extension?.id !== undefined && mark.extension.id !== undefined
   return (
     name === mark.name &&
     extension?.['data-dir'] === mark.extension['data-dir'] &&
-    machine === mark.extension.machine
+    (!isKnown || extension.id === mark.extension.id)
   )
 }
 

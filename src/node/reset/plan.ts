@@ -11,7 +11,7 @@ import { paths } from '../../config/paths.ts'
 import { schema } from '../../config/schema.ts'
 import { detectHost, type HostFacts } from '../facts/host.ts'
 import { HostFiles } from '../facts/host-files.ts'
-import { readHeldAddress } from '../facts/last-address.ts'
+import { readHeldAddress, readNodeId } from '../facts/node-record.ts'
 import { isBelow, isSelfBind, readMounts } from '../facts/mounts.ts'
 import { cniResultsDir } from '../firewall/port-mappings.ts'
 import { bridgeName, networkName } from '../render/cni-config.ts'
@@ -177,8 +177,9 @@ function kubeletSteps(config: Config, files: HostFiles): ResetStep[] {
 /** Other clusters may be in it. */
 function kubeconfigSteps({ writeKubeconfig: path, dataDir }: Config, files: HostFiles): ResetStep[] {
   if (path === undefined || !files.isThere(path)) return []
+  const id = readNodeId(files.path(paths({ dataDir }).nodeRecord))
   return [
-    { kind: 'kubeconfig', description: `take this cluster out of the kubeconfig ${path}`, path, dataDir },
+    { kind: 'kubeconfig', description: `take this cluster out of the kubeconfig ${path}`, path, dataDir, id },
   ]
 }
 

@@ -35,6 +35,7 @@ export interface KubeconfigStep {
   readonly path: string
   /** Whose entries go. */
   readonly dataDir: string
+  readonly id: string | undefined
 }
 
 /** Nothing to do: it is only told. */

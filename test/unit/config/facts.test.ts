@@ -2,7 +2,14 @@ import { existsSync, mkdirSync, mkdtempDisposableSync, readFileSync, statSync, w
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { keepFacts, readFacts, updateNodeRecord } from '../../../src/config/facts.ts'
+import {
+  forgetNode,
+  keepFacts,
+  nodeId,
+  readFacts,
+  readNodeRecord,
+  updateNodeRecord,
+} from '../../../src/config/facts.ts'
 import { loadAnyConfig } from '../../../src/config/load.ts'
 import { type Paths, paths as pathsOf } from '../../../src/config/paths.ts'
 import { schema } from '../../../src/config/schema.ts'
@@ -340,4 +347,14 @@ describe('the role', () => {
     expect(await refusal(['--role=datastore'])).toContain('DIR is the data directory of a server')
     expect((await start([])).config.role).toBe('server')
   })
+})
+
+test('a restore keeps of a node its role and its id, by which its kubeconfigs know it', async () => {
+  await create(['--node-name=one'])
+  const id = nodeId(paths)
+  expect(nodeId(paths)).toBe(id)
+  updateNodeRecord(paths, { address: '192.0.2.7', podCidr: '10.244.0.0/24' })
+  forgetNode(paths)
+  const { formatVersion: _, ...record } = readNodeRecord(paths) as Record<string, unknown>
+  expect(record).toEqual({ settings: { role: 'server' }, id })
 })

@@ -169,22 +169,22 @@ describe("a kubeconfig with somebody's clusters", () => {
   })
 
   test('has a place for each of two machines, whose homes are one', async () => {
-    await merge({ machine: 'one' })
-    await merge({ machine: 'two' })
-    await merge({ machine: 'one' })
+    await merge({ id: 'one' })
+    await merge({ id: 'two' })
+    await merge({ id: 'one' })
     expect(config().clusters.map(({ name }) => name)).toEqual(['work', 'k8s', 'k8s-2'])
-    await remove({ machine: 'one' })
+    await remove({ id: 'one' })
     expect(config().clusters.map(({ name }) => name)).toEqual(['work', 'k8s-2'])
-    await remove({ machine: 'two' })
+    await remove({ id: 'two' })
     expect(text()).toBe(theirs)
   })
 
-  test('in which an earlier version named no machine is ours from then on', async () => {
-    await merge({ machine: 'one' })
-    writeFileSync(path, text().replaceAll(/^ +machine: one\n/gm, ''))
-    await merge({ machine: 'one' })
-    expect(text().match(/machine: one/g)).toHaveLength(3)
-    await merge({ machine: 'two' })
+  test('in which an earlier version put no id is ours from then on', async () => {
+    await merge({ id: 'one' })
+    writeFileSync(path, text().replaceAll(/^ +id: one\n/gm, ''))
+    await merge({ id: 'one' })
+    expect(text().match(/id: one/g)).toHaveLength(3)
+    await merge({ id: 'two' })
     expect(config().clusters).toHaveLength(3)
   })
 

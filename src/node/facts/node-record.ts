@@ -13,6 +13,16 @@ export function readLastAddress(nodeRecord: string): string | undefined {
   }
 }
 
+/** By what this machine's entries elsewhere are known; undefined before it has any, and when the file is damaged. */
+export function readNodeId(nodeRecord: string): string | undefined {
+  try {
+    const { id } = JSON.parse(readFileSync(nodeRecord, 'utf8')) as NodeRecord
+    return typeof id === 'string' ? id : undefined
+  } catch {
+    return undefined
+  }
+}
+
 /** The address that the daemon keeps on lo; undefined: none. */
 export function readHeldAddress(heldAddress: string): string | undefined {
   try {
