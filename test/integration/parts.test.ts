@@ -39,7 +39,11 @@ test('a cluster is ready when DNS answers, and each add-on is a row of the statu
   expect(stdout).toMatch(/^images +ready$/m)
 })
 
-test('what the API server refuses of the add-ons is told', async () => {
+test('what somebody changed or deleted is applied again, and what the API server refuses of it is told', async () => {
+  const before = await uidOf('deployment', 'coredns')
+  await cluster.kubectl(['-n', 'kube-system', 'delete', 'deployment', 'coredns'])
+  await cluster.kubectl(['delete', 'clusterrolebinding', 'k8s:apiserver-kubelet-client'])
+  await cluster.kubectl([...patch('service', 'kube-dns'), '{"spec":{"selector":{"k8s-app":"nobody"}}}'])
   const frozen = JSON.stringify({ immutable: true, data: { objects: '[]' } })
   await cluster.kubectl([...patch('configmap', 'k8s-addons'), frozen])
   const isTold = async () =>
@@ -48,13 +52,6 @@ test('what the API server refuses of the add-ons is told', async () => {
     )
   await cluster.waitFor('the status says so', isTold, passLimit)
   await cluster.kubectl(['-n', 'kube-system', 'delete', 'configmap', 'k8s-addons'])
-})
-
-test('what somebody changed or deleted is applied again', async () => {
-  const before = await uidOf('deployment', 'coredns')
-  await cluster.kubectl(['-n', 'kube-system', 'delete', 'deployment', 'coredns'])
-  await cluster.kubectl(['delete', 'clusterrolebinding', 'k8s:apiserver-kubelet-client'])
-  await cluster.kubectl([...patch('service', 'kube-dns'), '{"spec":{"selector":{"k8s-app":"nobody"}}}'])
   await cluster.waitFor(
     'all is there again',
     async () => {
