@@ -24,7 +24,7 @@ vitest := node_modules/vitest/vitest.mjs
 minor := $(shell sed -E 's/^v([0-9]+\.[0-9]+)\..*/\1/' <<<'$(K8S_VERSION)')
 sources := $(shell find src -name '*.ts' 2>/dev/null)
 
-# Build steps in their order; `$(call step,NAME)` prints "[3/13] NAME".
+# Build steps in their order; `$(call step,NAME)` prints "[3/14] NAME".
 steps := node kubernetes containerd containerd-shim-runc-v2 runc cni coredns crictl etcd-file pause images launcher bundle artifact
 number = $(words $(shell sed 's/ $1 .*/ $1/' <<<' $(steps) '))
 step = @printf '[%s/%s] %s\n' $(call number,$1) $(words $(steps)) '$1$(if $2, $2)'
@@ -50,7 +50,7 @@ deps: download ## Download sources and make the patched Kubernetes tree
 validate: setup ## Check pins, checksums, patches and generated files
 	@scripts/validate.sh
 
-lint: setup ## Check style and rules of TypeScript and shell
+lint: setup ## Check style and rules of TypeScript, shell and Go
 	@scripts/lint.sh
 
 check: validate lint ## Check all that runs without a build: validate, lint, types, the import rules

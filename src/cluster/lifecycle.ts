@@ -239,7 +239,7 @@ export interface StopOptions {
 
 /**
  * Stops strictly one after the other, in the reverse of the start. An error of one does not spare the rest, and one that
- * cannot be stopped is left behind (STOP_ABANDONED) after its limit and a margin.
+ * cannot be stopped is left behind (STOP_ABANDONED): after its limit and two margins, in a hurry after one.
  */
 export async function stopComponents({
   components,
@@ -271,14 +271,11 @@ async function stopOne(
   const abandoned = async () => {
     if (!killed.aborted) await once(killed, 'abort', { signal: over.signal })
     await sleep(marginMs, undefined, { signal: over.signal })
-    throw new AppError(
-      `cannot stop ${name}: it is still there ${marginMs / 1000} s after it was to be killed`,
-      {
-        code: 'STOP_ABANDONED',
-        component: name,
-        remedy: 'it hangs in a system call, as on a disk that does not answer: look at its disks, or reboot',
-      },
-    )
+    throw new AppError(`cannot stop ${name}: it is still there after it was to be killed`, {
+      code: 'STOP_ABANDONED',
+      component: name,
+      remedy: 'it hangs in a system call, as on a disk that does not answer: look at its disks, or reboot',
+    })
   }
   try {
     await Promise.race([component.stop(killed), abandoned()])

@@ -50,8 +50,8 @@ file, and a restore brings it back. From then on they need not be given again. A
 exit code 2 and one line that says what is fixed, what was asked, and the way out. A cluster of a version before this one
 gets the file at its next start, with what it then runs with: give it the same settings as before that once.
 
-The role and the Node's name are this machine's own, and are in \`node.json\`. A restore removes that file, so that
-a snapshot goes on under the name of the machine that it is brought to. When a machine gets another host name, its Node
+The role and the Node's name are this machine's own, and are in \`node.json\`. A restore puts a server's aside, and leaves of a
+datastore's the role alone, so that a snapshot goes on under the name of the machine that it is brought to. When a machine gets another host name, its Node
 keeps the name that it has, and each start says so: another name would make a second Node beside the first. To make
 that other Node: \`k8s stop --pods\`, remove \`node.json\`, start again, and \`k8s kubectl delete node\` with the old name.
 
@@ -70,12 +70,13 @@ Below the data directory:
 |---|---|
 | \`db/state.db\` | the datastore |
 | \`cluster.json\` | what is fixed since the cluster was created |
-| \`node.json\` | the name, the role and the last address of this machine |
+| \`node.json\` | the name, the role, the last address and the range of pods of this machine |
 | \`pki/\`, \`kubeconfig/\` | certificates, keys, and the components' kubeconfigs |
 | \`admin.kubeconfig\` | for kubectl; full rights, readable by root alone |
 | \`snapshots/\` | what \`k8s snapshot\` and the schedule take |
 | \`replaced/\` | what a restore has put aside; yours to remove |
-| \`images/\` | image archives (\`.tar\`, \`.tar.zst\`) that are imported at start |
+| \`images/\` | image archives (\`.tar\`, \`.tar.gz\`, \`.tgz\`, \`.tar.zst\`) that are imported, at the start and while it runs |
+| \`manifests/\` | static pods |
 | \`etc/\` | the components' configuration, written at each start |
 | \`containerd/\` | images and containers |
 | \`data/\` | the unpacked artifact, one directory per version |

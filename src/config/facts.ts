@@ -12,7 +12,7 @@ import { camelCase } from './table/option.ts'
  * What was fixed when a cluster, or a node, was created:
  *
  *    cluster.json   facts of the cluster. It is in every snapshot, and a restore brings it back.
- *    node.json      facts of this machine. No snapshot has it, and a restore removes it: the next start writes it.
+ *    node.json      facts of this machine. No snapshot has it. A restore puts it aside, or leaves the role alone: the next start writes it.
  *
  * Both win over the defaults; a setting that contradicts them is refused (load.ts). Which settings are facts,
  * their rows say. A data directory of an earlier version gets the files with what it runs with.

@@ -6,8 +6,8 @@
  *    request-header-ca -> front-proxy-client (who logs in for others)
  *    service-account.{key,pub}, encryption-config.yaml
  *
- * The first column and the last line are made once and kept for the cluster's life; the certificates
- * in the second column are issued anew whenever one does not fit any more.
+ * The keys of the first column and the last line are made once and kept for the cluster's life; certificates of
+ * either column are issued anew whenever one does not fit any more.
  */
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'

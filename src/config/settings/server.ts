@@ -15,7 +15,7 @@ export interface ServerSettings {
   readonly advertiseAddress?: string
   /** DNS names and addresses beside those the API server's certificate has anyway. */
   readonly tlsSan: readonly string[]
-  /** Absolute; a second copy of the admin kubeconfig. */
+  /** Absolute; the admin's access is merged into what is there. */
   readonly writeKubeconfig?: string
   readonly disable: readonly Disableable[]
 }

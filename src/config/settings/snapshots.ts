@@ -7,7 +7,7 @@ const group = 'Snapshots'
 export interface SnapshotsSettings {
   /** Times as in crontab(5), or 'none'. */
   readonly snapshotScheduleCron: string
-  /** How many snapshots of the schedule are kept. */
+  /** How many snapshots of a name are kept. */
   readonly snapshotRetention: number
   /** Absolute. */
   readonly snapshotDir: string
