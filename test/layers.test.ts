@@ -16,12 +16,30 @@ describe('the rooms', () => {
     }
     const named = [
       ...Object.keys(rooms),
-      ...components.map((component) => `components/${component}.ts`),
       ...owners.map(({ owner }) => owner),
       ...reserved.flatMap(({ files }) => files),
     ]
     expect(named.filter((path) => !existsSync(`${root}/src/${path}`))).toEqual([])
   })
+})
+
+test('docs/architecture.md has the same rooms', () => {
+  const page = readFileSync(`${root}/docs/architecture.md`, 'utf8')
+  const table = page.slice(page.indexOf('| room |'), page.indexOf('\n\n', page.indexOf('| room |')))
+  const rows = [...table.matchAll(/^\| `(.+?)` \| .+ \| (.+) \|$/gm)]
+  expect(Object.fromEntries(rows.map(([, room, allowed]) => [room, allowed]))).toEqual(
+    Object.fromEntries(
+      Object.entries(rooms).map(([room, allowed]) => [room, allowed.join(', ') || 'nothing of ours']),
+    ),
+  )
+})
+
+test('the components are those that the table of roles has', () => {
+  const plan = readFileSync(`${root}/src/cluster/plan.ts`, 'utf8')
+  const imported = [...plan.matchAll(/^import \{.*\} from '\.\.\/(components\/.+)'$/gm)].map(
+    ([, file = '']) => file,
+  )
+  expect(imported.filter((file) => file !== 'components/process-component.ts').sort()).toEqual(components)
 })
 
 describe('a violation', () => {

@@ -2,6 +2,7 @@
  * The rooms of the house (docs/architecture.md): which part of src/ may import which, and which
  * libraries one part has to itself. test/layers.test.ts holds every source file to it.
  */
+import { globSync, readFileSync } from 'node:fs'
 
 const inComponents = ['supervisor', 'pki', 'node', 'payload', 'config', 'base']
 // control: status and stop talk to the daemon. node: check and reset work without a cluster.
@@ -60,15 +61,12 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
   'main.ts': ['cli'],
 }
 
-/** Components know their lifecycle, never each other. */
-export const components: readonly string[] = [
-  'apiserver',
-  'controller-manager',
-  'scheduler',
-  'containerd',
-  'kubelet',
-  'kube-proxy',
-]
+const sourceDir = new URL('../src/', import.meta.url).pathname
+
+/** The files below src/ of components, which know their lifecycle, never each other: those that yield a recipe. */
+export const components: readonly string[] = globSync('components/*.ts', { cwd: sourceDir })
+  .filter((file) => /^export function .*: ProcessRecipe\b/m.test(readFileSync(sourceDir + file, 'utf8')))
+  .sort()
 
 /** Each library with the paths below src/ that alone may import it. */
 export const owners: readonly { libraries: readonly string[]; owner: string }[] = [
@@ -77,7 +75,6 @@ export const owners: readonly { libraries: readonly string[]; owner: string }[] 
   { libraries: ['@grpc/grpc-js', 'node:http2', 'http2'], owner: 'datastore/grpc' },
   { libraries: ['yargs', 'yargs/helpers', 'yargs-parser'], owner: 'cli' },
   { libraries: ['pino'], owner: 'base' },
-  { libraries: ['@kubernetes/client-node'], owner: 'addons' },
 ]
 
 /** What only these files may contain, since there is one of each; the others use what they export. */
@@ -126,7 +123,7 @@ function importViolations(use: { file: string; room: string; specifier: string }
   const target = new URL(specifier, `file:///${file}`).pathname.slice(1)
   const targetRoom = roomOf(target)
   if (targetRoom === undefined) return [`src/${file} imports ${specifier}, which is in no room`]
-  if (isComponent(file) && isComponent(target) && file !== target) {
+  if (components.includes(file) && components.includes(target) && file !== target) {
     return [`src/${file} imports src/${target}: a component never imports another component`]
   }
   const allowed = rooms[room] ?? []
@@ -144,10 +141,6 @@ export function roomOf(file: string): string | undefined {
 
 function isInside(file: string, path: string): boolean {
   return file === path || file.startsWith(`${path}/`)
-}
-
-function isComponent(file: string): boolean {
-  return components.some((name) => file === `components/${name}.ts`)
 }
 
 /** What `import`, `export from`, `import()` and `new URL(..., import.meta.url)` name. */
