@@ -22,7 +22,7 @@ export const stop: Command = {
   name: 'stop',
   description: 'Stop the daemon and its components; pods keep running unless --pods is given.',
   details:
-    'Returns when everything has stopped; asked for twice, it kills what still runs. Without a daemon there is nothing to do, except with --pods.',
+    'Returns when everything has stopped; asked for twice, it kills what still runs. Without a daemon there is nothing to do, except with --pods, which fails, too, when a pod runs on.',
   examples: [
     { command: 'k8s stop', description: 'Stop, and leave the pods running until the next start' },
     { command: 'k8s stop --pods', description: 'Stop everything' },

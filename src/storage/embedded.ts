@@ -86,7 +86,8 @@ function datastore({
       enter('starting')
       starting = startThread({ paths, payload, log })
       running = await starting
-      enter('running')
+      // Otherwise it was stopped meanwhile.
+      if (state === 'starting') enter('running')
       void watchThread(running, {
         silenceLimitMs,
         isServing,
