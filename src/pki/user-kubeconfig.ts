@@ -90,7 +90,7 @@ class UserKubeconfig {
   }
 
   static async parse(path: string, text: string): Promise<UserKubeconfig> {
-    const { isMap, parseDocument } = await import('yaml')
+    const { isAlias, isMap, parseDocument } = await import('yaml')
     try {
       const document = parseDocument(text)
       const [error] = document.errors
@@ -98,6 +98,9 @@ class UserKubeconfig {
       if (document.contents !== null && !isMap(document.contents)) throw new Error('it is no map')
       const config = new UserKubeconfig(document, text)
       requireKubeconfig(document.toJS())
+      // What is added to it would be added there, too, where it comes from.
+      const alias = listNames.find((list) => isAlias(document.get(list, true)))
+      if (alias !== undefined) throw new Error(`its ${alias} are an alias`)
       return config
     } catch (cause) {
       throw unusable(path, describeError(cause))

@@ -271,6 +271,7 @@ test.each([
   ['clusters: {}\n', 'its clusters are no list of names'],
   ['users: [{ user: {} }]\n', 'its users are no list of names'],
   ['contexts: [null]\n', 'its contexts are no list of names'],
+  ['x: &x [{ name: work }]\nclusters: *x\n', 'its clusters are an alias'],
 ])('what is no kubeconfig is refused, and stays: %j', async (content, reason) => {
   writeFileSync(path, content)
   await expect(merge()).rejects.toThrow(`cannot change the kubeconfig ${path}: ${reason}`)
