@@ -9,6 +9,7 @@ import { pkiFiles, preparePki } from '../pki/pki.ts'
 import { mergeIntoKubeconfig } from '../pki/user-kubeconfig.ts'
 import type { Addresses } from '../components/component.ts'
 import { apiserverUrl } from '../components/probe.ts'
+import type { Board } from './condition.ts'
 
 interface CredentialOptions {
   readonly config: Config
@@ -40,22 +41,31 @@ export async function prepareCredentials({
   for (const warning of pki.warnings) log.warn(warning)
 }
 
-/** Puts the admin's access into the kubeconfig that the user has named. Trouble with that is told, and ends nothing else. */
+const kubeconfigPart = 'kubeconfig'
+
+/**
+ * Puts the admin's access into the kubeconfig that the user has named. Trouble with that is told and shown, and ends
+ * nothing else; false: it is to be tried again.
+ */
 export async function writeUserKubeconfig({
   config,
   paths,
   log,
-}: Omit<CredentialOptions, 'addresses'>): Promise<void> {
+  board,
+}: Omit<CredentialOptions, 'addresses'> & { board: Board }): Promise<boolean> {
   const { writeKubeconfig: path, dataDir } = config
-  if (path === undefined) return
+  if (path === undefined) return true
   try {
     const access = await adminAccess(pkiFiles(paths.pkiDir), apiserverUrl(config))
     await mergeIntoKubeconfig({ path, access, dataDir, id: nodeId(paths) })
+    board.forget(kubeconfigPart)
+    return true
   } catch (error) {
     const remedy = error instanceof AppError ? error.remedy : undefined
-    log.error(
-      { path, reason: describeError(error), remedy },
-      'cannot write the kubeconfig; it stays as it is',
-    )
+    const reason = describeError(error)
+    if (board.part(kubeconfigPart)?.message !== reason)
+      log.error({ path, reason, remedy }, 'cannot write the kubeconfig; it stays as it is')
+    board.report({ name: kubeconfigPart, state: 'degraded', message: reason })
+    return false
   }
 }

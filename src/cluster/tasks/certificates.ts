@@ -6,8 +6,8 @@ import type { Task } from './task.ts'
 
 /** Certificates are renewed months before their end: a day more or less is nothing. */
 const renewalIntervalMs = 24 * 3_600_000
-/** Unless the clock is set, or the machine was asleep: then they may be over at once. */
-const clockIntervalMs = 60_000
+/** Unless the clock is set, or the machine was asleep: then they may be over at once. The kubeconfig is tried again, too. */
+const lookIntervalMs = 60_000
 const clockToleranceMs = 60_000
 
 /** Looks once a day which certificates are to be renewed; the start of the daemon has just done so. */
@@ -15,11 +15,10 @@ export const certificates: Task = {
   name: 'certificates',
   purpose: 'renew certificates',
   leaderOnly: false,
-  async run({ config, addresses, paths, credentials, log }, signal) {
+  async run({ config, addresses, paths, credentials, log, board }, signal) {
     await credentials
     for (const clock = new ClockWatch(); ; ) {
-      await writeUserKubeconfig({ config, paths, log })
-      await dueAgain(clock, signal)
+      await dueAgain(clock, signal, () => writeUserKubeconfig({ config, paths, log, board }))
       await prepareCredentials({ config, addresses, paths, log }).catch((error: unknown) =>
         log.error({ reason: describeError(error) }, 'cannot renew certificates; the next try is in a day'),
       )
@@ -27,11 +26,16 @@ export const certificates: Task = {
   },
 }
 
-/** Resolves after a day, or soon after the clock was set. */
-async function dueAgain(clock: ClockWatch, signal: AbortSignal): Promise<void> {
+/** Resolves after a day, or soon after the clock was set; `write` is called until it says true. */
+async function dueAgain(
+  clock: ClockWatch,
+  signal: AbortSignal,
+  write: () => Promise<boolean>,
+): Promise<void> {
   const end = performance.now() + renewalIntervalMs
-  while (performance.now() < end) {
-    await sleep(clockIntervalMs, undefined, { signal, ref: false })
+  for (let isWritten = false; performance.now() < end; ) {
+    isWritten ||= await write()
+    await sleep(lookIntervalMs, undefined, { signal, ref: false })
     if (Math.abs(clock.setByMs()) > clockToleranceMs) return
   }
 }

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { beforeEach, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import type { Logger } from '../../../src/base/logger.ts'
+import { Board } from '../../../src/cluster/condition.ts'
 import { prepareCredentials, writeUserKubeconfig } from '../../../src/cluster/credentials.ts'
 import type { Config } from '../../../src/config/config.ts'
 import { type Paths, paths as pathsOf } from '../../../src/config/paths.ts'
@@ -10,6 +11,7 @@ import { temporaryDirectory } from '../datastore/support.ts'
 
 let paths: Paths
 let config: Config
+let board: Board
 let told: { fields: Record<string, unknown>; message: string }[]
 
 beforeEach(() => {
@@ -22,6 +24,7 @@ beforeEach(() => {
     writeKubeconfig: join(dataDir, '..', 'config'),
   } as unknown as Config
   told = []
+  board = new Board()
 })
 
 const tell = (fields: Record<string, unknown>, message: string) => void told.push({ fields, message })
@@ -47,7 +50,7 @@ test('a new cluster gets keys; one that has been there never gets others', async
 
 test("the user's kubeconfig gets the admin's access", async () => {
   await prepare()
-  await writeUserKubeconfig({ config, paths, log })
+  await writeUserKubeconfig({ config, paths, log, board })
   const { users } = parse(readFileSync(config.writeKubeconfig as string, 'utf8')) as {
     users: [{ user: { 'client-certificate-data': string } }]
   }
@@ -55,11 +58,11 @@ test("the user's kubeconfig gets the admin's access", async () => {
   expect(users[0].user['client-certificate-data']).toBe(certificate)
 })
 
-test('trouble with it is told, with what to do, and ends nothing', async () => {
+test('trouble with it is told once, with what to do, and shown until it is over', async () => {
   await prepare()
   const path = config.writeKubeconfig as string
   writeFileSync(path, 'my diary\n')
-  await writeUserKubeconfig({ config, paths, log })
+  await writeUserKubeconfig({ config, paths, log, board })
   expect(told.at(-1)).toEqual({
     fields: {
       path,
@@ -69,11 +72,19 @@ test('trouble with it is told, with what to do, and ends nothing', async () => {
     message: 'cannot write the kubeconfig; it stays as it is',
   })
   expect(readFileSync(path, 'utf8')).toBe('my diary\n')
+  expect(await writeUserKubeconfig({ config, paths, log, board })).toBe(false)
+  expect(told.filter(({ message }) => message.includes('kubeconfig'))).toHaveLength(1)
+  expect(board.condition([]).problems).toEqual([
+    `kubeconfig: cannot change the kubeconfig ${path}: it is no map`,
+  ])
+  rmSync(path)
+  expect(await writeUserKubeconfig({ config, paths, log, board })).toBe(true)
+  expect(board.condition([]).problems).toEqual([])
 })
 
 test('nothing is written where none is named', async () => {
   await prepare()
   const { writeKubeconfig: path, ...rest } = config
-  await writeUserKubeconfig({ config: rest as Config, paths, log })
+  await writeUserKubeconfig({ config: rest as Config, paths, log, board })
   expect(existsSync(path as string)).toBe(false)
 })
