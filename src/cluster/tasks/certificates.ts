@@ -6,6 +6,8 @@ import type { Task } from './task.ts'
 
 /** Certificates are renewed months before their end: a day more or less is nothing. */
 const renewalIntervalMs = 24 * 3_600_000
+/** A disk that was full may be well by then. */
+const retryIntervalMs = 10 * 60_000
 /** Unless the clock is set, or the machine was asleep: then they may be over at once. The kubeconfig is tried again, too. */
 const lookIntervalMs = 60_000
 const clockToleranceMs = 60_000
@@ -17,22 +19,34 @@ export const certificates: Task = {
   leaderOnly: false,
   async run({ config, addresses, paths, credentials, log, board }, signal) {
     await credentials
-    for (const clock = new ClockWatch(); ; ) {
-      await dueAgain(clock, signal, () => writeUserKubeconfig({ config, paths, log, board }))
-      await prepareCredentials({ config, addresses, paths, log }).catch((error: unknown) =>
-        log.error({ reason: describeError(error) }, 'cannot renew certificates; the next try is in a day'),
+    const clock = new ClockWatch()
+    const write = () => writeUserKubeconfig({ config, paths, log, board })
+    for (let intervalMs = renewalIntervalMs; ; ) {
+      await dueAgain({ clock, signal, intervalMs, write })
+      const failure = await prepareCredentials({ config, addresses, paths, log }).then(
+        () => undefined,
+        describeError,
       )
+      intervalMs = failure === undefined ? renewalIntervalMs : retryIntervalMs
+      if (failure !== undefined)
+        log.error({ reason: failure }, 'cannot renew certificates; it is tried again')
     }
   },
 }
 
-/** Resolves after a day, or soon after the clock was set; `write` is called until it says true. */
-async function dueAgain(
-  clock: ClockWatch,
-  signal: AbortSignal,
-  write: () => Promise<boolean>,
-): Promise<void> {
-  const end = performance.now() + renewalIntervalMs
+/** Resolves after the interval, or soon after the clock was set; `write` is called until it says true. */
+async function dueAgain({
+  clock,
+  signal,
+  intervalMs,
+  write,
+}: {
+  clock: ClockWatch
+  signal: AbortSignal
+  intervalMs: number
+  write: () => Promise<boolean>
+}): Promise<void> {
+  const end = performance.now() + intervalMs
   for (let isWritten = false; performance.now() < end; ) {
     isWritten ||= await write()
     await sleep(lookIntervalMs, undefined, { signal, ref: false })
