@@ -83,6 +83,12 @@ describe('a violation', () => {
         'src/supervisor/state.ts has writeFile(: files are written with writeFileAtomically of base/files.ts',
     },
     {
+      file: 'cli/server.ts',
+      text: "import { runCluster } from '../cluster/run.ts'",
+      message:
+        'src/cli/server.ts imports src/cluster/run.ts before its command runs: use import() in the handler',
+    },
+    {
       file: 'supervisor/state.ts',
       text: 'process.exit(1)',
       message: 'src/supervisor/state.ts calls process.exit, which only cli may: throw an AppError instead',

@@ -110,7 +110,23 @@ export function violations({ file, text }: { file: string; text: string }): stri
   if (/\bprocess\.(exit|reallyExit)\(/.test(text) && !isInside(file, 'cli')) {
     found.push(`src/${file} calls process.exit, which only cli may: throw an AppError instead`)
   }
-  return found
+  return [...found, ...earlyImports(file, text)]
+}
+
+/** Every command pays for what the others import before one of them runs. */
+function earlyImports(file: string, text: string): string[] {
+  if (!isInside(file, 'cli')) return []
+  const early = [...text.matchAll(/^import (?!type\b)[^'"]*?\bfrom '(\.[^']+)'/gm)].map(([, path = '']) =>
+    resolved(file, path),
+  )
+  return early
+    .filter((target) => !['cli', 'config', 'base'].some((room) => isInside(target, room)))
+    .map((target) => `src/${file} imports src/${target} before its command runs: use import() in the handler`)
+}
+
+/** What a relative import names, as a path below src/. */
+function resolved(file: string, specifier: string): string {
+  return new URL(specifier, `file:///${file}`).pathname.slice(1)
 }
 
 function importViolations(use: { file: string; room: string; specifier: string }): string[] {
@@ -120,7 +136,7 @@ function importViolations(use: { file: string; room: string; specifier: string }
     if (owned === undefined || isInside(file, owned.owner)) return []
     return [`src/${file} imports ${specifier}, which only src/${owned.owner} may`]
   }
-  const target = new URL(specifier, `file:///${file}`).pathname.slice(1)
+  const target = resolved(file, specifier)
   const targetRoom = roomOf(target)
   if (targetRoom === undefined) return [`src/${file} imports ${specifier}, which is in no room`]
   if (components.includes(file) && components.includes(target) && file !== target) {

@@ -5,7 +5,7 @@ import { parseSetting } from '../config/table/setting.ts'
 import { type Environment, type Flags, settingsOfFlags } from '../config/table/sources.ts'
 
 /**
- * One command of `k8s`. Its file imports nothing but this and the configuration: what the handler
+ * One command of `k8s`. Its file imports nothing but this room, base and the configuration: what the handler
  * needs beyond that, it imports when it runs.
  */
 export interface Command {

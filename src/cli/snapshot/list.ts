@@ -1,4 +1,4 @@
-import { aheadWarning, type Listing } from '../../snapshot/store.ts'
+import type { Listing } from '../../snapshot/store.ts'
 import { type Command, type Invocation, optionValues } from '../command.ts'
 import { outputOption } from '../output.ts'
 import { renderTable } from '../table.ts'
@@ -18,13 +18,15 @@ export const snapshotList: Command = {
 async function handler(invocation: Invocation): Promise<number> {
   const { output } = optionValues(ownOptions, invocation.flags)
   const { dir } = await snapshotSettings(invocation)
-  const { listSnapshots } = await import('../../snapshot/store.ts')
+  const { aheadWarning, listSnapshots } = await import('../../snapshot/store.ts')
   const listing = await listSnapshots(dir)
-  invocation.print(output === 'json' ? renderJson(listing) : render(dir, listing))
+  invocation.print(
+    output === 'json' ? renderJson(listing) : render(dir, listing, aheadWarning(listing.snapshots)),
+  )
   return listing.complaints.length === 0 ? 0 : 1
 }
 
-function render(dir: string, { snapshots, complaints }: Listing): string {
+function render(dir: string, { snapshots, complaints }: Listing, warning: string | undefined): string {
   const rows = snapshots.map(
     ({ fileName, bytes, header: { createdAt, revision, keys, sealed, version } }) => [
       fileName,
@@ -38,7 +40,6 @@ function render(dir: string, { snapshots, complaints }: Listing): string {
   )
   const header = ['NAME', 'CREATED', 'BYTES', 'REVISION', 'KEYS', 'SEALED', 'VERSION']
   const table = rows.length === 0 ? `There are no snapshots in ${dir}.\n` : renderTable(header, rows)
-  const warning = aheadWarning(snapshots)
   const lines = [...(warning === undefined ? [] : [warning]), ...complaints]
   return [table, ...lines.map((line) => `${line}\n`)].join('')
 }
