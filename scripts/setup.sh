@@ -2,9 +2,6 @@
 # Brings what a build needs to a fresh machine: distribution packages, and by their digests Go, Node and the
 # npm packages.
 source "$(dirname "$0")/lib.sh"
-# Before anything is downloaded.
-require_series
-
 # Before anything is brought for a build that cannot be.
 require_series
 

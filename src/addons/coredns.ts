@@ -1,6 +1,6 @@
 import type { Manifest } from './manifest.ts'
 
-export interface CorednsOptions {
+interface CorednsOptions {
   readonly image: string
   /** The address of the Service, that the kubelet writes into the pods' resolv.conf. */
   readonly clusterDns: string

@@ -17,7 +17,7 @@ import { fieldManager, type LiveObject, type ObjectClient } from './objects.ts'
 /** `kubectl annotate ... k8s.local/owner=user`: the object is changed and removed by nobody but its user. */
 const ownerAnnotation = 'k8s.local/owner'
 
-export interface ReconcileOptions {
+interface ReconcileOptions {
   readonly client: ObjectClient
   /** In the order in which they are applied. */
   readonly wanted: readonly Addon[]

@@ -28,7 +28,7 @@ const longestRetryMs = 200
 /** How long the end of the process waits for a reader. */
 const exitLimitMs = 1_000
 
-export interface BoundedWriterOptions {
+interface BoundedWriterOptions {
   readonly fd: number
   /** The line that tells how many were left out, and why. */
   readonly tellLeftOut: (count: number, reason: string) => string

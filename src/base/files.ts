@@ -13,6 +13,7 @@ import {
   linkSync,
   mkdirSync,
   openSync,
+  realpathSync,
   renameSync,
   rmSync,
   writeFileSync,
@@ -28,7 +29,7 @@ export const privateDirectoryMode = 0o700
 
 const temporarySuffix = '.tmp'
 
-export interface WriteOptions {
+interface WriteOptions {
   /** Whatever the umask is. */
   readonly mode: number
   /**
@@ -207,4 +208,13 @@ export function syncPathSync(path: string): void {
 
 function cannotWrite(path: string, cause: unknown): AppError {
   return new AppError(`cannot write ${path}`, { code: 'FILE_WRITE', path }, { cause })
+}
+
+/** Where a path leads; itself where there is nothing. */
+export function withoutLinks(path: string): string {
+  try {
+    return realpathSync(path)
+  } catch {
+    return path
+  }
 }

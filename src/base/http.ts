@@ -37,7 +37,7 @@ export interface HttpResponse {
   readonly body: string
 }
 
-export interface HttpStream {
+interface HttpStream {
   readonly status: number
   /** To be read to its end, or left by a `break`. */
   readonly body: AsyncIterable<Buffer>

@@ -5,10 +5,10 @@ import { BoundedWriter } from './bounded-writer.ts'
 export type Logger = Pick<pino.Logger, 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'child'>
 
 /** json: one record a line, for machines; text: one readable line each, for a terminal. */
-export type LogFormat = 'json' | 'text'
+type LogFormat = 'json' | 'text'
 
 /** pino's levels in the order of their weight. */
-export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const
+const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const
 export type LogLevel = (typeof logLevels)[number]
 
 /**

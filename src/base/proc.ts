@@ -6,7 +6,7 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
  */
 
 /** What /proc/PID/stat says of a process; see proc_pid_stat(5). */
-export interface ProcessStat {
+interface ProcessStat {
   /** The name of the program, which it may change; the kernel cuts it after 15 bytes. */
   readonly command: string
   /** R, S, D, T, Z ...: a zombie (Z, X) has ended and waits for its parent only. */

@@ -30,7 +30,7 @@ const exitCodes: Readonly<Record<string, number>> = { USAGE: 2, PAYLOAD_NEEDED: 
 const tellDataDir = 'data-directory'
 
 /** The streams and variables of the process, which tests replace. */
-export type Surroundings = Omit<Invocation, 'flags' | 'operands'>
+type Surroundings = Omit<Invocation, 'flags' | 'operands'>
 
 /** Runs one command of the process' own and ends the process. */
 export async function main(argv: readonly string[]): Promise<never> {

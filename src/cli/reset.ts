@@ -13,7 +13,6 @@ import {
   sourcesOf,
   withoutOwn,
 } from './command.ts'
-import { refuseWhileRunning } from './daemon.ts'
 
 const ownOptions = {
   force: {
@@ -58,6 +57,7 @@ async function handler(invocation: Invocation): Promise<number> {
   if (!force && !process.stdin.isTTY) {
     throw usageError(`cannot reset ${config.dataDir} without --force: there is no terminal to ask at`)
   }
+  const { refuseWhileRunning } = await import('../control/client.ts')
   await refuseWhileRunning(paths(config).controlSocket, 'reset')
   requirePayload(environment)
   if (!force && !(await isConfirmed(config))) {

@@ -94,7 +94,7 @@ function notReady(answer: DaemonStatus | Error, timeoutMs: number): AppError {
   })
 }
 
-export function renderStatus(current: DaemonStatus, nowMs: number): string {
+function renderStatus(current: DaemonStatus, nowMs: number): string {
   const rows = current.components.map((component) => {
     const { memoryBytes, cpuMillicores } = component
     return [

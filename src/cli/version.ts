@@ -24,7 +24,7 @@ async function handler({ flags, environment, print }: Invocation): Promise<numbe
   return 0
 }
 
-export function renderVersion(info: Partial<VersionInfo>): string {
+function renderVersion(info: Partial<VersionInfo>): string {
   const lines: readonly (readonly [string, string | undefined])[] = [
     ['GitVersion', info.gitVersion],
     ['GitCommit', info.gitCommit],

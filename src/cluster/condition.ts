@@ -2,7 +2,7 @@ import type { Component } from '../components/component.ts'
 import type { DaemonState, PartStatus } from '../control/messages.ts'
 
 /** How the whole cluster is, and what is not as it should be, a sentence each. */
-export interface Condition {
+interface Condition {
   readonly state: DaemonState
   readonly problems: readonly string[]
 }

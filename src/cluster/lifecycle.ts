@@ -27,7 +27,7 @@ const defaultRetryMs = 5_000
 const progressShare = 0.05
 const timeExtensionsLimit = 10
 
-export interface StartOptions {
+interface StartOptions {
   /** In the order of their start; what provides a capability stands before what needs it. */
   readonly components: readonly Component[]
   readonly signal: AbortSignal
@@ -212,7 +212,7 @@ export async function restartComponent(
   await readyInTime(component, { signal, processorTimeMs: readProcessorTimeMs })
 }
 
-export interface RestartOptions {
+interface RestartOptions {
   readonly signal: AbortSignal
   /** Called with each reason why it could not be started, after which it is tried again. */
   readonly onFailure: (reason: string) => void
@@ -225,7 +225,7 @@ function isDown(component: Component): boolean {
   return state === 'idle' || state === 'stopped'
 }
 
-export interface StopOptions {
+interface StopOptions {
   readonly components: readonly Component[]
   /** Aborted: what still runs is killed at once. */
   readonly hurry: AbortSignal

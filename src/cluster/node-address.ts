@@ -34,7 +34,7 @@ export function addressesOf(config: Config, nodeIp: string): Addresses {
   return { nodeIp, advertiseAddress: config.advertiseAddress ?? nodeIp }
 }
 
-export interface AddressOptions {
+interface AddressOptions {
   readonly config: Config
   readonly paths: Paths
   readonly log: Logger
@@ -46,7 +46,7 @@ export interface AddressOptions {
   readonly intervalMs?: number
 }
 
-export interface SettledAddress extends NodeAddress {
+interface SettledAddress extends NodeAddress {
   /** What was remembered. */
   readonly former: string | undefined
 }

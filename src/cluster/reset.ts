@@ -5,7 +5,7 @@ import { silentLogger } from '../base/logger.ts'
 import { componentNames } from '../components/component.ts'
 import type { AnyConfig } from '../config/config.ts'
 import { paths as pathsOf } from '../config/paths.ts'
-import { isServed } from '../control/client.ts'
+import { refuseWhileRunning } from '../control/client.ts'
 import { holdResetLock, resetLockPath } from '../control/reset-lock.ts'
 import { HostFiles } from '../node/facts/host-files.ts'
 import { readMounts } from '../node/facts/mounts.ts'
@@ -26,7 +26,7 @@ const leftoverStopTimeoutMs = 2_000
 const unmountAttempts = 10
 const unmountIntervalMs = 300
 
-export interface ResetOptions {
+interface ResetOptions {
   readonly payload: Payload
   /** Told of each step before it is taken. */
   readonly announce: (line: string) => void
@@ -39,7 +39,8 @@ export interface ResetOptions {
 export async function resetNode(config: AnyConfig, { payload, announce }: ResetOptions): Promise<void> {
   const paths = pathsOf(config)
   await using _lock = await holdResetLock(resetLockPath(config.dataDir), silentLogger)
-  await refuseRunningDaemon(paths.controlSocket)
+  // Once more, under the lock: one may have started since the command was given.
+  await refuseWhileRunning(paths.controlSocket, 'reset')
   using _database = holdDatabase(paths.database, payload.sqliteAddon)
   await endLeftovers({
     recordDir: paths.processRecordsDir,
@@ -62,15 +63,6 @@ export async function resetNode(config: AnyConfig, { payload, announce }: ResetO
       remedy: 'mend what is named and run `k8s reset` again',
     })
   }
-}
-
-/** Asked once more, under the lock: a daemon may have started since the command was given. */
-async function refuseRunningDaemon(controlSocket: string): Promise<void> {
-  if (!(await isServed(controlSocket))) return
-  throw new AppError('cannot reset: a daemon has started meanwhile', {
-    code: 'DAEMON_RUNNING',
-    remedy: 'stop it first: k8s stop --pods (or systemctl stop k8s)',
-  })
 }
 
 async function runStep(step: ResetStep, payload: Payload): Promise<void> {

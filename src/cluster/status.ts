@@ -13,7 +13,7 @@ import { installedPayloads } from './tasks/payloads.ts'
 
 const nodeProbeTimeoutMs = 2_000
 
-export interface StatusOptions {
+interface StatusOptions {
   readonly config: Config
   readonly paths: Paths
   readonly payload: Payload

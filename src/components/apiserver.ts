@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { rendered, writeFileAtomically } from '../base/files.ts'
 import type { Paths } from '../config/paths.ts'
+import { frontProxyUser } from '../pki/leaves.ts'
 import { flags } from './arguments.ts'
 import type { ComponentContext } from './component.ts'
 import { apiserverUrl, probeWithAuthority } from './probe.ts'
@@ -62,7 +63,7 @@ export function apiserverArguments({
       profiling: false,
       'proxy-client-cert-file': pki.leaves['front-proxy-client'].certFile,
       'proxy-client-key-file': pki.leaves['front-proxy-client'].keyFile,
-      'requestheader-allowed-names': 'front-proxy-client',
+      'requestheader-allowed-names': frontProxyUser,
       'requestheader-client-ca-file': pki.authorities.requestHeader.certFile,
       'requestheader-extra-headers-prefix': 'X-Remote-Extra-',
       'requestheader-group-headers': 'X-Remote-Group',

@@ -1,4 +1,4 @@
-import { roles } from './roles.ts'
+import { roleOf, roles } from './roles.ts'
 import type { ClusterSettings } from './settings/cluster.ts'
 import type { ComponentsSettings } from './settings/components.ts'
 import type { LoggingSettings } from './settings/logging.ts'
@@ -40,5 +40,5 @@ export type AnyConfig = Config | DatastoreConfig
 
 /** Whether a kubelet and containerd are part of it. */
 export function hasNode(config: AnyConfig): config is Config {
-  return roles[config.role === 'server' ? config.serverMode : config.role].hasNode
+  return roles[roleOf(config)].hasNode
 }

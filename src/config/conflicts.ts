@@ -14,7 +14,7 @@ import { ports } from './ports.ts'
 import type { SettingName } from './schema.ts'
 
 /** A setting that cannot go with the others, and why. */
-export interface Conflict {
+interface Conflict {
   readonly name: SettingName
   readonly reason: string
 }

@@ -1,6 +1,6 @@
 import { clusterNodes, nodes, type RoleName, servers } from './roles.ts'
 
-export interface Port {
+interface Port {
   readonly number: number
   /** Who listens there, as in "the kubelet has that port". */
   readonly holder: string

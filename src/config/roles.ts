@@ -17,14 +17,16 @@ export interface Role {
 
 export type RoleSetting = 'server' | 'agent' | 'kubelet' | 'datastore' | 'virtual-node'
 
-export const roles: Readonly<Record<RoleName, Role>> = {
+const table = {
   single: { setting: 'server', title: 'a server', isThere: true, hasNode: true },
   ha: { setting: 'server', title: 'one of several servers', isThere: false, hasNode: true },
   agent: { setting: 'agent', title: 'an agent', isThere: false, hasNode: true },
   kubelet: { setting: 'kubelet', title: 'a kubelet alone', isThere: false, hasNode: true },
   datastore: { setting: 'datastore', title: 'a datastore', isThere: true, hasNode: false },
   'virtual-node': { setting: 'virtual-node', title: 'a virtual node', isThere: false, hasNode: false },
-}
+} as const satisfies Record<RoleName, Role>
+
+export const roles: Readonly<Record<RoleName, Role>> = table
 
 /** Those that the rows of settings name together. */
 export const servers = ['single', 'ha'] as const satisfies readonly RoleName[]
@@ -33,10 +35,12 @@ export const clusterNodes = ['single', 'ha', 'agent'] as const satisfies readonl
 export const everyRole = Object.keys(roles) as readonly RoleName[]
 
 /** What `role` may say today. */
-export type PresentRole = 'server' | 'datastore'
+export type PresentRole = Extract<(typeof table)[RoleName], { isThere: true }>['setting']
 
-export function roleOf({ role, serverMode }: { role: PresentRole; serverMode: 'single' | 'ha' }): RoleName {
-  return role === 'server' ? serverMode : role
+export function roleOf(
+  config: { role: 'server'; serverMode: 'single' | 'ha' } | { role: Exclude<PresentRole, 'server'> },
+): RoleName {
+  return config.role === 'server' ? config.serverMode : config.role
 }
 
 /** The roles of a setting, as users call them, without those that are to come: "server, datastore". */

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { errorCode } from '../base/errors.ts'
+import { AppError, errorCode } from '../base/errors.ts'
 import { exchange } from './exchange.ts'
 import { isRunning } from './identity.ts'
 import type { DaemonIdentity, DaemonStatus, MessageName, Messages, StopRequest } from './messages.ts'
@@ -20,14 +20,23 @@ export interface ControlClient {
   stop(request: StopRequest, options?: { signal?: AbortSignal }): Promise<void>
 }
 
-/** A daemon that answers in any way, even with a failure, is there. */
-export async function isServed(socketPath: string): Promise<boolean> {
-  return connectControl(socketPath)
+/**
+ * For what only may be done while no daemon runs; `action` is its verb. A daemon that answers in any way, even with a
+ * failure, is there.
+ */
+export async function refuseWhileRunning(socket: string, action: 'reset' | 'restore'): Promise<void> {
+  const isServed = await connectControl(socket)
     .identity()
     .then(
       () => true,
       (error: unknown) => errorCode(error) !== 'DAEMON_NOT_RUNNING',
     )
+  if (!isServed) return
+  throw new AppError(`cannot ${action}: the daemon runs`, {
+    code: 'DAEMON_RUNNING',
+    socket,
+    remedy: `stop it first: k8s stop${action === 'reset' ? ' --pods' : ''} (or systemctl stop k8s)`,
+  })
 }
 
 /** Speaks with the daemon that serves the socket, once for each call; see exchange.ts for the errors. */

@@ -12,7 +12,7 @@ const replyLimitBytes = 16 * 1024 * 1024
 const attemptsLimit = 5
 const attemptIntervalMs = 100
 
-export interface ExchangeOptions<Name extends MessageName> {
+interface ExchangeOptions<Name extends MessageName> {
   readonly socketPath: string
   readonly message: Name
   readonly body: Messages[Name]['request']

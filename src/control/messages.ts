@@ -73,7 +73,7 @@ export interface ComponentStatus {
   readonly cpuMillicores: number | null
 }
 
-export interface ComponentFailure {
+interface ComponentFailure {
   /** ISO 8601 */
   readonly at: string
   readonly message: string
@@ -87,7 +87,7 @@ export interface StopRequest {
   readonly pods: boolean
 }
 
-export interface StopReply {
+interface StopReply {
   readonly accepted: true
 }
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
-import { realpathSync } from 'node:fs'
 import { AppError, errorCode } from '../base/errors.ts'
+import { withoutLinks } from '../base/files.ts'
 import type { Logger } from '../base/logger.ts'
 import { connectControl } from './client.ts'
 import { serveControl } from './server.ts'
@@ -57,12 +57,4 @@ function notNow(action: string, pid?: number): AppError {
     ...(pid !== undefined && { pid }),
     remedy: 'wait for its end',
   })
-}
-
-function withoutLinks(path: string): string {
-  try {
-    return realpathSync(path)
-  } catch {
-    return path
-  }
 }

@@ -10,7 +10,7 @@ import {
   type WorkerData,
   fromPlainError,
 } from './messages.ts'
-import { defaultHeapBytes } from './memory.ts'
+import { defaultHeapBytes, mebibyte } from './memory.ts'
 import type { DatastoreSettings } from './settings.ts'
 
 export type { TlsFiles } from './grpc/certificates.ts'
@@ -19,7 +19,7 @@ export type { ListenAddress } from './grpc/server.ts'
 export { DatastoreLock } from './log/lock.ts'
 export { type DatastoreSettings, defaultSettings } from './settings.ts'
 
-export interface DatastoreOptions extends DatastoreSettings {
+interface DatastoreOptions extends DatastoreSettings {
   /** The datastore's worker: src/datastore/worker.ts, or what it was bundled to. */
   readonly workerUrl: URL
   readonly log: Logger
@@ -57,7 +57,6 @@ const terminationLimitMs = 4_000
 
 /** Of the heap of the thread that serves. With 8 MB, more buffers are garbage at a time: up to 50 MB under load. */
 const nurseryMebibytes = 4
-const mebibyte = 1024 ** 2
 
 /**
  * Starts a datastore in threads of its own. Rejects with an AppError: DATASTORE_LOCKED when another

@@ -2,7 +2,7 @@ import { totalmem } from 'node:os'
 
 import type { StoreLimits } from './mvcc/store.ts'
 
-const mebibyte = 1024 ** 2
+export const mebibyte = 1024 ** 2
 /** V8 takes of a heap what it needs; the limit is half of the machine's memory, within these. */
 const heapBytes = { least: 256 * mebibyte, most: 8192 * mebibyte } as const
 /** What is kept of the heap at most: the values are beside it, but what names them is in it. */

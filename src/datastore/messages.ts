@@ -45,7 +45,7 @@ export type ServerReply =
   | { readonly kind: 'log'; readonly level: LogLevel; readonly fields: object; readonly message: string }
 
 /** An AppError on its way between threads. */
-export interface PlainError {
+interface PlainError {
   readonly message: string
   readonly code: string
   readonly remedy?: string | undefined

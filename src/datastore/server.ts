@@ -42,7 +42,7 @@ const writerLimits = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 4 }
 /** etcd: config.ServerConfig, MaxRequestBytesWithOverhead. */
 const grpcOverheadBytes = 512 * 1024
 
-export interface ServerOptions {
+interface ServerOptions {
   readonly settings: DatastoreSettings
   /** The module that starts the writer's thread: the datastore's worker itself. */
   readonly workerUrl: URL

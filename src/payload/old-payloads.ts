@@ -21,9 +21,9 @@ const keptRuns = 16
 const spareBytes = 1024 ** 3
 
 /** running: the one that asks; previous: the one that ran before, which the way back leads to. */
-export type PayloadUse = 'running' | 'previous' | 'used' | 'unused'
+type PayloadUse = 'running' | 'previous' | 'used' | 'unused'
 
-export interface InstalledPayload {
+interface InstalledPayload {
   readonly id: string
   readonly dir: string
   readonly version: string

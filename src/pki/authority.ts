@@ -24,7 +24,7 @@ const baseNames: Readonly<Record<AuthorityName, string>> = {
   requestHeader: 'request-header-ca',
 }
 
-const dayMs = 86_400_000
+export const dayMs = 86_400_000
 const authorityLifeMs = 3650 * dayMs
 /** An authority with less than this left is warned of: everything that trusts it must be told. */
 const warningMs = 365 * dayMs

@@ -11,7 +11,7 @@ import { secretFiles } from './secrets.ts'
  * brings them all, and a machine that joins is given them all. Certificates of components are issued anew.
  */
 
-export interface BundleFile {
+interface BundleFile {
   /** Below the directory. */
   readonly name: string
   readonly path: string

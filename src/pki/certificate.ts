@@ -73,7 +73,7 @@ const signatureAlgorithms: Readonly<Record<string, () => Sequence>> = {
 /** A random positive number; RFC 5280 section 4.1.2.2 allows 20 bytes. */
 const serialBytes = 16
 
-export interface CertificateRequest {
+interface CertificateRequest {
   readonly profile: Profile
   readonly publicKey: KeyObject
   readonly issuer: Issuer

@@ -12,9 +12,9 @@ const clients = {
   kubelet: 'kubelet-client',
   'kube-proxy': 'kube-proxy-client',
 } as const satisfies Record<string, LeafName>
-export type KubeconfigClient = keyof typeof clients
+type KubeconfigClient = keyof typeof clients
 
-export interface KubeconfigOptions {
+interface KubeconfigOptions {
   readonly pki: PkiFiles
   /** ${dataDir}/kubeconfig */
   readonly dir: string

@@ -4,6 +4,7 @@ import { addressBytes, firstAddress } from './addresses.ts'
 import {
   type Authority,
   type AuthorityName,
+  dayMs,
   dayOf,
   exportKey,
   type KeyPairFiles,
@@ -49,7 +50,6 @@ export const apiserverKubeletUser = 'kube-apiserver-kubelet-client'
 /** The name that requests through the aggregation layer come with (--requestheader-allowed-names). */
 export const frontProxyUser = 'front-proxy-client'
 
-const dayMs = 86_400_000
 const leafLifeMs = 365 * dayMs
 /** A third of its life before its end, so that a machine may be switched off for months. */
 const renewalMs = leafLifeMs / 3

@@ -61,7 +61,7 @@ export interface PkiFiles extends SecretFiles {
   readonly leaves: Readonly<Record<LeafName, KeyPairFiles>>
 }
 
-export interface Renewal {
+interface Renewal {
   /** Of the files, without their ending. */
   readonly name: string
   /** The end of "renewed because ...". */

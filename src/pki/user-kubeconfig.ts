@@ -26,7 +26,7 @@ const othersWrite = 0o002
 const lockAttempts = 20
 const lockIntervalMs = 100
 
-export interface MergeOptions {
+interface MergeOptions {
   readonly path: string
   readonly access: Access
   /** Whose entries are ours. */

@@ -45,7 +45,7 @@ export interface SnapshotHeader {
   readonly sealed: KeyDerivation | null
 }
 
-export type Contents = Omit<SnapshotHeader, 'sealed' | 'files'>
+type Contents = Omit<SnapshotHeader, 'sealed' | 'files'>
 
 /** Writes the file, which must not exist, and brings it to the disk. After a failure it does not exist. */
 export async function writeSnapshotFile(

@@ -37,7 +37,7 @@ type RestorePaths = Pick<
   'dataDir' | 'database' | 'databaseDir' | 'pkiDir' | 'clusterFacts' | 'nodeRecord'
 >
 
-export interface RestoreOptions {
+interface RestoreOptions {
   readonly paths: RestorePaths
   readonly nativeBinding: string | undefined
   readonly file: string

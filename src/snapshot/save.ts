@@ -13,7 +13,7 @@ import { openSnapshotFile, type SnapshotFile, writeSnapshotFile } from './file.t
 import { refuseUnfinishedRestore } from './pending.ts'
 import { fileNameOf, type SnapshotName, unfinishedPrefix } from './store.ts'
 
-export interface SaveOptions {
+interface SaveOptions {
   readonly paths: Paths
   readonly nativeBinding: string | undefined
   /** Of k8s. */

@@ -20,7 +20,7 @@ export function scheduledName(nodeName: string): string {
   return `scheduled-${nodeName}`
 }
 
-export interface StoredSnapshot extends SnapshotFile {
+interface StoredSnapshot extends SnapshotFile {
   readonly fileName: string
   readonly name: string
   /** Dated later than now. */
@@ -98,7 +98,7 @@ export function aheadWarning(snapshots: readonly StoredSnapshot[]): string | und
   )
 }
 
-export interface PruneOptions {
+interface PruneOptions {
   readonly retention: number
   /** undefined: of all names. */
   readonly name?: string | undefined
@@ -107,7 +107,7 @@ export interface PruneOptions {
   readonly now?: Date
 }
 
-export interface Pruned {
+interface Pruned {
   readonly removed: readonly string[]
   /** See `aheadWarning`. */
   readonly warning: string | undefined

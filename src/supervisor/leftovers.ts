@@ -1,7 +1,7 @@
-import { realpathSync } from 'node:fs'
 import { basename, resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { AppError, errorCode } from '../base/errors.ts'
+import { withoutLinks } from '../base/files.ts'
 import type { Logger } from '../base/logger.ts'
 import {
   isAlive,
@@ -46,13 +46,13 @@ const lookIntervalMs = 20
 /** Only a process inside a system call that hangs (a dead disk) is still there so long after SIGKILL. */
 const killedLimitMs = 10_000
 
-export interface Leftover {
+interface Leftover {
   readonly name: string
   readonly pid: number
   readonly startTicks: number
 }
 
-export interface EndLeftoversOptions {
+interface EndLeftoversOptions {
   readonly recordDir: string
   /** Where the programs of components are, at any depth: in this version and in earlier ones. */
   readonly programDirs: readonly string[]
@@ -102,7 +102,8 @@ export function findLeftovers({
     if (leftover !== undefined) leftovers.set(leftover.pid, leftover)
   }
   const mountNamespace = readMountNamespace(process.pid)
-  const dirs = programDirs.map(withoutLinks)
+  // The kernel tells the paths of programs without links.
+  const dirs = programDirs.map((dir) => withoutLinks(resolve(dir)))
   for (const pid of listPids()) {
     const stat = readStat(pid)
     if (stat === undefined || stat.session !== pid || leftovers.has(pid) || !isOurs(pid)) continue
@@ -126,15 +127,6 @@ function runsProgram(pid: number, name: string, dirs: readonly string[]): boolea
   return (
     basename(readFirstArgument(pid) ?? '') === name && dirs.some((dir) => executable.startsWith(`${dir}/`))
   )
-}
-
-/** The kernel tells the paths of programs without links. */
-function withoutLinks(dir: string): string {
-  try {
-    return realpathSync(dir)
-  } catch {
-    return resolve(dir)
-  }
 }
 
 function findRecorded(recordDir: string, name: string): Leftover | undefined {

@@ -6,7 +6,7 @@ export type LineFormat = 'klog' | 'logfmt' | 'plain'
 
 export type LogFields = Record<string, unknown>
 
-export interface ParsedRecord {
+interface ParsedRecord {
   readonly message: string
   readonly fields: LogFields
 }

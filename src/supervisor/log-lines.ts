@@ -1,8 +1,8 @@
 /** Longer lines are cut here, in bytes: a component that prints a whole object must not fill the memory. */
-export const lineLengthLimit = 16 * 1024
+const lineLengthLimit = 16 * 1024
 
 /** How many lines of a process are kept for the message of its failure. */
-export const lastLinesLimit = 100
+const lastLinesLimit = 100
 
 const newline = 0x0a
 const carriageReturn = 0x0d

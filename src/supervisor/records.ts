@@ -5,7 +5,7 @@ import { privateDirectoryMode, privateMode, writeFileAtomicallySync } from '../b
 import { readBootId, readStat } from '../base/proc.ts'
 
 /** What is kept of a running process, so that the daemon's successor recognizes it. */
-export interface ProcessRecord {
+interface ProcessRecord {
   readonly name: string
   readonly pid: number
   readonly startTicks: number

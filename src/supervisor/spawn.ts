@@ -44,7 +44,7 @@ export interface RunningProcess {
   readonly kill: (signal: NodeJS.Signals) => void
 }
 
-export interface OutputHandlers {
+interface OutputHandlers {
   readonly onStdout: (chunk: Buffer) => void
   readonly onStderr: (chunk: Buffer) => void
 }
@@ -58,7 +58,7 @@ export async function spawnProcess(command: ProcessCommand, output: OutputHandle
 }
 
 /** Its OOM score is the usual one. */
-export interface CommandOptions extends Omit<ProcessCommand, 'oomScore'> {
+interface CommandOptions extends Omit<ProcessCommand, 'oomScore'> {
   /** Written to its standard input, which is closed otherwise. */
   readonly input?: string
   /** Ended with SIGKILL after that. */
@@ -69,7 +69,7 @@ export interface CommandOptions extends Omit<ProcessCommand, 'oomScore'> {
   readonly acceptedExitCodes?: readonly number[]
 }
 
-export interface CommandResult {
+interface CommandResult {
   readonly exitCode: number
   readonly stdout: string
   readonly stderr: string

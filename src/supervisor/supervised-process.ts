@@ -45,7 +45,7 @@ export interface ProcessStatus {
   readonly lastFailure?: ProcessFailure
 }
 
-export type ProcessListener = (status: ProcessStatus) => void
+type ProcessListener = (status: ProcessStatus) => void
 
 /** Keeps one process running from start() to stop(). Its states are those of state.ts. */
 export class SupervisedProcess {
@@ -151,27 +151,6 @@ export class SupervisedProcess {
   onChange(listener: ProcessListener): Disposable {
     this.#listeners.add(listener)
     return { [Symbol.dispose]: () => void this.#listeners.delete(listener) }
-  }
-
-  /**
-   * Resolves with the failure when the process has failed and waits for its restart, now or later: for
-   * a component that waits for an answer, so that an exit during the start is known at once. Resolves
-   * with undefined when the process is stopped or the signal fires. Never rejects.
-   */
-  untilFailed(signal: AbortSignal): Promise<ProcessFailure | undefined> {
-    return new Promise((resolve) => {
-      const look = () => {
-        const { state, lastFailure } = this.status()
-        const ended = state === 'stopping' || state === 'stopped' || signal.aborted
-        if (state !== 'backoff' && !ended) return
-        subscription[Symbol.dispose]()
-        signal.removeEventListener('abort', look)
-        resolve(ended ? undefined : lastFailure)
-      }
-      const subscription = this.onChange(look)
-      signal.addEventListener('abort', look)
-      look()
-    })
   }
 
   /** One that answers and ends soon after, again and again, would be shown as ready whenever somebody looks. */

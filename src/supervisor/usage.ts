@@ -27,7 +27,7 @@ interface History {
   readonly samples: Sample[]
 }
 
-export interface UsageSamplerOptions {
+interface UsageSamplerOptions {
   /** The processes that are looked at; they may change. */
   readonly pids: () => readonly number[]
   /** A steady clock. */

@@ -14,7 +14,7 @@ export const retentionOption = { 'snapshot-retention': schema['snapshot-retentio
 
 const names = ['data-dir', 'snapshot-dir', 'snapshot-secret-file', 'snapshot-retention'] as const
 
-export interface SnapshotSettings {
+interface SnapshotSettings {
   readonly paths: Paths
   readonly dir: string
   readonly secretFile: string | undefined

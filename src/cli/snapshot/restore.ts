@@ -1,5 +1,4 @@
 import { type Command, type Invocation, requirePayload } from '../command.ts'
-import { refuseWhileRunning } from '../daemon.ts'
 import { placeOptions, secretOf, secretOption, snapshotSettings } from './place.ts'
 
 export const snapshotRestore: Command = {
@@ -26,11 +25,12 @@ async function handler(invocation: Invocation): Promise<number> {
   const settings = await snapshotSettings(invocation)
   const { paths, dir } = settings
   requirePayload(environment)
-  await refuseWhileRunning(paths.controlSocket, 'restore')
-  const [{ openPayload }, { restoreSnapshot, snapshotPath }] = await Promise.all([
+  const [{ refuseWhileRunning }, { openPayload }, { restoreSnapshot, snapshotPath }] = await Promise.all([
+    import('../../control/client.ts'),
     import('../../payload/payload.ts'),
     import('../../snapshot/restore.ts'),
   ])
+  await refuseWhileRunning(paths.controlSocket, 'restore')
   const { revision, snapshotRevision, replaced } = await restoreSnapshot({
     paths,
     nativeBinding: openPayload(environment['K8S_PAYLOAD_DIR']).sqliteAddon,

@@ -2,6 +2,7 @@ import { basename, dirname, join } from 'node:path'
 import { realpathSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describeError } from '../../base/errors.ts'
+import { withoutLinks } from '../../base/files.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { Paths } from '../../config/paths.ts'
 import type { PayloadStatus } from '../../control/messages.ts'
@@ -45,7 +46,7 @@ export function payloadPlace(
   { payloadsDir, containerdState }: Pick<Paths, 'payloadsDir' | 'containerdState'>,
 ): PayloadPlace {
   const real = realpathSync(dir)
-  const current = dirname(real) === realOrSame(payloadsDir) ? basename(real) : ''
+  const current = dirname(real) === withoutLinks(payloadsDir) ? basename(real) : ''
   return { payloadsDir, current, bundlesDir: join(containerdState, 'io.containerd.runtime.v2.task') }
 }
 
@@ -53,14 +54,6 @@ export function payloadPlace(
 export async function installedPayloads(payload: Payload, paths: Paths): Promise<readonly PayloadStatus[]> {
   const place = payloadPlace(payload, paths)
   return place.current === '' ? [] : listPayloads(place)
-}
-
-function realOrSame(path: string): string {
-  try {
-    return realpathSync(path)
-  } catch {
-    return path
-  }
 }
 
 async function keep(place: PayloadPlace, artifact: string | undefined, log: Logger): Promise<void> {

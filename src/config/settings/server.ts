@@ -6,7 +6,7 @@ const group = 'Server'
 
 /** Parts of a cluster that `--disable` leaves out. */
 export const disableable = ['coredns', 'kube-proxy'] as const
-export type Disableable = (typeof disableable)[number]
+type Disableable = (typeof disableable)[number]
 
 export interface ServerSettings {
   readonly bindAddress: string

@@ -111,7 +111,7 @@ export const nodeAddress: ValueKind<string> = {
   },
 }
 
-export interface HostPort {
+interface HostPort {
   readonly host: string
   readonly port: number
 }
@@ -158,7 +158,7 @@ export const clientUrl: ValueKind<string> = {
   },
 }
 
-export interface PrefixLimits {
+interface PrefixLimits {
   readonly 4: { readonly from: number; readonly to: number }
   readonly 6: { readonly from: number; readonly to: number }
 }

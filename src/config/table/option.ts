@@ -25,7 +25,7 @@ export class Refused {
  * What stands between the items of a list. A list separated by spaces is never split where it comes
  * from a flag: kube-apiserver's own flags have commas and equal signs in their values.
  */
-export type ListSeparator = 'comma' | 'space'
+type ListSeparator = 'comma' | 'space'
 
 interface Described {
   /** The heading under which help and documentation have it. */

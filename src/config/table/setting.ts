@@ -9,7 +9,7 @@ export interface Setting {
   readonly origin: Origin
 }
 
-export type Origin =
+type Origin =
   | { readonly kind: 'flag' }
   | { readonly kind: 'environment' }
   | { readonly kind: 'file'; readonly path: string; readonly line: number }

@@ -11,7 +11,7 @@ export type Environment = Readonly<Record<string, string | undefined>>
  * Names that start like settings and are none: the launcher's own, and the version that the build takes from
  * the same env file as a daemon in development.
  */
-export const otherEnvironmentNames = [
+const otherEnvironmentNames = [
   'K8S_ARTIFACT',
   'K8S_HANGUP_IGNORED',
   'K8S_COVERAGE_DIR',

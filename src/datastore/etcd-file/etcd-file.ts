@@ -18,7 +18,7 @@ const blockBytes = 256 * 1024
 /** What a single etcd that has written that much would have: its index only ever grows. */
 const term = 2
 
-export interface EtcdFileOptions {
+interface EtcdFileOptions {
   /** The program etcd-file. */
   readonly program: string
   /** The file of etcd. */

@@ -14,7 +14,7 @@ const versionHeadBytes = 5 * 8 + 4
 const leaseBytes = 3 * 8
 const endBytes = 2 * 8
 
-export interface StreamHead {
+interface StreamHead {
   /** -1 when nothing was ever compacted. */
   readonly compactedRevision: number
   readonly consistentIndex: number

@@ -13,7 +13,7 @@ export interface EtcdServer {
 }
 
 /** `framed` is a message behind its prefix: MessageWriter.framed. */
-export interface UnaryCall {
+interface UnaryCall {
   readonly server: EtcdServer
   readonly method: string
   readonly framed: Uint8Array

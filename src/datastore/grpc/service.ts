@@ -14,7 +14,7 @@ export interface ServiceContext {
   readonly options: ServiceOptions
 }
 
-export interface ServiceOptions {
+interface ServiceOptions {
   /** A larger request that would write is refused. */
   readonly maxRequestBytes: number
   readonly maxTxnOperations: number

@@ -22,7 +22,7 @@ export interface LoggedLease {
 }
 
 /** What the log keeps by name. */
-export const metaNames = [
+const metaNames = [
   'cluster_id',
   'member_id',
   'compact_revision',

@@ -32,7 +32,7 @@ const noBytes = new Uint8Array(0)
 type StoredValue = Pick<LoggedVersion, 'seq' | 'valueBytes'>
 
 /** Who is told of commits. */
-export interface LogListener {
+interface LogListener {
   /** Everything up to this revision is on disk. Called before the `afterCommit` callbacks. */
   committed(revision: number): void
   /** What was appended since the last commit is lost, because the disk has no space. */

@@ -35,7 +35,7 @@ export interface Link {
   readonly previousSeq: number
 }
 
-export interface SizedLink extends Link {
+interface SizedLink extends Link {
   readonly keyBytes: number
 }
 

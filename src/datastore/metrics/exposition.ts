@@ -1,6 +1,6 @@
 import type { Histogram } from '../../base/histogram.ts'
 
-export type Labels = Readonly<Record<string, string>>
+type Labels = Readonly<Record<string, string>>
 
 /** Writes metrics in Prometheus' text format: https://prometheus.io/docs/instrumenting/exposition_formats/ */
 export class Exposition {

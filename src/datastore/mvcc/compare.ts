@@ -7,7 +7,7 @@ import type { Work } from './work.ts'
 const valueCost = 16
 
 /** A comparison is made on the newest state of its keys. */
-export interface CompareSource {
+interface CompareSource {
   readonly index: KeyIndex
   readonly valueOf: (version: Version) => Uint8Array
 }

@@ -30,7 +30,7 @@ const uncommittedLimitBytes = 128 * 1024 * 1024
 /** After a commit was lost, no other write is tried for this long; it doubles with each one lost. */
 const lossPauseMs = { first: 1000, longest: 30_000 } as const
 
-export interface EngineOptions {
+interface EngineOptions {
   readonly log: Log
   /** What is kept in memory. */
   readonly limits?: StoreLimits | undefined

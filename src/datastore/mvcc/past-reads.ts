@@ -27,7 +27,7 @@ interface PastReader {
 }
 
 /** Who waits for what is read of the past. */
-export interface ReaderOfPast<Result> extends Pick<PastReader, 'isWanted' | 'failed'> {
+interface ReaderOfPast<Result> extends Pick<PastReader, 'isWanted' | 'failed'> {
   readonly done: (result: Result) => void
   readonly givenUp?: () => void
 }

@@ -25,12 +25,12 @@ interface Note {
 }
 
 /** Keeps the notes over a restart. */
-export interface NoteFile {
+interface NoteFile {
   read(): string | undefined
   write(text: string): void
 }
 
-export interface RetentionOptions {
+interface RetentionOptions {
   readonly engine: Compactable
   readonly periodMs: number
   readonly file: NoteFile

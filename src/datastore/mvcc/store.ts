@@ -42,7 +42,7 @@ export interface StoreLimits {
 }
 
 /** What the store tells of its changes. */
-export interface StoreListener {
+interface StoreListener {
   /** Versions that became visible, in the order of the log, with the store's new revision. */
   published(versions: readonly Version[], revision: number): void
 }

@@ -8,7 +8,7 @@ import { AppError } from '../../base/errors.ts'
  */
 export type EncryptedValues = Map<string, EncryptedValue>
 
-export interface EncryptedValue {
+interface EncryptedValue {
   readonly provider: string
   readonly keyName: string
   /** The key in the datastore, which GCM authenticates too. */

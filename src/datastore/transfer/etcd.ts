@@ -10,7 +10,7 @@ import { fillDatabase } from './target.ts'
 
 const neverCompacted = -1
 
-export interface EtcdImport {
+interface EtcdImport {
   readonly report: DatabaseReport
   /** The etcd has users and roles, which this datastore does not know. */
   readonly hadAuth: boolean

@@ -12,7 +12,7 @@ const clientCompactName = 'compact_rev_key_apiserver'
 /** Where k3s keeps its certificates, encrypted with its token; no API server reads them. */
 const bootstrapPrefix = '/bootstrap'
 
-export interface KineImport {
+interface KineImport {
   readonly report: DatabaseReport
   /** k3s' own keys, which were left out. */
   readonly bootstrapKeys: readonly string[]

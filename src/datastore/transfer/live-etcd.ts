@@ -17,7 +17,7 @@ const lineLimit = 4 * 1024 * 1024
 const snapshotLimitBytes = 64 * 1024 ** 3
 
 /** What a client of an etcd shows and trusts. */
-export interface ClientFiles {
+interface ClientFiles {
   readonly caFile?: string | undefined
   readonly certFile?: string | undefined
   readonly keyFile?: string | undefined

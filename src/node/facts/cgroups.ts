@@ -7,7 +7,7 @@ const cgroupRoot = '/sys/fs/cgroup'
  * v1: a hierarchy for each controller; hybrid: the same, beside a v2 hierarchy without controllers, in
  * which runc makes cgroups too; v2: one hierarchy.
  */
-export type CgroupLayout = 'v1' | 'hybrid' | 'v2' | 'none'
+type CgroupLayout = 'v1' | 'hybrid' | 'v2' | 'none'
 
 export interface Cgroups {
   readonly layout: CgroupLayout

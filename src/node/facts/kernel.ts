@@ -4,7 +4,7 @@ import type { HostFiles } from './host-files.ts'
  * present: it works now; loadable: a module that the kernel loads when it is asked for; absent: this
  * kernel has not got it; unknown: nothing on this machine tells (containers often hide it).
  */
-export type FeatureState = 'present' | 'loadable' | 'absent' | 'unknown'
+type FeatureState = 'present' | 'loadable' | 'absent' | 'unknown'
 
 /** What a node asks of the kernel: the option that builds it, the module that may carry it. */
 const features = {

@@ -31,7 +31,7 @@ export interface Network {
   readonly last: string | undefined
 }
 
-export type AddressSettings = Pick<Config, 'nodeIp' | 'clusterCidr' | 'serviceCidr'>
+type AddressSettings = Pick<Config, 'nodeIp' | 'clusterCidr' | 'serviceCidr'>
 
 export interface NodeAddress {
   readonly address: string

@@ -11,7 +11,7 @@
 import { iptables } from './iptables.ts'
 import { nftables } from './nftables.ts'
 
-export type Backend = 'nftables' | 'iptables'
+type Backend = 'nftables' | 'iptables'
 
 /** Runs a program and gives its output; rejects when it fails. */
 export type RunRules = (command: string, args: readonly string[], input?: string) => Promise<string>

@@ -2,12 +2,11 @@ import { statfsSync } from 'node:fs'
 import type { DatastoreConfig } from '../../config/config.ts'
 import { detectHost } from '../facts/host.ts'
 import type { HostFiles } from '../facts/host-files.ts'
-import { dataDirectory, nearestExisting } from './mount-requirements.ts'
+import { dataDirectory, gibibyte, nearestExisting } from './mount-requirements.ts'
 import { listeningPorts } from './network-requirements.ts'
 import { missing, ok, type Requirement, warning } from './requirement.ts'
 import { clock } from './system-requirements.ts'
 
-const gibibyte = 2 ** 30
 /** The unpacked artifact takes 0.5 GiB. */
 const requiredBytes = 1 * gibibyte
 

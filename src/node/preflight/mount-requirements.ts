@@ -9,7 +9,7 @@ import type { Examination } from './examination.ts'
 import { minimums } from './minimums.ts'
 import { missing, ok, type Requirement, warning } from './requirement.ts'
 
-const gibibyte = 2 ** 30
+export const gibibyte = 2 ** 30
 const comfortableBytes = 4 * gibibyte
 /** Below it the kubelet evicts pods (evictionHard in render/kubelet-config.ts). */
 const evictionFraction = 0.05

@@ -1,6 +1,6 @@
 import { isIPv6 } from 'node:net'
 
-export interface CniOptions {
+interface CniOptions {
   /** The addresses of this node's pods: `nodePodCidr` of the cluster's. */
   readonly podCidr: string
   /** What kube-proxy's rules are made of, so that one tool shows them all. */

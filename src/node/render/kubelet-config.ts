@@ -4,8 +4,6 @@ import { join } from 'node:path'
 export interface KubeletOptions {
   readonly cgroupVersion: 1 | 2
   readonly cgroupDriver: 'systemd' | 'cgroupfs'
-  /** Where kubepods is made; undefined: at the top. Several nodes of one machine need one each. */
-  readonly cgroupRoot?: string
   /** CAP_SYS_RESOURCE: lower OOM scores than one's own can be given. */
   readonly canLowerOomScore: boolean
   /** In a user namespace the kubelet must do without some of the kernel's settings. */
@@ -21,8 +19,6 @@ export interface KubeletOptions {
   readonly rootDir: string
   /** Manifests that the kubelet runs by itself. */
   readonly staticPodDir: string
-  /** undefined: /var/log/pods. Several nodes of one machine need one each. */
-  readonly podLogsDir?: string
   readonly resolvConf: string
   /** key=value:Effect or key:Effect, registered with the node. */
   readonly nodeTaint: readonly string[]
@@ -37,7 +33,6 @@ export function renderKubeletConfig(options: KubeletOptions): string {
     ...cgroups(options),
     containerRuntimeEndpoint: `unix://${options.containerdSocket}`,
     staticPodPath: options.staticPodDir,
-    podLogsDir: options.podLogsDir,
     // The default is in /usr, which may be read-only.
     volumePluginDir: join(options.rootDir, 'volume-plugins'),
     clusterDNS: [options.clusterDns],
@@ -83,10 +78,9 @@ function access({ clientCaFile, tlsCertFile, tlsKeyFile }: KubeletOptions) {
 }
 
 function cgroups(options: KubeletOptions) {
-  const { cgroupVersion, cgroupDriver, cgroupRoot, canLowerOomScore } = options
+  const { cgroupVersion, cgroupDriver, canLowerOomScore } = options
   return {
     cgroupDriver,
-    cgroupRoot,
     // Since 1.35 the kubelet refuses cgroup v1 unless it is told not to (KEP-5573).
     failCgroupV1: cgroupVersion === 1 ? false : undefined,
     oomScoreAdj: canLowerOomScore ? undefined : 0,

@@ -1,7 +1,7 @@
 import { isStatusOfUser, parseStat } from '../../base/proc.ts'
 import type { HostFiles } from '../facts/host-files.ts'
 
-export interface PodProcess {
+interface PodProcess {
   readonly pid: number
   /** In clock ticks after the boot: with the pid it names one process for good. */
   readonly startTicks: number

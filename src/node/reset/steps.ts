@@ -1,5 +1,5 @@
 /** A program to start; a failure is reported and spares the other steps. */
-export interface CommandStep {
+interface CommandStep {
   readonly kind: 'command'
   readonly description: string
   readonly command: string
@@ -7,21 +7,21 @@ export interface CommandStep {
 }
 
 /** A network interface to delete. */
-export interface LinkStep {
+interface LinkStep {
   readonly kind: 'link'
   readonly description: string
   readonly name: string
 }
 
 /** An address of the Node that is kept on lo. */
-export interface AddressStep {
+interface AddressStep {
   readonly kind: 'address'
   readonly description: string
   readonly address: string
 }
 
 /** `save` prints the rules, `keepForeignRules` drops ours, `restore` reads them from its standard input. */
-export interface RulesStep {
+interface RulesStep {
   readonly kind: 'rules'
   readonly description: string
   readonly save: string
@@ -29,7 +29,7 @@ export interface RulesStep {
 }
 
 /** A kubeconfig that a user named, out of which this cluster is taken. */
-export interface KubeconfigStep {
+interface KubeconfigStep {
   readonly kind: 'kubeconfig'
   readonly description: string
   readonly path: string
@@ -39,7 +39,7 @@ export interface KubeconfigStep {
 }
 
 /** Nothing to do: it is only told. */
-export interface KeepStep {
+interface KeepStep {
   readonly kind: 'keep'
   readonly description: string
 }

@@ -121,7 +121,7 @@ describe('a process that exits', () => {
         logFormat,
       })
       await child.supervised.start()
-      const failure = await child.supervised.untilFailed(never)
+      const { lastFailure: failure } = await untilStatus(child.supervised, ({ state }) => state === 'backoff')
       expect(failure!.message.split('; ').slice(1)).toEqual([reason])
     },
   )
@@ -348,23 +348,6 @@ describe('who waits', () => {
     await child.supervised.start()
     expect(child.records()).toContainEqual(expect.objectContaining({ error: 'a bug of a listener' }))
   })
-
-  test('hears of a failure before and after it asks', async () => {
-    await using child = supervise(shell('exit 4'), { initialDelayMs: 1e8, maximumDelayMs: 1e8 })
-    await child.supervised.start()
-    const failure = await child.supervised.untilFailed(never)
-    expect(failure).toMatchObject({ exitCode: 4 })
-    expect(await child.supervised.untilFailed(never)).toEqual(failure)
-  })
-
-  test('is released by a stop and by his signal', async () => {
-    await using child = supervise(shell('exec sleep 1000'))
-    await child.supervised.start()
-    const waiting = child.supervised.untilFailed(never)
-    expect(await child.supervised.untilFailed(AbortSignal.abort())).toBeUndefined()
-    await child.supervised.stop(never)
-    expect(await waiting).toBeUndefined()
-  })
 })
 
 describe('a process that does not answer', () => {
@@ -441,7 +424,7 @@ test('the environment is that of the spec with the marks', async () => {
 test('a child that prints more than is logged never waits for its reader', async () => {
   await using child = supervise(shell('seq 300000; exit 7'), { initialDelayMs: 1e8, maximumDelayMs: 1e8 })
   await child.supervised.start()
-  const failure = await child.supervised.untilFailed(never)
+  const { lastFailure: failure } = await untilStatus(child.supervised, ({ state }) => state === 'backoff')
   expect(failure!.lastLines.at(-1)).toBe('300000')
   const leftOut = child.records().flatMap(({ records }) => Number(records ?? []))
   expect(leftOut.reduce((sum, count) => sum + count)).toBeGreaterThan(200_000)

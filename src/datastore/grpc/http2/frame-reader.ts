@@ -15,7 +15,7 @@ const framesBetweenLooks = 8
 const noBytes: Buffer = Buffer.alloc(0)
 
 /** The payload is a view that is valid during the call only. */
-export type FrameSink = (type: number, flags: number, streamId: number, payload: Buffer) => void
+type FrameSink = (type: number, flags: number, streamId: number, payload: Buffer) => void
 
 /** Cuts what a client sends into its preface and frames: RFC 9113, sections 3.4 and 4.1. */
 export class FrameReader {

@@ -3,7 +3,7 @@ import { staticTable } from './hpack-tables.ts'
 import { Http2Error, errorCodes } from './protocol.ts'
 
 /** What a decoder calls for each field of a header block. */
-export type FieldSink = (name: string, value: string) => void
+type FieldSink = (name: string, value: string) => void
 
 /** Our SETTINGS_HEADER_TABLE_SIZE, which is the protocol's default, in RFC 7541's bytes. */
 const tableSizeLimit = 4096

@@ -18,7 +18,7 @@ const leaseTag = 0x30
 export type Detail = 'whole' | 'key'
 
 /** The size of a mvccpb.KeyValue. A tombstone has only its key and the revision of the deletion. */
-export function keyValueSize(version: Version, detail: Detail = 'whole'): number {
+function keyValueSize(version: Version, detail: Detail = 'whole'): number {
   return (
     bytesFieldSize(version.key.length) +
     uintFieldSize(version.createRevision) +

@@ -201,11 +201,6 @@ function takePiece(bytes: number): Buffer {
 const tagLimitBytes = 5
 const varintLimitBytes = 10
 
-/** The tag of a field: its number and its wire type. */
-export function tagOf(field: number, wireType: number): number {
-  return field * 8 + wireType
-}
-
 export function varintSize(value: number): number {
   assert(value >= 0, `varintSize of ${value}`)
   let size = 1

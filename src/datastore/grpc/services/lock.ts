@@ -74,7 +74,7 @@ export function lockService(context: ServiceContext): Service {
 }
 
 /** What a contender finds: its own key's create revision and value, and whether no key is older. */
-export interface Contention {
+interface Contention {
   readonly createRevision: number
   readonly value: Uint8Array
   readonly result: { readonly revision: number; readonly isOldest: boolean }

@@ -135,11 +135,6 @@ describe('the kubelet', () => {
     },
     { what: 'nftables', changed: {}, expected: { makeIPTablesUtilChains: false } },
     { what: 'iptables', changed: { proxyMode: 'iptables' }, expected: { makeIPTablesUtilChains: true } },
-    {
-      what: 'a second node of the machine',
-      changed: { cgroupRoot: '/node-b', podLogsDir: '/data/logs' },
-      expected: { cgroupRoot: '/node-b', podLogsDir: '/data/logs' },
-    },
   ] satisfies { what: string; changed: Partial<KubeletOptions>; expected: Record<string, unknown> }[])(
     'is configured for $what',
     ({ changed, expected }) => {
