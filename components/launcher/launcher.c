@@ -61,6 +61,10 @@ static bool asks_cluster(char **argv) {
   return true;
 }
 
+_Noreturn static void fail_start(const char *program, const char *payload) {
+  fail("start %s: %s; if somebody has changed it, remove %s: it is unpacked again", program, strerror(errno), payload);
+}
+
 _Noreturn static void become_tool(const struct settings *settings, const char *payload, char **argv) {
   char run[PATH_MAX], address[PATH_MAX], endpoint[PATH_MAX], program[PATH_MAX];
   run_directory(settings->data_directory, run, sizeof run);
@@ -74,7 +78,7 @@ _Noreturn static void become_tool(const struct settings *settings, const char *p
   argv += settings->tool_index;
   argv[0] = (char *)settings->tool;
   execv(program, argv);
-  fail("start %s: %s", program, strerror(errno));
+  fail_start(program, payload);
 }
 
 /* Node has no Unix datagram sockets, so it is handed one that is connected to systemd. The variable goes, lest a child of the
@@ -128,7 +132,7 @@ _Noreturn static void become_daemon(const char *payload, int argc, char **argv) 
   setenv("LD_LIBRARY_PATH", libraries, 1);
   pass_notify_socket();
   execv(node, node_arguments(argc, argv, NULL, script));
-  fail("start %s: %s", node, strerror(errno));
+  fail_start(node, payload);
 }
 
 /* Where an ordinary user keeps a payload that nobody unpacked for all. */
@@ -174,7 +178,8 @@ static void open_standard_descriptors(void) {
 
 int main(int argc, char **argv) {
   open_standard_descriptors();
-  if (argc == 0)
+  /* Since Linux 5.18 none is an empty one. Whoever passes no arguments has not asked for a cluster. */
+  if (argc == 0 || argv[0][0] == '\0')
     fail("start without a name in argv[0]");
   struct artifact artifact = open_artifact();
   struct settings settings = read_settings(argc, argv);

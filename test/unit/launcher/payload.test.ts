@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import {
   chmodSync,
   chownSync,
@@ -6,6 +7,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
@@ -397,4 +399,27 @@ exit 0
   expect(run({ path: 'bash', args: ['-c', script, path, `--data-dir=${dataDir}`] }).code).toBe(0)
   const line = '/dev/null /dev/null /dev/null\n'
   expect(readFileSync(told, 'utf8')).toBe(`${line}${line}`)
+})
+
+test('a start without a name, which comes of passing no arguments at all, is none of a cluster', () => {
+  const { path, dataDir } = prepare({ name: 'nameless' })
+  const { status, stderr } = spawnSync(path, { argv0: '', encoding: 'utf8', env: { K8S_DATA_DIR: dataDir } })
+  expect(stderr).toBe('k8s: cannot start without a name in argv[0]\n')
+  expect(status).toBe(1)
+  expect(unpacked(dataDir)).toEqual([])
+})
+
+test('a program of the payload that is gone is told with the way to have it again', () => {
+  const { dataDir, start } = prepare({ name: 'gone' })
+  start()
+  const [payload = ''] = readdirSync(join(dataDir, 'data')).filter((name) => !name.startsWith('.'))
+  const path = join(dataDir, 'data', payload)
+  rmSync(join(path, 'bin/node'))
+  const { code, stderr } = start()
+  expect(stderr).toBe(
+    `k8s: cannot start ${path}/bin/node: No such file or directory; if somebody has changed it, remove ${path}: it is unpacked again\n`,
+  )
+  expect(code).toBe(1)
+  rmSync(path, { recursive: true })
+  expect(start().code).toBe(0)
 })
