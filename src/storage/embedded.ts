@@ -1,13 +1,14 @@
 import { existsSync } from 'node:fs'
+import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../base/errors.ts'
-import type { Component, ComponentContext } from '../components/component.ts'
+import type { Component } from '../components/component.ts'
 import { type Datastore, DatastoreLock, startDatastore } from '../datastore/datastore.ts'
 import { hostPath } from '../node/facts/host-path.ts'
 import type { ProcessStatus } from '../supervisor/supervised-process.ts'
 import { runCommand } from '../supervisor/spawn.ts'
-import type { Storage } from './storage.ts'
+import type { Storage, StorageOptions } from './storage.ts'
 
 /**
  * kube-apiserver's caches of what rarely changes learn from a notification how far they are. They must hear of it more often than the
@@ -23,8 +24,7 @@ const saveTimeoutMs = 3_600_000
 const pingIntervalMs = 10_000
 const defaultSilenceLimitMs = 10_000
 
-export interface EmbeddedStorageOptions
-  extends Pick<ComponentContext, 'config' | 'paths' | 'payload' | 'log'> {
+export interface EmbeddedStorageOptions extends StorageOptions {
   /** This program, for the process that saves a snapshot. */
   readonly main?: string
   readonly silenceLimitMs?: number
@@ -35,11 +35,12 @@ export function embeddedStorage(options: EmbeddedStorageOptions): Storage {
   const lost = Promise.withResolvers<AppError>()
   const { component, ping } = datastore({ ...options, onFailure: lost.resolve })
   return {
-    kind: 'sqlite',
     components: [component],
     apiserverFlags: { 'etcd-servers': `unix://${options.paths.datastoreSocket}` },
     failed: lost.promise,
     ping,
+    // Opening it would drop its locks.
+    createdAt: async () => (await stat(options.paths.database)).birthtime,
     saveSnapshot: (name, signal) => saveSnapshot({ ...options, name, signal }),
   }
 }

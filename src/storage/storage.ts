@@ -1,12 +1,11 @@
 import type { AppError } from '../base/errors.ts'
-import type { Component } from '../components/component.ts'
+import type { Component, ComponentContext } from '../components/component.ts'
 
 /**
  * Where the API server keeps the cluster's objects: all that the rest of the daemon knows of it. A new kind (a member of
- * an etcd cluster, an etcd elsewhere) is a file beside embedded.ts and a row in cluster/plan.ts.
+ * an etcd cluster, an etcd elsewhere) is a file beside embedded.ts, which the rows of cluster/plan.ts name that have it.
  */
 export interface Storage {
-  readonly kind: 'sqlite'
   /** What provides `storage`, in the order of their start. */
   readonly components: readonly Component[]
   /** How kube-apiserver finds it, by the names of its flags. */
@@ -15,6 +14,11 @@ export interface Storage {
   readonly failed: Promise<AppError>
   /** Resolves when what of it lives in this process answers; never while that hangs. */
   ping(): Promise<void>
+  /** When it was made, empty. */
+  createdAt(): Promise<Date>
   /** Saves a snapshot of the cluster under this name into the directory of snapshots; returns its path. */
   saveSnapshot(name: string, signal: AbortSignal): Promise<string>
 }
+
+/** What a storage is made of. */
+export type StorageOptions = Pick<ComponentContext, 'config' | 'paths' | 'payload' | 'log'>

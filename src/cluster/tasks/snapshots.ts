@@ -1,10 +1,8 @@
-import { stat } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describeError } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { Config } from '../../config/config.ts'
 import { type Cron, nextTime, parseCron } from '../../config/table/cron.ts'
-import { paths } from '../../config/paths.ts'
 import { listSnapshots, pruneSnapshots, scheduledName } from '../../snapshot/store.ts'
 import type { Storage } from '../../storage/storage.ts'
 import type { Task } from './task.ts'
@@ -16,7 +14,7 @@ const makeUpDelayMs = 60_000
 
 interface ScheduleOptions {
   readonly config: Config
-  readonly storage: Pick<Storage, 'saveSnapshot'>
+  readonly storage: Pick<Storage, 'saveSnapshot' | 'createdAt'>
   readonly log: Logger
   readonly signal: AbortSignal
   /** What this daemon has taken, the oldest first: the newest there are, whatever their dates say. */
@@ -41,7 +39,7 @@ async function takeSnapshots(options: ScheduleOptions): Promise<void> {
   const { config, log, signal } = options
   const cron = parseCron(config.snapshotScheduleCron)
   if (cron === undefined) return
-  let due = await firstTime(cron, config, new Date()).catch((error: unknown) => {
+  let due = await firstTime(cron, options, new Date()).catch((error: unknown) => {
     log.warn({ reason: describeError(error) }, 'cannot tell whether a scheduled snapshot was missed')
     return nextTime(cron, new Date())
   })
@@ -60,14 +58,16 @@ async function takeSnapshots(options: ScheduleOptions): Promise<void> {
 /** The next time, or soon when one has passed since the newest snapshot of the schedule. */
 export async function firstTime(
   cron: Cron,
-  { nodeName, dataDir, snapshotDir }: Pick<Config, 'nodeName' | 'dataDir' | 'snapshotDir'>,
+  {
+    config: { nodeName, snapshotDir },
+    storage,
+  }: { config: Pick<Config, 'nodeName' | 'snapshotDir'>; storage: Pick<Storage, 'createdAt'> },
   now: Date,
 ): Promise<Date | undefined> {
   const { snapshots } = await listSnapshots(snapshotDir, now)
   const newest = snapshots.find(({ name, isAhead }) => !isAhead && name === scheduledName(nodeName))
-  // Before the first snapshot the times count from the making of the database; opening it would drop its locks.
-  const since =
-    newest === undefined ? (await stat(paths({ dataDir }).database)).birthtime : newest.header.createdAt
+  // Before the first snapshot the times count from the making of the storage.
+  const since = newest === undefined ? await storage.createdAt() : newest.header.createdAt
   const next = nextTime(cron, new Date(since))
   return next !== undefined && next <= now ? new Date(now.getTime() + makeUpDelayMs) : nextTime(cron, now)
 }

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { expect, test } from 'vitest'
 import { silentLogger } from '../../../src/base/logger.ts'
@@ -59,17 +59,16 @@ test('a snapshot that cannot be taken says why, and removes none', async () => {
 })
 
 test('times that were missed while no daemon ran are made up for once, soon', async () => {
-  const { dataDir, database } = dataDirectory()
+  const { dataDir } = dataDirectory()
   const snapshotDir = join(dataDir, 'snapshots')
-  const config = { nodeName: 'one', dataDir, snapshotDir }
   const midnight = parseCron('0 0 * * *') as Cron
   const day = (days: number) => new Date(2099, 0, 1 + days)
-  writeFileSync(database, '')
-  const made = statSync(database).birthtime
-  // As none was taken yet, the age of the database counts.
-  expect(await firstTime(midnight, config, made)).toEqual(nextTime(midnight, made))
+  const made = day(-100)
+  const options = { config: { nodeName: 'one', snapshotDir }, storage: { createdAt: async () => made } }
+  // As none was taken yet, the age of the storage counts.
+  expect(await firstTime(midnight, options, made)).toEqual(nextTime(midnight, made))
   const soon = (now: Date) => new Date(now.getTime() + 60_000)
-  expect(await firstTime(midnight, config, day(0))).toEqual(soon(day(0)))
+  expect(await firstTime(midnight, options, day(0))).toEqual(soon(day(0)))
 
   const taken = (name: string, at: Date) =>
     writeSnapshotFile(join(snapshotDir, fileNameOf({ name, at, number: 1, isSealed: false })), {
@@ -83,11 +82,11 @@ test('times that were missed while no daemon ran are made up for once, soon', as
   await taken('scheduled-two', day(3))
   await taken('on-demand', day(3))
   const noon = new Date(day(0).getTime() + 12 * 3_600_000)
-  expect(await firstTime(midnight, config, noon)).toEqual(day(1))
-  expect(await firstTime(midnight, config, day(3))).toEqual(soon(day(3)))
+  expect(await firstTime(midnight, options, noon)).toEqual(day(1))
+  expect(await firstTime(midnight, options, day(3))).toEqual(soon(day(3)))
   // Nor do those of a clock that was ahead.
   await taken('scheduled-one', day(400))
-  expect(await firstTime(midnight, config, day(3))).toEqual(soon(day(3)))
+  expect(await firstTime(midnight, options, day(3))).toEqual(soon(day(3)))
 })
 
 test('the fresh one stays, whatever the dates of the others say', async () => {
@@ -110,7 +109,7 @@ test('the fresh one stays, whatever the dates of the others say', async () => {
   // A clock that was put back dates the newest as the oldest.
   const third = join(snapshotDir, 'scheduled-one-20200101T000000Z.tar.zst')
   writeFileSync(third, kept)
-  const storage = { saveSnapshot: () => Promise.resolve(third) }
+  const storage = { saveSnapshot: async () => third, createdAt: async () => new Date() }
   const signal = new AbortController().signal
   await takeSnapshot({ config, storage, log: silentLogger, signal, made })
   expect(existsSync(third)).toBe(true)

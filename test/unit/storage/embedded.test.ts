@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { closeSync, openSync } from 'node:fs'
+import { closeSync, openSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { expect, test } from 'vitest'
@@ -25,6 +25,7 @@ test('a datastore whose thread hangs is shown so, and no watchdog is fed', async
     log: silentLogger,
     silenceLimitMs: 50,
   })
+  expect(await storage.createdAt()).toEqual(statSync(pipe).birthtime)
   const [component] = storage.components
   const signal = new AbortController().signal
   await component!.start(signal)
