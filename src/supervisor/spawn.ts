@@ -16,6 +16,9 @@ import { setOomScore, usualOomScore } from '../base/oom-score.ts'
 /** How long the output of a process that has ended is awaited: a child of its own may hold the pipe open. */
 const drainLimitMs = 250
 
+/** How long a process is awaited after SIGKILL: one that hangs in a system call may never end. */
+const defaultKilledLimitMs = 5_000
+
 /** The bytes of each output stream that runCommand keeps. */
 const commandOutputLimit = 4 * 1024 * 1024
 
@@ -67,6 +70,8 @@ interface CommandOptions extends Omit<ProcessCommand, 'oomScore'> {
   readonly signal?: AbortSignal
   /** Codes beside 0 that are answers, not failures. */
   readonly acceptedExitCodes?: readonly number[]
+  /** What differs from the time that is waited after SIGKILL. */
+  readonly killedLimitMs?: number
 }
 
 interface CommandResult {
@@ -77,29 +82,34 @@ interface CommandResult {
 
 /**
  * Runs a short-lived command to its end. Rejects with SPAWN_FAILED, COMMAND_FAILED (its exit code or
- * signal and the end of its standard error are in the message) or COMMAND_TIMEOUT.
+ * signal and the end of its standard error are in the message), COMMAND_TIMEOUT, or COMMAND_STUCK: it is left behind.
  */
 export async function runCommand(options: CommandOptions): Promise<CommandResult> {
-  const { command, args, input, timeoutMs, signal, acceptedExitCodes = [] } = options
+  const { command, args, input, timeoutMs, signal, acceptedExitCodes = [], killedLimitMs } = options
   signal?.throwIfAborted()
   const stdout = new OutputBuffer()
   const stderr = new OutputBuffer()
   const handlers = { onStdout: stdout.push, onStderr: stderr.push }
-  const child = { ...options, oomScore: usualOomScore }
-  const { running, stdin } = await spawnChild(child, handlers, input !== undefined)
+  const own = { ...options, oomScore: usualOomScore }
+  const { running, child } = await spawnChild(own, handlers, input !== undefined)
   // A command may end without reading all of its input.
-  stdin?.on('error', () => {})
-  stdin?.end(input)
+  child.stdin?.on('error', () => {})
+  child.stdin?.end(input)
 
   const timeout = AbortSignal.timeout(timeoutMs)
   const ended = AbortSignal.any(signal === undefined ? [timeout] : [timeout, signal])
-  const kill = () => running.kill('SIGKILL')
+  const stuck = Promise.withResolvers<undefined>()
+  const kill = () => killWithin(child, { limitMs: killedLimitMs, onStuck: () => stuck.resolve(undefined) })
   if (ended.aborted) kill()
   ended.addEventListener('abort', kill)
-  const exit = await running.exited
+  const exit = await Promise.race([running.exited, stuck.promise])
   ended.removeEventListener('abort', kill)
 
   const commandLine = [command, ...args].join(' ')
+  if (exit === undefined) {
+    signal?.throwIfAborted()
+    throw stuckError(commandLine)
+  }
   if (exit.signal === 'SIGKILL') signal?.throwIfAborted()
   if (exit.signal === 'SIGKILL' && timeout.aborted) {
     throw new AppError(`cannot run ${commandLine}: it took longer than ${timeoutMs} ms`, {
@@ -123,7 +133,7 @@ export async function runCommand(options: CommandOptions): Promise<CommandResult
 export interface PipedProcess {
   readonly stdin: Writable
   readonly stdout: Readable
-  /** Rejects, once the program is gone, with the end of what it said when it did not exit with 0. */
+  /** Rejects, once the program is gone or was killed in vain, with the end of what it said when it did not exit with 0. */
   readonly finished: Promise<void>
   readonly kill: () => void
 }
@@ -137,17 +147,43 @@ export async function spawnPiped({ command, args, env }: ProcessCommand): Promis
   child.stdin.on('error', () => {})
   // Not 'close', which waits for somebody to read all of the output.
   const told = once(child.stderr, 'close')
-  const finished = once(child, 'exit').then(async ([code, signal]) => {
+  const stuck = Promise.withResolvers<never>()
+  const exited = once(child, 'exit').then(async ([code, signal]) => {
     if (code === 0) return
     await told
     const reason = complaints.text().trim().slice(-2_000) || describeExit({ code, signal })
     throw new AppError(reason, { code: 'COMMAND_FAILED', command, exitCode: code ?? undefined })
   })
+  const finished = Promise.race([exited, stuck.promise])
   // It may fail before anybody waits for it.
   finished.catch(() => {})
   await untilSpawned(child, command, undefined)
   setOomScore(child.pid!, usualOomScore)
-  return { stdin: child.stdin, stdout: child.stdout, finished, kill: () => void child.kill('SIGKILL') }
+  const kill = () => killWithin(child, { onStuck: () => stuck.reject(stuckError(command)) })
+  return { stdin: child.stdin, stdout: child.stdout, finished, kill }
+}
+
+/** Ends a process at once; one that is still there after the limit is let go of. */
+function killWithin(
+  child: ChildProcess,
+  { limitMs = defaultKilledLimitMs, onStuck }: { limitMs?: number | undefined; onStuck: () => void },
+): void {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  child.kill('SIGKILL')
+  const limit = setTimeout(() => {
+    // Nothing of it keeps this process from its own end.
+    child.unref()
+    for (const stream of child.stdio) stream?.destroy()
+    onStuck()
+  }, limitMs)
+  child.once('exit', () => clearTimeout(limit))
+}
+
+function stuckError(commandLine: string): AppError {
+  return new AppError(`cannot end ${commandLine}: it is still there after SIGKILL`, {
+    code: 'COMMAND_STUCK',
+    remedy: 'it hangs in a system call, as on a disk that does not answer: look at its disks, or reboot',
+  })
 }
 
 /** "exited with code 1" or "was ended by SIGKILL" */
@@ -161,7 +197,7 @@ async function spawnChild(
   { command, args, env, cwd, oomScore }: ProcessCommand,
   { onStdout, onStderr }: OutputHandlers,
   hasInput = false,
-): Promise<{ running: RunningProcess; stdin: Writable | null }> {
+): Promise<{ running: RunningProcess; child: Child }> {
   const child = spawn(command, args, {
     env: { ...env },
     ...(cwd !== undefined && { cwd }),
@@ -175,7 +211,7 @@ async function spawnChild(
   await untilSpawned(child, command, cwd)
   if (oomScore !== undefined) setOomScore(child.pid!, oomScore)
   const kill = (signal: NodeJS.Signals) => void child.kill(signal)
-  return { running: { pid: child.pid!, exited, kill }, stdin: child.stdin }
+  return { running: { pid: child.pid!, exited, kill }, child }
 }
 
 function untilSpawned(child: ChildProcess, command: string, cwd: string | undefined): Promise<void> {

@@ -1,7 +1,8 @@
+import { ChildProcess } from 'node:child_process'
 import { closeSync, openSync, readFileSync } from 'node:fs'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { setOomScore } from '../../../src/base/oom-score.ts'
-import { runCommand, spawnProcess } from '../../../src/supervisor/spawn.ts'
+import { runCommand, spawnPiped, spawnProcess } from '../../../src/supervisor/spawn.ts'
 import { environment as env, program, shell, temporaryDirectory } from './support.ts'
 
 function spawn(script: string, extra: { env?: Record<string, string>; cwd?: string } = {}) {
@@ -137,6 +138,36 @@ describe('a command', () => {
     const ended = runCommand({ ...shell('exec sleep 1000'), env, timeoutMs, signal: controller.signal })
     controller.abort(new Error('not wanted any more'))
     await expect(ended).rejects.toThrow('not wanted any more')
+  })
+
+  /** Signals without effect stand for a system call that hangs; what was started ends with the test. */
+  function withoutEffect(): void {
+    const spy = vi.spyOn(ChildProcess.prototype, 'kill').mockReturnValue(true)
+    onTestFinished(() => {
+      const stuck = spy.mock.contexts as ChildProcess[]
+      spy.mockRestore()
+      for (const child of stuck) child.kill('SIGKILL')
+    })
+  }
+
+  test('that even SIGKILL does not end is left behind', async () => {
+    withoutEffect()
+    const sleeping = { ...shell('exec sleep 1000'), env, killedLimitMs: 10 }
+    await expect(runCommand({ ...sleeping, timeoutMs: 50 })).rejects.toMatchObject({
+      message: 'cannot end sh -c exec sleep 1000: it is still there after SIGKILL',
+      code: 'COMMAND_STUCK',
+    })
+    const controller = new AbortController()
+    const ended = runCommand({ ...sleeping, timeoutMs, signal: controller.signal })
+    controller.abort(new Error('not wanted any more'))
+    await expect(ended).rejects.toThrow('not wanted any more')
+  })
+
+  test('that data is piped through is left behind, too', async () => {
+    withoutEffect()
+    const { kill, finished } = await spawnPiped({ ...shell('exec sleep 1000'), env })
+    kill()
+    await expect(finished).rejects.toMatchObject({ code: 'COMMAND_STUCK' })
   })
 
   test('that was killed by another hand says so', async () => {
