@@ -24,17 +24,26 @@ export class TaskGroup {
     this.#retryMs = retryMs
   }
 
-  /** One that fails, as on a disk that was full for a moment, is begun anew after a while. */
-  begin(purpose: string, task: () => Promise<void>): void {
-    this.#tasks.push(this.#run(purpose, task))
+  /**
+   * One that fails, as on a disk that was full for a moment, is begun anew after a while. `onTrouble` is told of the reason
+   * why it does not run, and with undefined that it does.
+   */
+  begin(purpose: string, task: () => Promise<void>, onTrouble?: (reason: string | undefined) => void): void {
+    this.#tasks.push(this.#run(purpose, task, onTrouble))
   }
 
-  async #run(purpose: string, task: () => Promise<void>): Promise<void> {
+  async #run(
+    purpose: string,
+    task: () => Promise<void>,
+    onTrouble: (reason: string | undefined) => void = () => {},
+  ): Promise<void> {
     while (!this.#signal.aborted) {
       const failure = await task().then(() => undefined, describeError)
       if (failure === undefined || this.#signal.aborted) return
       this.#log.error({ reason: failure, retryMs: this.#retryMs }, `cannot ${purpose}; it is tried again`)
+      onTrouble(`cannot ${purpose}: ${failure}`)
       await sleep(this.#retryMs, undefined, { signal: this.#signal, ref: false }).catch(() => {})
+      onTrouble(undefined)
     }
   }
 

@@ -189,7 +189,12 @@ async function serve({ components, tasks, context }: Plan, options: ServeOptions
       reached: (capability: Capability) => readiness.reached(capability),
     }
     for (const { name, purpose, run } of tasks) {
-      work.begin(purpose, () => run({ ...taskContext, log: log.child({ task: name }) }, signal))
+      work.begin(
+        purpose,
+        () => run({ ...taskContext, log: log.child({ task: name }) }, signal),
+        (message) =>
+          message === undefined ? board.forget(name) : board.report({ name, state: 'degraded', message }),
+      )
     }
     const start = startComponents({
       components,

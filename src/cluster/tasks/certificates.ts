@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ClockWatch } from '../../base/clock.ts'
-import { describeError } from '../../base/errors.ts'
 import { prepareCredentials, writeUserKubeconfig } from '../credentials.ts'
+import { Trouble } from '../trouble.ts'
 import type { Task } from './task.ts'
 
 /** Certificates are renewed months before their end: a day more or less is nothing. */
@@ -18,18 +18,14 @@ export const certificates: Task = {
   purpose: 'renew certificates',
   leaderOnly: false,
   async run({ config, addresses, paths, credentials, log, board }, signal) {
+    const trouble = new Trouble({ ...certificates, board, log })
     await credentials
     const clock = new ClockWatch()
     const write = () => writeUserKubeconfig({ config, paths, log, board })
     for (let intervalMs = renewalIntervalMs; ; ) {
       await dueAgain({ clock, signal, intervalMs, write })
-      const failure = await prepareCredentials({ config, addresses, paths, log }).then(
-        () => undefined,
-        describeError,
-      )
-      intervalMs = failure === undefined ? renewalIntervalMs : retryIntervalMs
-      if (failure !== undefined)
-        log.error({ reason: failure }, 'cannot renew certificates; it is tried again')
+      const renew = () => prepareCredentials({ config, addresses, paths, log })
+      intervalMs = (await trouble.attempt(renew, signal)) ? renewalIntervalMs : retryIntervalMs
     }
   },
 }

@@ -6,6 +6,7 @@ import { hostPath } from '../../node/facts/host-path.ts'
 import { type Firewall, firewall as firewallOf, type Present } from '../../node/firewall/firewall.ts'
 import { isStillThere, type PortMapping, readPortMappings } from '../../node/firewall/port-mappings.ts'
 import { runCommand } from '../../supervisor/spawn.ts'
+import { Trouble } from '../trouble.ts'
 import type { Task, TaskContext } from './task.ts'
 
 const lookIntervalMs = 5_000
@@ -26,19 +27,10 @@ export const firewall: Task = {
   async run(context, signal) {
     const { config, choices, log, board } = context
     const watch = new FirewallWatch(firewallOf(choices.proxyMode, config.clusterCidr), context)
-    let told: string | undefined
+    const trouble = new Trouble({ ...firewall, board, log })
     for (let looks = 0; ; looks++) {
       const thorough = looks % looksBetweenThoroughOnes === 0 || watch.hasSuspects
-      const reason = await watch
-        .look({ isFirst: looks === 0, thorough, signal })
-        .then(() => undefined, describeError)
-      signal.throwIfAborted()
-      if (reason === undefined) board.forget('firewall')
-      else board.report({ name: 'firewall', state: 'degraded', message: reason })
-      if (reason !== undefined && reason !== told) {
-        log.error({ reason }, 'cannot look after the rules of the firewall; it is tried again')
-      }
-      told = reason
+      await trouble.attempt(() => watch.look({ isFirst: looks === 0, thorough, signal }), signal)
       await sleep(lookIntervalMs, undefined, { signal, ref: false })
     }
   },

@@ -5,8 +5,8 @@ import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describeError, errorCode } from '../../base/errors.ts'
 import { privateMode, writeFileAtomicallySync } from '../../base/files.ts'
-import type { Logger } from '../../base/logger.ts'
 import { runCommand } from '../../supervisor/spawn.ts'
+import { Trouble } from '../trouble.ts'
 import type { Task, TaskContext } from './task.ts'
 
 /** An archive of several gigabytes on a slow disk takes minutes. */
@@ -37,10 +37,12 @@ export const images: Task = {
   purpose: 'import images',
   leaderOnly: false,
   async run(context, signal) {
-    const { payload, paths } = context
+    const { payload, paths, board, log } = context
     await context.whenReady('cri')
     const archives = new Archives(context, signal)
-    const retry = { log: context.log, signal }
+    // The part `images` is that of archives.
+    const trouble = new Trouble({ name: 'image store', purpose: 'look after images', board, log })
+    const retry = { trouble, signal }
     await untilDone(() => archives.open(), retry)
     let own: readonly Archive[] = []
     await untilDone(async () => void (own = (await look(payload.imagesDir)).archives), retry)
@@ -61,13 +63,9 @@ export const images: Task = {
 /** containerd may be starting again just now. */
 async function untilDone(
   work: () => Promise<void>,
-  { log, signal }: { log: Logger; signal: AbortSignal },
+  { trouble, signal }: { trouble: Trouble; signal: AbortSignal },
 ): Promise<void> {
-  for (;;) {
-    const failure = await work().then(() => undefined, describeError)
-    if (failure === undefined) return
-    signal.throwIfAborted()
-    log.warn({ reason: failure }, 'cannot look after images; it is tried again')
+  while (!(await trouble.attempt(work, signal))) {
     await sleep(lookIntervalMs, undefined, { signal, ref: false })
   }
 }

@@ -3,6 +3,7 @@ import { describeError } from '../../base/errors.ts'
 import { writeCniConfig } from '../../components/containerd.ts'
 import { readNode } from '../../components/node.ts'
 import { readNodeRecord, updateNodeRecord } from '../../config/facts.ts'
+import { Trouble } from '../trouble.ts'
 import type { Task, TaskContext } from './task.ts'
 
 /** While the Node has no range yet: its pods wait for it. */
@@ -16,18 +17,18 @@ export const podRange: Task = {
   purpose: "follow the range of the Node's pods",
   leaderOnly: false,
   async run(context, signal) {
-    const { log } = context
+    const { log, board } = context
+    const purpose = 'write the configuration of CNI'
+    const trouble = new Trouble({ ...podRange, purpose, board, log })
     await context.whenReady('api')
     let current = context.podCidr
     for (;;) {
       const podCidr = await assignedRange(context, signal)
       if (podCidr !== undefined && podCidr !== current) {
-        const failure = await writeCniConfig(context, podCidr).then(() => undefined, describeError)
-        if (failure === undefined) {
+        if (await trouble.attempt(() => writeCniConfig(context, podCidr), signal)) {
           log.info({ podCidr, former: current }, 'pods get addresses of the range of the Node')
           current = podCidr
-        } else
-          log.error({ podCidr, reason: failure }, 'cannot write the configuration of CNI; it is tried again')
+        }
       }
       if (current === podCidr && podCidr !== undefined) remember(context, podCidr)
       const intervalMs = podCidr === undefined || current !== podCidr ? shortIntervalMs : calmIntervalMs

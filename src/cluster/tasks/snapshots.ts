@@ -5,6 +5,7 @@ import type { Config } from '../../config/config.ts'
 import { type Cron, nextTime, parseCron } from '../../config/table/cron.ts'
 import { listSnapshots, pruneSnapshots, scheduledName } from '../../snapshot/store.ts'
 import type { Storage } from '../../storage/storage.ts'
+import { Trouble } from '../trouble.ts'
 import type { Task } from './task.ts'
 
 /** A clock that is set is noticed after that long. */
@@ -27,7 +28,10 @@ export const snapshots: Task = {
   leaderOnly: true,
   async run({ whenReady, ...context }, signal) {
     await whenReady('node')
-    await takeSnapshots({ ...context, signal, made: [] })
+    const { board, log } = context
+    const next = 'the next try is at its next time'
+    const trouble = new Trouble({ ...snapshots, purpose: 'take the scheduled snapshot', next, board, log })
+    await takeSnapshots({ ...context, signal, made: [] }, trouble)
   },
 }
 
@@ -35,7 +39,7 @@ export const snapshots: Task = {
  * Takes snapshots at the times that the configuration names, until the signal fires. Where times were missed
  * as no daemon ran, one snapshot makes up for them.
  */
-async function takeSnapshots(options: ScheduleOptions): Promise<void> {
+async function takeSnapshots(options: ScheduleOptions, trouble: Trouble): Promise<void> {
   const { config, log, signal } = options
   const cron = parseCron(config.snapshotScheduleCron)
   if (cron === undefined) return
@@ -45,13 +49,7 @@ async function takeSnapshots(options: ScheduleOptions): Promise<void> {
   })
   for (; due !== undefined; due = nextTime(cron, new Date())) {
     await sleepUntil(due, { cron, signal })
-    await takeSnapshot(options).catch((error: unknown) => {
-      signal.throwIfAborted()
-      log.error(
-        { reason: describeError(error) },
-        'cannot take the scheduled snapshot; the next try is at its next time',
-      )
-    })
+    await trouble.attempt(() => takeSnapshot(options), signal)
   }
 }
 
