@@ -20,7 +20,7 @@ import { pkiFiles } from '../../src/pki/pki.ts'
 const [directory = '', payloadDir] = process.argv.slice(2)
 const config = await loadConfig({ flags: [{ name: 'data-dir', text: directory }], environment: {} })
 const paths = pathsOf(config)
-await prepareDirectories(paths)
+await prepareDirectories(paths, silentLogger)
 const host = detectHost()
 // machine.sh gives every machine this one.
 const addresses = () => addressesOf(config, '10.89.0.2')

@@ -41,9 +41,6 @@ interface WriteOptions {
   readonly owner?: { readonly uid: number; readonly gid: number }
 }
 
-/** For what is written anew at every start, for components that run as root. */
-export const rendered: WriteOptions = { mode: privateMode, durable: 'nothing' }
-
 /**
  * Replaces `path` as a whole: readers, and a machine that loses its power, find the old contents or the new
  * ones. Rejects with FILE_WRITE.
@@ -109,6 +106,11 @@ export async function writeFileIfChanged(
   }
   await narrowMode(path, options.mode)
   return false
+}
+
+/** What each start makes anew, for components that run as root. A disk that is full keeps none from a start like the last. */
+export async function writeRendered(path: string, text: string): Promise<void> {
+  await writeFileIfChanged(path, text, { mode: privateMode, durable: 'nothing' })
 }
 
 /** A name beside `path` that nobody can have foreseen, for what is renamed to it when it is whole. */

@@ -1,6 +1,8 @@
 import { chmod, mkdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { describeError } from '../base/errors.ts'
 import { privateDirectoryMode, publicMode, writeFileIfChanged } from '../base/files.ts'
+import type { Logger } from '../base/logger.ts'
 import { readBootId } from '../base/proc.ts'
 import type { Paths } from '../config/paths.ts'
 import { HostFiles } from '../node/facts/host-files.ts'
@@ -10,7 +12,7 @@ import { isBelow, readMounts } from '../node/facts/mounts.ts'
  * Makes the directories of the daemon. Keys, rendered files and the database are for root alone; the way to a
  * container's root file system can be passed by everybody, as pods in user namespaces do.
  */
-export async function prepareDirectories(paths: Paths): Promise<void> {
+export async function prepareDirectories(paths: Paths, log: Logger): Promise<void> {
   await mkdir(paths.dataDir, { recursive: true, mode: 0o755 })
   await forgetFormerBoot(paths.runDir)
   const modes: readonly (readonly [string, number])[] = [
@@ -27,7 +29,17 @@ export async function prepareDirectories(paths: Paths): Promise<void> {
       await chmod(dir, mode)
     }),
   )
-  await writeFileIfChanged(join(paths.runDir, 'boot-id'), `${readBootId()}\n`, { mode: publicMode })
+  await rememberBoot(join(paths.runDir, 'boot-id'), log)
+}
+
+/** A full disk is no reason not to start: what is of a boot that nobody knows is kept. */
+async function rememberBoot(path: string, log: Logger): Promise<void> {
+  try {
+    await writeFileIfChanged(path, `${readBootId()}\n`, { mode: publicMode })
+  } catch (error) {
+    log.warn({ path, reason: describeError(error) }, 'cannot remember which boot of the machine this is')
+    await rm(path, { force: true })
+  }
 }
 
 /**

@@ -85,7 +85,7 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
   // Under a strict one of the machine's, containers could not read their own root.
   process.umask(0o022)
   setOomScore(process.pid, nodeOomScore)
-  await prepareDirectories(paths)
+  await prepareDirectories(paths, log)
   // Before anything else: a restore, or a second daemon, finds this one by its socket.
   await using _control = await serveControl({
     path: paths.controlSocket,

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { rendered, writeFileAtomically } from '../base/files.ts'
+import { writeRendered } from '../base/files.ts'
 import type { Paths } from '../config/paths.ts'
 import { frontProxyUser } from '../pki/leaves.ts'
 import { flags } from './arguments.ts'
@@ -22,7 +22,7 @@ export function apiserver(context: ComponentContext): ProcessRecipe {
     ports: [config.httpsListenPort],
     prepare: async () => {
       await credentials
-      await writeFileAtomically(authenticationConfigFile(paths), authenticationConfig(), rendered)
+      await writeRendered(authenticationConfigFile(paths), authenticationConfig())
     },
     // A storage that is away is no reason to start it again.
     alive: (signal) => probeWithAuthority({ pki, url: `${apiserverUrl(config)}/livez?exclude=etcd`, signal }),

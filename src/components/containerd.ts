@@ -1,6 +1,6 @@
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { privateDirectoryMode, rendered, writeFileAtomically } from '../base/files.ts'
+import { privateDirectoryMode, writeRendered } from '../base/files.ts'
 import type { Paths } from '../config/paths.ts'
 import { cniConfigName, renderCniConfig } from '../node/render/cni-config.ts'
 import { renderContainerdConfig } from '../node/render/containerd-config.ts'
@@ -63,7 +63,7 @@ async function prepare(context: ComponentContext): Promise<void> {
     cgroupDriver: choices.cgroupDriver,
     canLowerOomScore: host.capabilities.sysResource,
   })
-  await writeFileAtomically(configFile(paths), containerdConfig, rendered)
+  await writeRendered(configFile(paths), containerdConfig)
   if (podCidr === undefined) await rm(cniConfigFile(paths), { force: true })
   else await writeCniConfig(context, podCidr)
 }
@@ -83,7 +83,7 @@ export async function writeCniConfig(
     ipamDir: join(paths.runDir, 'cni'),
     mtu: host.defaultRoute?.mtu,
   })
-  await writeFileAtomically(cniConfigFile(paths), text, rendered)
+  await writeRendered(cniConfigFile(paths), text)
 }
 
 /** No one asks the kernel for br_netfilter by itself. Where it cannot be loaded, `k8s check` says what that means. */

@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { privateDirectoryMode, rendered, writeFileAtomically } from '../base/files.ts'
+import { privateDirectoryMode, writeRendered } from '../base/files.ts'
 import type { Paths } from '../config/paths.ts'
 import { HostFiles } from '../node/facts/host-files.ts'
 import { renderKubeletConfig } from '../node/render/kubelet-config.ts'
@@ -76,9 +76,8 @@ async function writeFiles({ config, paths, pki, host, choices }: ComponentContex
     nodeTaint: config.nodeTaint,
   })
   await mkdir(staticPodDir, { recursive: true, mode: privateDirectoryMode })
-  await writeFileAtomically(configFile(paths), text, rendered)
-  if (host.resolvConf.kind === 'rendered')
-    await writeFileAtomically(resolvConf, host.resolvConf.text, rendered)
+  await writeRendered(configFile(paths), text)
+  if (host.resolvConf.kind === 'rendered') await writeRendered(resolvConf, host.resolvConf.text)
 }
 
 /** The flags of kubelet (cmd/kubelet/app/options): what its configuration file has no field for. */

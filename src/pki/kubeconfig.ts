@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { allDone } from '../base/all-done.ts'
-import { preparePrivateDirectory, rendered, writeFileIfChanged } from '../base/files.ts'
+import { preparePrivateDirectory, writeRendered } from '../base/files.ts'
 import { type PlainData, renderYaml } from '../base/yaml.ts'
 import type { LeafName } from './leaves.ts'
 import { type PkiFiles, readIdentity } from './pki.ts'
@@ -49,10 +49,10 @@ export async function writeKubeconfigs(options: KubeconfigOptions): Promise<void
       user: { 'client-certificate': pki.leaves[leaf].certFile, 'client-key': pki.leaves[leaf].keyFile },
     }
     const text = renderKubeconfig(access, { cluster: clusterName, user: client, context: clusterName })
-    return writeFileIfChanged(kubeconfigPath(dir, client as KubeconfigClient), text, rendered)
+    return writeRendered(kubeconfigPath(dir, client as KubeconfigClient), text)
   })
   const text = renderKubeconfig(admin, { cluster: clusterName, user: 'admin', context: clusterName })
-  await allDone([...writes, writeFileIfChanged(adminPath, text, rendered)])
+  await allDone([...writes, writeRendered(adminPath, text)])
 }
 
 /** The admin's stands alone, so that it can be copied. */

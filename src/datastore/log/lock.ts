@@ -27,6 +27,8 @@ export class DatastoreLock implements Disposable {
       )
     }
     try {
+      // A journal beside it would need space, which a full disk has not.
+      this.#database.pragma('journal_mode = MEMORY')
       this.#database.exec('BEGIN EXCLUSIVE')
     } catch (thrown) {
       this.#database.close()

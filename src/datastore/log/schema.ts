@@ -3,6 +3,7 @@ import { closeSync, openSync, readSync, statSync } from 'node:fs'
 import Database from 'better-sqlite3'
 
 import { AppError, errorCode } from '../../base/errors.ts'
+import { isNoSpace } from './no-space.ts'
 import { linkVersions } from './version-links.ts'
 
 /** Marks a file as this project's datastore ("k8sd"), so that no other database is taken for one. */
@@ -10,6 +11,8 @@ const applicationId = 0x6b387364
 export const pageBytes = 4096
 /** The WAL file is cut back to this once a checkpoint has emptied it. */
 const journalLimitBytes = 16 * 1024 * 1024
+/** What PRAGMA auto_vacuum says for INCREMENTAL. */
+const incrementalVacuum = 2
 
 /**
  * Each migration leads from the version of its place to the next; none is ever changed once it was
@@ -123,7 +126,9 @@ function open(
 function configure(database: Database.Database, { cacheBytes }: DatabaseOptions): void {
   // The order matters: neither page size nor auto_vacuum can be set once there is a table or a WAL.
   database.pragma(`page_size = ${pageBytes}`)
-  database.pragma('auto_vacuum = INCREMENTAL')
+  // Setting it writes also where it is so, for which a full disk has no space.
+  if (database.pragma('auto_vacuum', { simple: true }) !== incrementalVacuum)
+    database.pragma('auto_vacuum = INCREMENTAL')
   database.pragma('journal_mode = WAL')
   // better-sqlite3 is compiled with NORMAL for a reopened WAL, which can lose acknowledged commits.
   database.pragma('synchronous = FULL')
@@ -220,9 +225,18 @@ function damaged(path: string, cause?: unknown): AppError {
   )
 }
 
+function withoutSpace(path: string, cause: unknown): AppError {
+  return new AppError(
+    'cannot open datastore: its disk is full',
+    { code: 'DATASTORE_NO_SPACE', path, remedy: 'Free space, then start again; a service manager does.' },
+    { cause },
+  )
+}
+
 function openError(path: string, cause: unknown): AppError {
   const code = errorCode(cause) ?? ''
   if (code.startsWith('SQLITE_CORRUPT') || code === 'SQLITE_NOTADB') return damaged(path, cause)
+  if (isNoSpace(code, path)) return withoutSpace(path, cause)
   return new AppError(
     'cannot open datastore',
     {

@@ -11,6 +11,7 @@ import { EtcdClient } from './etcd-client.ts'
 import { message, runDatastore, temporaryDirectory, workerUrl } from './support.ts'
 
 const fullProgram = new URL('./disk-full.ts', import.meta.url).pathname
+const fullStartProgram = new URL('./disk-full-start.ts', import.meta.url).pathname
 const healsProgram = new URL('./disk-heals.ts', import.meta.url).pathname
 const startProgram = new URL('./start-once.ts', import.meta.url).pathname
 const noSpace = '8 RESOURCE_EXHAUSTED: etcdserver: mvcc: database space exceeded'
@@ -58,6 +59,19 @@ test('a full disk that is freed takes writes again without anybody’s help', as
     trouble: expect.stringContaining('its disk is full'),
     after: { alarms: [], trouble: null },
     found: [],
+  })
+})
+
+test('a start while the disk is full serves what is there, or says that it is full', async () => {
+  const script = 'mount -t tmpfs -o size=12m tmpfs "$1" && exec "$2" "$3" "$1" "$4"'
+  const { stdout } = await inNamespace(script, temporaryDirectory(), fullStartProgram)
+  expect(JSON.parse(stdout)).toMatchObject({
+    refusal: noSpace,
+    again: { count: 50, refusal: noSpace, trouble: expect.stringContaining('its disk is full') },
+    other: {
+      code: 'DATASTORE_NO_SPACE',
+      message: expect.stringContaining('cannot open datastore: its disk is full'),
+    },
   })
 })
 
