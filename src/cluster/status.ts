@@ -1,7 +1,7 @@
 import { describeError } from '../base/errors.ts'
 import { TimeLimit } from '../base/time-limit.ts'
 import type { Component } from '../components/component.ts'
-import { probeNode } from '../components/node.ts'
+import { pressuresOf, probeNode } from '../components/node.ts'
 import type { Config } from '../config/config.ts'
 import type { Paths } from '../config/paths.ts'
 import type { ComponentStatus, DaemonStatus } from '../control/messages.ts'
@@ -39,15 +39,15 @@ export async function clusterStatus({
   const kubelet = components.find(({ provides }) => provides.includes('node'))
   // The Node's condition outlives a daemon that was killed: it says Ready before the new one has started anything.
   const isKubeletReady = kubelet?.status().state === 'ready'
-  const node = isKubeletReady ? await nodeProblem({ config, pki }) : undefined
+  const node = isKubeletReady ? await lookAtNode({ config, pki }) : { isReady: false, problems: [] }
   return {
     role: config.role,
     version: payload.version.gitVersion,
     startedAt: startedAt.toISOString(),
     nodeName: config.nodeName,
-    nodeReady: isKubeletReady && node === undefined,
-    state: state === 'ready' && node !== undefined ? 'degraded' : state,
-    problems: node === undefined ? problems : [...problems, node],
+    nodeReady: node.isReady,
+    state: state === 'ready' && node.problems.length > 0 ? 'degraded' : state,
+    problems: [...problems, ...node.problems.map((problem) => `Node ${config.nodeName}: ${problem}`)],
     parts: board.parts(),
     components: components.map((component) => componentStatus(component, usage)),
     payloads: await installedPayloads(payload, paths),
@@ -60,16 +60,13 @@ function componentStatus(component: Component, usage: UsageSampler): ComponentSt
   return { ...status, needs: component.needs, ...used }
 }
 
-/** Why the Node is not Ready; undefined: it is. */
-async function nodeProblem({
-  config,
-  pki,
-}: Pick<StatusOptions, 'config' | 'pki'>): Promise<string | undefined> {
+async function lookAtNode(
+  given: Pick<StatusOptions, 'config' | 'pki'>,
+): Promise<{ isReady: boolean; problems: string[] }> {
   using limit = new TimeLimit('look at the Node', nodeProbeTimeoutMs)
   try {
-    await probeNode({ config, pki }, limit.signal)
-    return undefined
+    return { isReady: true, problems: pressuresOf(await probeNode(given, limit.signal)) }
   } catch (error) {
-    return `Node ${config.nodeName}: ${describeError(error)}`
+    return { isReady: false, problems: [describeError(error)] }
   }
 }

@@ -30,8 +30,17 @@ export async function readNode({ config, pki }: NodeContext, signal: AbortSignal
   return JSON.parse(body) as Node
 }
 
-/** Resolves, with the time of the kubelet's last report, when the Node's condition Ready is true; rejects with the reason why not. */
-export async function probeNode(context: NodeContext, signal: AbortSignal): Promise<string | undefined> {
+function readyOf({ status }: Node) {
+  return status?.conditions?.find(({ type }) => type === 'Ready')
+}
+
+/** When its kubelet has reported last, where it says so. */
+export function reportedAt(node: Node): string | undefined {
+  return readyOf(node)?.lastHeartbeatTime
+}
+
+/** Resolves with the Node when its condition Ready is true, rejects with the reason why not. */
+export async function probeNode(context: NodeContext, signal: AbortSignal): Promise<Node> {
   const node = await readNode(context, signal)
   if (node === undefined) {
     // pkg/kubelet/kubelet_node_status.go: registrationCompleted
@@ -39,10 +48,17 @@ export async function probeNode(context: NodeContext, signal: AbortSignal): Prom
       'this machine has no Node: the kubelet registers it when it starts, so one that was deleted comes back with a restart of k8s',
     )
   }
-  const ready = node.status?.conditions?.find(({ type }) => type === 'Ready')
+  const ready = readyOf(node)
   if (ready?.status !== 'True')
     throw new Error(`the Node is not Ready: ${ready?.message ?? 'it has no status yet'}`)
-  return ready.lastHeartbeatTime
+  return node
+}
+
+/** Why a Node that is Ready takes no new pods, and has perhaps ended some, a sentence each. */
+export function pressuresOf({ status }: Node): string[] {
+  return (status?.conditions ?? [])
+    .filter((condition) => condition.type.endsWith('Pressure') && condition.status === 'True')
+    .map(({ type, message = 'it says no more' }) => `it takes no new pods: ${type}, ${message}`)
 }
 
 /** The kubelet reports every five minutes when nothing changes (nodeStatusReportFrequency). */
@@ -57,9 +73,9 @@ export class Reports {
   #sinceMs = 0
 
   /** Throws when the same report has been the last one for too long. */
-  requireNew(reportedAt: string | undefined, nowMs = performance.now()): void {
-    if (reportedAt === undefined || reportedAt !== this.#last) {
-      this.#last = reportedAt
+  requireNew(report: string | undefined, nowMs = performance.now()): void {
+    if (report === undefined || report !== this.#last) {
+      this.#last = report
       this.#sinceMs = nowMs
     }
     if (nowMs - this.#sinceMs < reportLimitMs) return

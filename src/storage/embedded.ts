@@ -54,6 +54,7 @@ export function holdDatabase(path: string, nativeBinding: string | undefined): D
 }
 
 function datastore({
+  config,
   paths,
   payload,
   onFailure,
@@ -85,7 +86,7 @@ function datastore({
     init: async () => {},
     async start() {
       enter('starting')
-      starting = startThread({ paths, payload, log })
+      starting = startThread({ config, paths, payload, log })
       running = await starting
       // Otherwise it was stopped meanwhile.
       if (state === 'starting') enter('running')
@@ -130,14 +131,16 @@ function datastore({
 }
 
 function startThread({
+  config,
   paths,
   payload,
   log,
-}: Pick<EmbeddedStorageOptions, 'paths' | 'payload' | 'log'>): Promise<Datastore> {
+}: Pick<EmbeddedStorageOptions, 'config' | 'paths' | 'payload' | 'log'>): Promise<Datastore> {
   return startDatastore({
     path: paths.database,
     listen: { unixPath: paths.datastoreSocket },
     progressNotifyIntervalMs,
+    quotaBytes: config.quotaBackendBytes,
     workerUrl: payload.datastoreWorker,
     nativeBinding: payload.sqliteAddon,
     // For clients that take a snapshot as of etcd.

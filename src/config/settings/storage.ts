@@ -1,4 +1,4 @@
-import { everyRole, type RoleName } from '../roles.ts'
+import { everyRole, type RoleName, servers } from '../roles.ts'
 import {
   boolean,
   clientUrl,
@@ -19,6 +19,8 @@ const datastoreAlone = ['datastore'] as const satisfies readonly RoleName[]
 export interface StorageSettings {
   /** Absolute. */
   readonly dataDir: string
+  /** 0 for none. */
+  readonly quotaBackendBytes: number
 }
 
 /** What a datastore that serves others than the daemon around it is told. */
@@ -35,8 +37,6 @@ export interface DatastoreAloneSettings {
   readonly metricsAddress?: HttpAddress
   /** In milliseconds. */
   readonly progressNotifyInterval: number
-  /** 0 for none. */
-  readonly quotaBackendBytes: number
   readonly maxRequestBytes: number
   readonly maxTxnOps: number
   /** In milliseconds; 0 leaves it to clients. */
@@ -129,7 +129,7 @@ export const storageSettings: Rows<StorageSettings & DatastoreAloneSettings> = {
     description: 'The size of the database from which on writes are refused; 0 for none.',
     kind: integer({ from: 0, to: 9_999_999_999 }),
     default: 8 * 1024 ** 3,
-    roles: datastoreAlone,
+    roles: [...servers, ...datastoreAlone],
   },
   'max-request-bytes': {
     group,

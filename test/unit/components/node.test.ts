@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { Reports } from '../../../src/components/node.ts'
+import { pressuresOf, Reports } from '../../../src/components/node.ts'
 
 const minute = 60_000
 
@@ -13,4 +13,15 @@ test('a Node that is written down as Ready is so while its kubelet reports', () 
   look('report at 28', 28)()
   // A version that does not say when is believed.
   for (const at of [28, 60]) look(undefined, at)()
+})
+
+test('a Node that is Ready and takes no new pods says why', () => {
+  const message = 'kubelet has disk pressure'
+  const conditions = [
+    { type: 'Ready', status: 'True' },
+    { type: 'MemoryPressure', status: 'False', message: 'kubelet has sufficient memory available' },
+    { type: 'DiskPressure', status: 'True', message },
+  ]
+  expect(pressuresOf({ status: { conditions } })).toEqual([`it takes no new pods: DiskPressure, ${message}`])
+  expect(pressuresOf({})).toEqual([])
 })

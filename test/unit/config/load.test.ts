@@ -12,6 +12,7 @@ test('nothing given: every setting has its default', async () => {
     role: 'server',
     serverMode: 'single',
     dataDir: '/var/lib/k8s',
+    quotaBackendBytes: 8 * 1024 ** 3,
     snapshotDir: '/var/lib/k8s/snapshots',
     snapshotRetention: 5,
     snapshotScheduleCron: '0 */12 * * *',

@@ -20,6 +20,7 @@ const config: Config = {
   role: 'server',
   serverMode: 'single',
   dataDir: '/var/lib/k8s-of-no-machine',
+  quotaBackendBytes: 0,
   nodeName: 'node-a',
   nodeLabel: [],
   nodeTaint: [],
