@@ -13,7 +13,12 @@ async function start(env: Readonly<Record<string, string>> = {}) {
   })
   onTestFinished(() => void child.kill('SIGKILL'))
   const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream })[Symbol.asyncIterator]()
-  const line = async () => (await lines.next()).value as string
+  const exited = once(child, 'exit')
+  const line = async () => {
+    const { done, value } = await lines.next()
+    if (done === true) throw new Error(`it said no more, and ended with ${JSON.stringify(await exited)}`)
+    return value
+  }
   expect(await line()).toBe('waits')
   return { child, line }
 }
