@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs etcd's own tests for any server (go.etcd.io/etcd/tests/v3, common) against `k8s datastore`, as etcd does with its
-# programs (the tag e2e), in a network of their own, since their ports are fixed.
+# programs (the tag e2e), in a network of their own, since their ports are fixed, and with a /run of their own: the
+# directories of tests with long names are too deep for sockets, which are below /run/k8s then.
 #
 #   run.sh WORKDIR [go test flags]
 #
@@ -35,5 +36,5 @@ ln -sfn "$root/build/payload" "$work/bin/payload"
 export E2E_TEST_MINIMAL=true
 cd "$sources/common"
 # shellcheck disable=SC2016 # expanded by the inner shell
-exec unshare --net -- bash -c 'ip link set lo up && exec "$@"' bash \
+exec unshare --net --mount -- bash -c 'ip link set lo up && mount -t tmpfs tmpfs /run && exec "$@"' bash \
   "$work/common.test" -bin-dir "$work/bin" -test.timeout 15m -test.skip "$several_members|$different" "$@"
