@@ -39,6 +39,6 @@ export interface DatastoreConfig
 export type AnyConfig = Config | DatastoreConfig
 
 /** Whether a kubelet and containerd are part of it. */
-export function hasNode(config: AnyConfig): config is Config {
+export function hasNode(config: AnyConfig): config is Extract<AnyConfig, NodeSettings> {
   return roles[roleOf(config)].hasNode
 }

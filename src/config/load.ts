@@ -212,7 +212,7 @@ function plainDefaults(role: RoleName): Record<string, unknown> {
 function complete(given: Record<string, unknown>, host: Host): AnyConfig {
   const base = given as unknown as AnyConfig
   const snapshotDir = base.snapshotDir ?? snapshotDirIn(base.dataDir)
-  if (base.role === 'datastore') return { ...base, snapshotDir }
+  if (!('serviceCidr' in base)) return { ...base, snapshotDir }
   const { family } = rangeOf(base.serviceCidr).first
   return {
     ...base,

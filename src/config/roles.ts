@@ -1,6 +1,6 @@
 /**
  * What this machine is of a cluster. A new role is a row here; what it consists of is a row of
- * src/cluster/plan.ts, and its settings name it in src/config/settings/.
+ * src/cluster/plan.ts (a datastore alone is src/cluster/run-datastore.ts), and its settings name it in src/config/settings/.
  */
 export type RoleName = 'single' | 'ha' | 'agent' | 'kubelet' | 'datastore' | 'virtual-node'
 
