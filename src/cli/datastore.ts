@@ -1,12 +1,9 @@
-import { BoundedWriter } from '../base/bounded-writer.ts'
 import type { DatastoreConfig } from '../config/config.ts'
 import { loadAnyConfig } from '../config/load.ts'
 import { settingsOf } from '../config/schema.ts'
 import type { DatastoreSettings, TlsFiles } from '../datastore/datastore.ts'
 import { type Command, configOption, type Invocation, requirePayload, sourcesOf } from './command.ts'
-import { endOnBugs } from './end-on-bugs.ts'
-import { loggerOptions } from './logger-options.ts'
-import { stopSignals } from './stop-signals.ts'
+import { runOptions } from './run-options.ts'
 
 export const datastore: Command = {
   name: 'datastore',
@@ -40,22 +37,10 @@ async function handler(invocation: Invocation): Promise<number> {
 /** Serves until a signal ends it; returns the exit code. */
 export async function runDatastore(config: DatastoreConfig, { environment }: Invocation): Promise<number> {
   requirePayload(environment)
-  const signals = stopSignals(environment)
-  const [{ createLogger }, { createNotifier }, { openPayload }, daemon] = await Promise.all([
-    import('../base/logger.ts'),
-    import('../base/notify.ts'),
-    import('../payload/payload.ts'),
-    import('../cluster/run-datastore.ts'),
-  ])
-  const log = createLogger(loggerOptions(config))
-  const terminal = new BoundedWriter({ fd: 1, tellLeftOut: () => '' })
-  endOnBugs(log)
+  const options = await runOptions(config, environment)
+  const daemon = await import('../cluster/run-datastore.ts')
   await daemon.runDatastore(config, {
-    ...signals,
-    log,
-    notify: createNotifier(environment),
-    announce: (line) => terminal.write(`${line}\n`),
-    payload: openPayload(environment['K8S_PAYLOAD_DIR']),
+    ...options,
     settings: {
       listen: listenAddress(config),
       progressNotifyIntervalMs: config.progressNotifyInterval,

@@ -1,13 +1,10 @@
-import { BoundedWriter } from '../base/bounded-writer.ts'
 import { AppError } from '../base/errors.ts'
 import type { Config } from '../config/config.ts'
 import { loadConfig } from '../config/load.ts'
 import { servers } from '../config/roles.ts'
 import { settingsOf } from '../config/schema.ts'
 import { type Command, configOption, type Invocation, requirePayload, sourcesOf } from './command.ts'
-import { endOnBugs } from './end-on-bugs.ts'
-import { loggerOptions } from './logger-options.ts'
-import { stopSignals } from './stop-signals.ts'
+import { runOptions } from './run-options.ts'
 
 export const server: Command = {
   name: 'server',
@@ -40,24 +37,9 @@ async function handler(invocation: Invocation): Promise<number> {
 export async function runServer(config: Config, { environment }: Invocation): Promise<number> {
   requireRoot()
   requirePayload(environment)
-  const signals = stopSignals(environment)
-  const [{ createLogger }, { createNotifier }, { openPayload }, { runCluster }] = await Promise.all([
-    import('../base/logger.ts'),
-    import('../base/notify.ts'),
-    import('../payload/payload.ts'),
-    import('../cluster/run.ts'),
-  ])
-  const log = createLogger(loggerOptions(config))
-  const terminal = new BoundedWriter({ fd: 1, tellLeftOut: () => '' })
-  endOnBugs(log)
-  await runCluster(config, {
-    ...signals,
-    environment,
-    log,
-    notify: createNotifier(environment),
-    announce: (line) => terminal.write(`${line}\n`),
-    payload: openPayload(environment['K8S_PAYLOAD_DIR']),
-  })
+  const options = await runOptions(config, environment)
+  const { runCluster } = await import('../cluster/run.ts')
+  await runCluster(config, { ...options, environment })
   return 0
 }
 

@@ -11,7 +11,7 @@ import type { Addresses } from '../components/component.ts'
 import { apiserverUrl } from '../components/probe.ts'
 import type { Board } from './condition.ts'
 
-interface CredentialOptions {
+export interface CredentialOptions {
   readonly config: Config
   readonly addresses: () => Addresses
   readonly paths: Paths

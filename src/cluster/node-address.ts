@@ -21,11 +21,10 @@ import {
 } from '../node/facts/node-address.ts'
 import type { Payload } from '../payload/payload.ts'
 import { runCommand } from '../supervisor/spawn.ts'
+import { startExtensionMs } from './daemon.ts'
 
 /** How often a machine without an address is looked at. */
 const lookIntervalMs = 2_000
-/** What a service manager gives the start meanwhile, again and again. */
-const startExtensionMs = 60_000
 /** How often its operator is told again what is waited for, in looks. */
 const looksBetweenMessages = 15
 const commandTimeoutMs = 10_000

@@ -7,9 +7,12 @@ import { kubeProxy } from '../components/kube-proxy.ts'
 import { kubelet } from '../components/kubelet.ts'
 import { processComponent, type ProcessRecipe } from '../components/process-component.ts'
 import { scheduler } from '../components/scheduler.ts'
+import type { Config } from '../config/config.ts'
+import type { Paths } from '../config/paths.ts'
 import type { RoleName } from '../config/roles.ts'
 import { embeddedStorage, type EmbeddedStorageOptions } from '../storage/embedded.ts'
 import type { Storage } from '../storage/storage.ts'
+import { prepareCredentials } from './credentials.ts'
 import { addons } from './tasks/addons.ts'
 import { certificates } from './tasks/certificates.ts'
 import { facts } from './tasks/facts.ts'
@@ -17,12 +20,16 @@ import { firewall } from './tasks/firewall.ts'
 import { images } from './tasks/images.ts'
 import { nodeAddress } from './tasks/node-address.ts'
 import { payloads } from './tasks/payloads.ts'
-import { podRange } from './tasks/pod-range.ts'
+import { knownPodCidr, podRange } from './tasks/pod-range.ts'
 import { snapshots } from './tasks/snapshots.ts'
 import type { Task, TaskContext } from './tasks/task.ts'
 
 /** What a role consists of. */
-interface RoleRow {
+export interface RoleRow {
+  /** Brings certificates and kubeconfigs in order. */
+  readonly issueCredentials: TaskContext['issueCredentials']
+  /** The addresses of the Node's pods, as far as they are known before it is there. */
+  readonly podCidr: (config: Config, paths: Paths) => string | undefined
   readonly storage: (options: EmbeddedStorageOptions) => Storage
   /** In the order of their start; the stop goes through it backwards. One that is turned off has no recipe. */
   readonly components: readonly ((context: ComponentContext) => ProcessRecipe | undefined)[]
@@ -32,6 +39,8 @@ interface RoleRow {
 /** A new role is a row here; a new component or task is a file, and its name in the rows that have it. */
 const roles: Partial<Record<RoleName, RoleRow>> = {
   single: {
+    issueCredentials: prepareCredentials,
+    podCidr: knownPodCidr,
     storage: embeddedStorage,
     components: [containerd, apiserver, controllerManager, scheduler, kubelet, kubeProxy],
     tasks: [facts, firewall, images, podRange, addons, snapshots, certificates, nodeAddress, payloads],
@@ -46,10 +55,14 @@ export interface Plan {
   readonly context: Omit<TaskContext, 'whenReady' | 'reached' | 'board' | 'moveNode' | 'restart' | 'isReady'>
 }
 
-/** Pure: nothing is written or started before the lifecycle of the components does it. */
-export function planRole(role: RoleName, given: Omit<ComponentContext, 'storageFlags'>): Plan {
+export function roleRow(role: RoleName): RoleRow {
   const row = roles[role]
   assert(row !== undefined, `no plan for the role ${role}`)
+  return row
+}
+
+/** Pure: nothing is written or started before the lifecycle of the components does it. */
+export function planRole(row: RoleRow, given: Omit<ComponentContext, 'storageFlags'>): Plan {
   const storage = row.storage(given)
   const context = { ...given, storageFlags: storage.apiserverFlags }
   const recipes = row.components.flatMap((recipe) => recipe(context) ?? [])
@@ -57,6 +70,6 @@ export function planRole(role: RoleName, given: Omit<ComponentContext, 'storageF
     storage,
     components: [...storage.components, ...recipes.map((recipe) => processComponent(recipe, context))],
     tasks: row.tasks,
-    context: { ...context, storage },
+    context: { ...context, storage, issueCredentials: row.issueCredentials },
   }
 }

@@ -1,29 +1,23 @@
 import { once } from 'node:events'
 import { AppError, describeError, errorCode } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
-import { nodeOomScore, setOomScore } from '../base/oom-score.ts'
 import type { DatastoreConfig } from '../config/config.ts'
 import { keepFacts } from '../config/facts.ts'
 import { type Paths, paths as pathsOf } from '../config/paths.ts'
 import type { DaemonStatus } from '../control/messages.ts'
-import { refuseDuringReset, resetLockPath } from '../control/reset-lock.ts'
 import { type ControlHandlers, serveControl } from '../control/server.ts'
 import { type Datastore, type DatastoreSettings, startDatastore } from '../datastore/datastore.ts'
 import type { Payload } from '../payload/payload.ts'
-import { finishRestore } from '../snapshot/restore.ts'
 import { UsageSampler } from '../supervisor/usage.ts'
-import type { RunOptions } from './run.ts'
+import { type DaemonOptions, extendStart, prepareProcess, takeDataDir } from './daemon.ts'
 import { StopRequests } from './stop-requests.ts'
 import { installedPayloads } from './tasks/payloads.ts'
 import { feedWatchdog } from './watchdog.ts'
 
-/** What a service manager gives the start beyond its own limit, again and again while it goes on. */
-const startExtensionMs = 60_000
-
 /** How long the calls that are under way, and the disk, may take at the end. */
 const stopTimeoutMs = 15_000
 
-export type DatastoreRunOptions = Omit<RunOptions, 'environment'> & {
+export interface DatastoreRunOptions extends DaemonOptions {
   /** What the datastore is run with, but for its place and what the payload has. */
   readonly settings: Omit<DatastoreSettings, 'path' | 'nativeBinding' | 'etcdFileProgram'>
 }
@@ -36,8 +30,7 @@ export async function runDatastore(config: DatastoreConfig, options: DatastoreRu
   const { settings, payload, log, notify, announce } = options
   const paths = pathsOf(config)
   const requests = new StopRequests({ signalled: options.stop, hurried: options.hurry, endPods: false })
-  process.umask(0o022)
-  setOomScore(process.pid, nodeOomScore)
+  prepareProcess()
   using part = new DatastorePart(payload, paths)
   await using _control = await serveControlIfAllowed({
     path: paths.controlSocket,
@@ -50,18 +43,17 @@ export async function runDatastore(config: DatastoreConfig, options: DatastoreRu
       },
     },
   })
-  await refuseDuringReset(resetLockPath(paths.dataDir), 'start')
-  if (await finishRestore(paths, payload.sqliteAddon)) log.info('finished a restore that was interrupted')
-  // A large database is read for minutes.
-  const extension = setInterval(() => notify.extendTimeout(startExtensionMs), startExtensionMs / 2)
-  const datastore = await startDatastore({
+  await takeDataDir(paths, options)
+  const start = startDatastore({
     ...settings,
     path: paths.database,
     nativeBinding: payload.sqliteAddon,
     etcdFileProgram: payload.bin('etcd-file'),
     workerUrl: payload.datastoreWorker,
     log,
-  }).finally(() => clearInterval(extension))
+  })
+  // A large database is read for minutes.
+  const datastore = await extendStart(notify, start)
   part.serving(datastore)
   keepRole(config, log)
   notify.ready()

@@ -1,9 +1,6 @@
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
 import { describeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
-import type { Notifier } from '../base/notify.ts'
-import { nodeOomScore, setOomScore } from '../base/oom-score.ts'
 import {
   type Capability,
   type Component,
@@ -11,28 +8,20 @@ import {
   componentNames,
 } from '../components/component.ts'
 import type { Config } from '../config/config.ts'
-import { readNodeRecord } from '../config/facts.ts'
 import { type Paths, paths as pathsOf } from '../config/paths.ts'
-import { roleOf } from '../config/roles.ts'
-import { refuseDuringReset, resetLockPath } from '../control/reset-lock.ts'
 import { serveControl } from '../control/server.ts'
 import type { Payload } from '../payload/payload.ts'
-import { nodePodCidr } from '../node/render/cni-config.ts'
-import { chooseForNode } from '../node/facts/choices.ts'
-import { detectHost } from '../node/facts/host.ts'
 import { pkiFiles } from '../pki/pki.ts'
-import { refuseLostKeys } from '../snapshot/lost-keys.ts'
-import { finishRestore } from '../snapshot/restore.ts'
 import { endLeftovers } from '../supervisor/leftovers.ts'
 import { UsageSampler } from '../supervisor/usage.ts'
 import { Readiness, TaskGroup } from './background.ts'
 import { Board } from './condition.ts'
-import { prepareCredentials } from './credentials.ts'
+import { type DaemonOptions, extendStart, prepareProcess } from './daemon.ts'
 import { prepareDirectories } from './directories.ts'
-import { addressesOf, holdWhileAway, settleNodeAddress } from './node-address.ts'
 import { restartComponent, startComponents, stopComponents } from './lifecycle.ts'
-import { type Plan, planRole } from './plan.ts'
+import type { Plan } from './plan.ts'
 import { stopPods } from './pods.ts'
+import { prepareRole } from './prepare.ts'
 import { clusterStatus } from './status.ts'
 import { StopRequests } from './stop-requests.ts'
 import { startReport, tellCondition } from './telling.ts'
@@ -41,24 +30,12 @@ import { feedWatchdog } from './watchdog.ts'
 /** The components of a daemon that died have lost their datastore, and cannot end in good order. */
 const leftoverStopTimeoutMs = 2_000
 
-/** What a service manager gives the start beyond its own limit, again and again while it goes on. */
-const startExtensionMs = 60_000
-
 /** Tasks end at once when they are told to; for one that waits for a disk. */
 const taskEndLimitMs = 10_000
 
-export interface RunOptions {
-  readonly payload: Payload
+export interface RunOptions extends DaemonOptions {
   /** The variables of the process. */
   readonly environment: Readonly<Record<string, string | undefined>>
-  readonly log: Logger
-  readonly notify: Notifier
-  /** Tells whoever waits at a terminal. */
-  readonly announce: (line: string) => void
-  /** Aborted: everything is stopped, in reverse order. */
-  readonly stop: AbortSignal
-  /** Aborted: what still runs is killed at once. */
-  readonly hurry: AbortSignal
 }
 
 /**
@@ -82,9 +59,7 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
     pids: () => components.flatMap((component) => component.status().pid ?? []),
   })
 
-  // Under a strict one of the machine's, containers could not read their own root.
-  process.umask(0o022)
-  setOomScore(process.pid, nodeOomScore)
+  prepareProcess()
   await prepareDirectories(paths, log)
   // Before anything else: a restore, or a second daemon, finds this one by its socket.
   await using _control = await serveControl({
@@ -95,30 +70,9 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
       stop: (request) => requests.ask(request),
     },
   })
-  await refuseDuringReset(resetLockPath(paths.dataDir), 'start')
-  if (await finishRestore(paths, payload.sqliteAddon)) log.info('finished a restore that was interrupted')
-  refuseLostKeys(paths, payload.sqliteAddon)
-  const host = detectHost()
-  const node = await settleNodeAddress({
-    ...{ config, paths, log, notify: options.notify },
-    signal: requests.asked,
-  })
-  if (node === undefined) return
-  await holdWhileAway(node, { payload, paths, log, former: node.former }).catch((error: unknown) =>
-    log.error({ reason: describeError(error) }, 'cannot keep the address of the Node on lo'),
-  )
-  let nodeIp = node.address
-  const addresses = () => addressesOf(config, nodeIp)
-  const moveNode = (address: string) => void (nodeIp = address)
-  const credentials = prepareCredentials({ config, addresses, paths, log })
-  // Whoever needs them waits for them; until then a failure is nobody's unhandled one.
-  credentials.catch(() => {})
-  const plan = planRole(roleOf(config), {
-    podCidr: knownPodCidr(config, paths),
-    ...{ config, addresses, paths, payload, pki, host, credentials, log },
-    choices: chooseForNode(config, host),
-    environment: options.environment,
-  })
+  const prepared = await prepareRole(config, { ...options, paths, signal: requests.asked })
+  if (prepared === undefined) return
+  const { plan, moveNode } = prepared
   components = plan.components
   void plan.storage.failed.then((error) => failed.abort(error))
   await endFormer(paths, { payload, log, signal: requests.hurried })
@@ -211,8 +165,7 @@ async function serve({ components, tasks, context }: Plan, options: ServeOptions
       },
     })
     work.begin('tell how the cluster is', () => tellCondition({ ...options, components, signal, report }))
-    const extension = setInterval(() => notify.extendTimeout(startExtensionMs), startExtensionMs / 2)
-    await start.serving.finally(() => clearInterval(extension))
+    await extendStart(notify, start.serving)
     notify.ready()
     if (!end.aborted) await once(end, 'abort')
   } finally {
@@ -235,9 +188,4 @@ async function stopCluster(
       node: async () => (requests.endPods ? stopPods({ payload, paths, log, signal: hurry }) : undefined),
     },
   })
-}
-
-/** Of a new cluster the first Node has the first range; of one that has been there its Node says which it has. */
-function knownPodCidr({ clusterCidr }: Config, paths: Paths): string | undefined {
-  return readNodeRecord(paths).podCidr ?? (existsSync(paths.database) ? undefined : nodePodCidr(clusterCidr))
 }

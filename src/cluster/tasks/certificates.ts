@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ClockWatch } from '../../base/clock.ts'
-import { prepareCredentials, writeUserKubeconfig } from '../credentials.ts'
+import { writeUserKubeconfig } from '../credentials.ts'
 import { Trouble } from '../trouble.ts'
 import type { Task } from './task.ts'
 
@@ -17,14 +17,14 @@ export const certificates: Task = {
   name: 'certificates',
   purpose: 'renew certificates',
   leaderOnly: false,
-  async run({ config, addresses, paths, credentials, log, board }, signal) {
+  async run({ config, addresses, paths, credentials, issueCredentials, log, board }, signal) {
     const trouble = new Trouble({ ...certificates, board, log })
     await credentials
     const clock = new ClockWatch()
     const write = () => writeUserKubeconfig({ config, paths, log, board })
     for (let intervalMs = renewalIntervalMs; ; ) {
       await dueAgain({ clock, signal, intervalMs, write })
-      const renew = () => prepareCredentials({ config, addresses, paths, log })
+      const renew = () => issueCredentials({ config, addresses, paths, log })
       intervalMs = (await trouble.attempt(renew, signal)) ? renewalIntervalMs : retryIntervalMs
     }
   },

@@ -4,7 +4,6 @@ import type { ComponentName } from '../../components/component.ts'
 import { HostFiles } from '../../node/facts/host-files.ts'
 import { readHeldAddress, readLastAddress } from '../../node/facts/node-record.ts'
 import { chooseNodeAddress, readNetwork } from '../../node/facts/node-address.ts'
-import { prepareCredentials } from '../credentials.ts'
 import { holdWhileAway, rememberAddress } from '../node-address.ts'
 import type { Task, TaskContext } from './task.ts'
 
@@ -65,15 +64,18 @@ export class SettledChange {
   }
 }
 
-type FollowContext = Pick<TaskContext, 'config' | 'paths' | 'addresses' | 'log' | 'moveNode' | 'restart'>
+type FollowContext = Pick<
+  TaskContext,
+  'config' | 'paths' | 'addresses' | 'issueCredentials' | 'log' | 'moveNode' | 'restart'
+>
 
 /** Rejects, with the former address as it was, when there are no certificates for the new one. */
 export async function follow(context: FollowContext, nodeIp: string, signal: AbortSignal): Promise<void> {
-  const { addresses, log, moveNode, restart } = context
+  const { addresses, issueCredentials, log, moveNode, restart } = context
   const from = addresses().nodeIp
   moveNode(nodeIp)
   try {
-    await prepareCredentials(context)
+    await issueCredentials(context)
   } catch (error) {
     // A full disk: the next look finds the address changed again.
     moveNode(from)

@@ -1,8 +1,12 @@
+import { existsSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describeError } from '../../base/errors.ts'
 import { writeCniConfig } from '../../components/containerd.ts'
 import { readNode } from '../../components/node.ts'
+import type { Config } from '../../config/config.ts'
 import { readNodeRecord, updateNodeRecord } from '../../config/facts.ts'
+import type { Paths } from '../../config/paths.ts'
+import { nodePodCidr } from '../../node/render/cni-config.ts'
 import { Trouble } from '../trouble.ts'
 import type { Task, TaskContext } from './task.ts'
 
@@ -35,6 +39,11 @@ export const podRange: Task = {
       await sleep(intervalMs, undefined, { signal, ref: false })
     }
   },
+}
+
+/** Of a new cluster the first Node has the first range; of one that has been there its Node says which it has. */
+export function knownPodCidr({ clusterCidr }: Config, paths: Paths): string | undefined {
+  return readNodeRecord(paths).podCidr ?? (existsSync(paths.database) ? undefined : nodePodCidr(clusterCidr))
 }
 
 /** undefined: the Node is not there yet, has none yet, or the API server does not answer. */

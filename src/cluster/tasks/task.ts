@@ -1,5 +1,6 @@
 import type { Capability, ComponentContext, ComponentName } from '../../components/component.ts'
 import type { Board } from '../condition.ts'
+import type { CredentialOptions } from '../credentials.ts'
 import type { Storage } from '../../storage/storage.ts'
 
 /** What the daemon does beside keeping components running. It ends with the daemon; a failure of it ends nothing else. */
@@ -24,6 +25,8 @@ export interface Task {
 
 export interface TaskContext extends ComponentContext {
   readonly storage: Storage
+  /** Brings certificates and kubeconfigs in order, as at the start: the column of its role. */
+  readonly issueCredentials: (options: CredentialOptions) => Promise<void>
   /** Where it reports the parts that it brings, for `k8s status`. */
   readonly board: Board
   /** The Node has another address from now on; what is started from now on is told so. */

@@ -3,6 +3,7 @@ import { type NetworkInterfaceInfo, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { silentLogger } from '../../../src/base/logger.ts'
+import { prepareCredentials } from '../../../src/cluster/credentials.ts'
 import { addressesOf, holdWhileAway, settleNodeAddress } from '../../../src/cluster/node-address.ts'
 import { follow, SettledChange } from '../../../src/cluster/tasks/node-address.ts'
 import { loadConfig } from '../../../src/config/load.ts'
@@ -177,7 +178,7 @@ test('a change that cannot be followed, as on a full disk, is found again by the
   let nodeIp = '192.0.2.7'
   const restarted: string[] = []
   const context = {
-    ...{ config, paths, log: silentLogger },
+    ...{ config, paths, log: silentLogger, issueCredentials: prepareCredentials },
     addresses: () => addressesOf(config, nodeIp),
     moveNode: (address: string) => void (nodeIp = address),
     restart: (name: string) => Promise.resolve(void restarted.push(name)),
