@@ -1,45 +1,14 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { expect, onTestFinished, test } from 'vitest'
-import { silentLogger } from '../../../src/base/logger.ts'
+import { expect, test } from 'vitest'
 import type { Call, Method } from '../../../src/datastore/grpc/http2/call.ts'
 import { errorCodes, flags, frameTypes, settings } from '../../../src/datastore/grpc/http2/protocol.ts'
-import { MessageWriter } from '../../../src/datastore/grpc/protobuf/message-writer.ts'
-import { GrpcServer } from '../../../src/datastore/grpc/server.ts'
 import { attack, frame, goAways, request, resets, string, uint32 } from './raw-http2.ts'
-import { RawClient } from './support.ts'
+import { chat, maxMessageBytes, serve, type Served } from './served-methods.ts'
 
 /** Clients that mean harm: whatever they send, the server serves the others. */
 
-const maxMessageBytes = 2 * 1024 * 1024
-
-const echo: Method = {
-  kind: 'unary',
-  handle: (request, call) => {
-    const writer = new MessageWriter()
-    writer.raw(request)
-    call.reply(writer)
-  },
-}
-
-/** Answers each message of the client with itself. */
-const chat: Method = {
-  kind: 'streaming',
-  open: (call) => ({
-    message: (request) => {
-      const writer = new MessageWriter()
-      writer.raw(request)
-      call.send(writer)
-    },
-    halfClose: () => call.end(),
-  }),
-}
-
-/** A server, the calls that it holds open, and a check that it still serves. */
-async function serve(): Promise<{
-  listening: string
-  calls: Set<Call>
-  stillServes: () => Promise<boolean>
-}> {
+/** A server, and the calls that it holds open. */
+async function serveHolding(): Promise<Served & { calls: Set<Call> }> {
   const calls = new Set<Call>()
   const hold: Method = {
     kind: 'streaming',
@@ -49,24 +18,11 @@ async function serve(): Promise<{
       return { message: () => undefined, halfClose: () => undefined }
     },
   }
-  const methods = new Map<string, Method>([
-    ['/a/Echo', echo],
-    ['/a/Hold', hold],
-    ['/a/Chat', chat],
-  ])
-  const server = new GrpcServer({ methods, maxMessageBytes, log: silentLogger })
-  const listening = await server.listen({ host: '127.0.0.1', port: 0 })
-  onTestFinished(() => server.stop())
-  const client = new RawClient(listening)
-  const stillServes = async (): Promise<boolean> => {
-    const text = Buffer.from('still here')
-    return (await client.unary('/a/Echo', text)).equals(text)
-  }
-  return { listening, calls, stillServes }
+  return { ...(await serve({ '/a/Hold': hold, '/a/Chat': chat })), calls }
 }
 
 test('streams that are opened and reset at once leave nothing behind', async () => {
-  const { listening, calls, stillServes } = await serve()
+  const { listening, calls, stillServes } = await serveHolding()
   const { send } = await attack(listening)
   for (let round = 0; round < 100; round++) {
     const frames: Buffer[] = []
@@ -83,7 +39,7 @@ test('streams that are opened and reset at once leave nothing behind', async () 
 
 test('header blocks without an end are cut off', async () => {
   for (const size of [0, 64, 16_000]) {
-    const { listening, stillServes } = await serve()
+    const { listening, stillServes } = await serveHolding()
     const { socket, send, received } = await attack(listening)
     await send(frame(frameTypes.headers, 0, 1, request('/a/Echo')))
     const part = frame(frameTypes.continuation, 0, 1, Buffer.alloc(size, 0x82))
@@ -96,7 +52,7 @@ test('header blocks without an end are cut off', async () => {
 })
 
 test('a header that is repeated out of the table costs nothing', async () => {
-  const { listening, stillServes } = await serve()
+  const { listening, stillServes } = await serveHolding()
   const { send } = await attack(listening)
   const value = 'v'.repeat(3900)
   const literal = Buffer.concat([Buffer.of(0x40), string('x'), string(value)])
@@ -108,7 +64,7 @@ test('a header that is repeated out of the table costs nothing', async () => {
 })
 
 test('a flood of settings over many streams does not hold up the others', async () => {
-  const { listening, calls, stillServes } = await serve()
+  const { listening, calls, stillServes } = await serveHolding()
   const { send } = await attack(listening)
   const open = Array.from({ length: 5000 }, (_, at) =>
     frame(frameTypes.headers, flags.endHeaders, 2 * at + 1, request('/a/Hold')),
@@ -124,7 +80,7 @@ test('a flood of settings over many streams does not hold up the others', async 
 })
 
 test('who does not read the answers to its pings is read from no more', async () => {
-  const { listening, stillServes } = await serve()
+  const { listening, stillServes } = await serveHolding()
   const { socket } = await attack(listening)
   socket.pause()
   const pings = Buffer.concat(
@@ -143,7 +99,7 @@ test('who does not read the answers to its pings is read from no more', async ()
 })
 
 test('messages that are begun on many streams and never ended are bounded', async () => {
-  const { listening, calls, stillServes } = await serve()
+  const { listening, calls, stillServes } = await serveHolding()
   const { send, received } = await attack(listening)
   const prefix = Buffer.concat([Buffer.of(0), uint32(maxMessageBytes)])
   const part = Buffer.alloc(16_000)
@@ -162,7 +118,7 @@ test('messages that are begun on many streams and never ended are bounded', asyn
 })
 
 test('who has no window for replies gets no more of them', async () => {
-  const { listening, stillServes } = await serve()
+  const { listening, stillServes } = await serveHolding()
   const { send, received } = await attack(listening)
   const body = Buffer.concat([Buffer.of(0), uint32(16_000), Buffer.alloc(16_000)])
   // The connection has a window of 65,535 bytes, which is never renewed: of 160 MB 64 are kept.
@@ -177,7 +133,7 @@ test('who has no window for replies gets no more of them', async () => {
 })
 
 test('who keeps asking on a stream that has no window is cut off', async () => {
-  const { listening, stillServes } = await serve()
+  const { listening, stillServes } = await serveHolding()
   const { socket, send, received } = await attack(listening)
   await send(
     frame(frameTypes.settings, 0, 0, Buffer.concat([Buffer.of(0, settings.initialWindowSize), uint32(0)])),
@@ -192,7 +148,7 @@ test('who keeps asking on a stream that has no window is cut off', async () => {
 })
 
 test('frames of random kinds, flags and streams never stop the server', async () => {
-  const { listening, stillServes } = await serve()
+  const { listening, stillServes } = await serveHolding()
   let state = 7
   const random = (limit: number): number => {
     state = (Math.imul(state, 1_103_515_245) + 12_345) & 0x7fffffff

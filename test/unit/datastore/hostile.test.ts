@@ -5,13 +5,11 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setImmediate as setImmediatePromise } from 'node:timers/promises'
 import { expect, onTestFinished, test, vi } from 'vitest'
-import { type Logger, silentLogger } from '../../../src/base/logger.ts'
 import type { Call, Method } from '../../../src/datastore/grpc/http2/call.ts'
 import { HpackDecoder } from '../../../src/datastore/grpc/http2/hpack-decoder.ts'
 import { Load } from '../../../src/datastore/grpc/http2/load.ts'
 import { errorCodes, flags, frameTypes, settings } from '../../../src/datastore/grpc/http2/protocol.ts'
 import { MessageWriter } from '../../../src/datastore/grpc/protobuf/message-writer.ts'
-import { GrpcServer } from '../../../src/datastore/grpc/server.ts'
 import { type ServiceContext, afterCommit } from '../../../src/datastore/grpc/service.ts'
 import {
   type Attack,
@@ -25,49 +23,12 @@ import {
   request,
   uint32,
 } from './raw-http2.ts'
+import { chat, echo, serve } from './served-methods.ts'
 import { RawClient, runDatastore, temporaryDirectory } from './support.ts'
 
 /** What has ended the datastore once, and its kind: it ends one call or one connection now. */
 
 const patience = { timeout: 20_000 }
-
-interface Served {
-  readonly listening: string
-  readonly told: readonly { level: string; message: string; fields: object }[]
-  readonly stillServes: () => Promise<boolean>
-}
-
-const echo: Method = {
-  kind: 'unary',
-  handle: (bytes, call) => {
-    const writer = new MessageWriter()
-    writer.raw(bytes)
-    call.reply(writer)
-  },
-}
-
-async function serve(methods: Record<string, Method> = {}): Promise<Served> {
-  const told: { level: string; message: string; fields: object }[] = []
-  const level = (name: string) => (fields: object, message: string) =>
-    void told.push({ level: name, message, fields })
-  const log = Object.assign(Object.create(silentLogger) as Logger, {
-    warn: level('warn'),
-    error: level('error'),
-  })
-  const server = new GrpcServer({
-    methods: new Map(Object.entries({ '/a/Echo': echo, ...methods })),
-    maxMessageBytes: 1024 * 1024,
-    log,
-  })
-  const listening = await server.listen({ host: '127.0.0.1', port: 0 })
-  onTestFinished(() => server.stop())
-  const client = new RawClient(listening)
-  const stillServes = async (): Promise<boolean> => {
-    const text = Buffer.from('still here')
-    return (await client.unary('/a/Echo', text)).equals(text)
-  }
-  return { listening, told, stillServes }
-}
 
 /** The fields of each stream's responses, once all these streams have ended. */
 async function responses({ received }: Attack, streams: readonly number[]): Promise<Map<number, Fields>> {
@@ -259,18 +220,6 @@ test('many expensive requests of one client leave turns to the others', async ()
   await expect.poll(() => served, patience).toBe(300)
 })
 
-const chat: Method = {
-  kind: 'streaming',
-  open: (call) => ({
-    message: (bytes) => {
-      const writer = new MessageWriter()
-      writer.raw(bytes)
-      call.send(writer)
-    },
-    halfClose: () => call.end(),
-  }),
-}
-
 /** Leaves replies without a window; `count` of them are asked for on one stream. */
 async function askWithoutWindow(client: Attack, count: number): Promise<void> {
   const window = Buffer.concat([Buffer.of(0, settings.initialWindowSize), uint32(0)])
@@ -432,23 +381,39 @@ test('a client that never sends its preface is let go', async () => {
   expect(await stillServes()).toBe(true)
 })
 
+/** Connections that say nothing. */
+class Crowd {
+  readonly #sockets: Socket[] = []
+  closed = 0
+
+  constructor() {
+    onTestFinished(() => this.leave())
+  }
+
+  async connect(url: string, count: number): Promise<void> {
+    const { hostname, port } = new URL(url)
+    for (let at = 0; at < count; at++) {
+      const socket = connect(Number(port), hostname)
+      socket.on('error', () => undefined)
+      socket.on('close', () => this.closed++)
+      socket.resume()
+      this.#sockets.push(socket)
+      await once(socket, 'connect')
+    }
+  }
+
+  leave(): void {
+    for (const socket of this.#sockets) socket.destroy()
+  }
+}
+
 test('one connection too many is turned away, and those that are there go on', async () => {
   const { listening, stillServes, told } = await serve()
   await stillServes()
-  const { hostname, port } = new URL(listening)
-  const sockets: Socket[] = []
-  onTestFinished(() => sockets.forEach((socket) => socket.destroy()))
-  let closed = 0
-  for (let count = 0; count < 1010; count++) {
-    const socket = connect(Number(port), hostname)
-    socket.on('error', () => undefined)
-    socket.on('close', () => closed++)
-    socket.resume()
-    sockets.push(socket)
-    await once(socket, 'connect')
-  }
+  const crowd = new Crowd()
+  await crowd.connect(listening, 1010)
   // One of the thousand is the client that goes on.
-  await expect.poll(() => closed, patience).toBe(11)
+  await expect.poll(() => crowd.closed, patience).toBe(11)
   expect(told).toEqual([
     {
       level: 'warn',
@@ -457,8 +422,8 @@ test('one connection too many is turned away, and those that are there go on', a
     },
   ])
   expect(await stillServes()).toBe(true)
-  for (const socket of sockets) socket.destroy()
-  await expect.poll(() => closed, patience).toBe(1010)
+  crowd.leave()
+  await expect.poll(() => crowd.closed, patience).toBe(1010)
   const other = new RawClient(listening)
   expect((await other.unary('/a/Echo', Buffer.from('x'))).toString()).toBe('x')
 })
@@ -480,24 +445,12 @@ test('a process that has too many files open goes on serving', async () => {
   const client = new RawClient(listening)
   const check = '/grpc.health.v1.Health/Check'
   expect((await client.unary(check, Buffer.alloc(0))).length).toBeGreaterThan(0)
-  const sockets: Socket[] = []
-  onTestFinished(() => sockets.forEach((socket) => socket.destroy()))
-  let closed = 0
-  for (const url of [listening, metricsUrl]) {
-    const { hostname, port } = new URL(url)
-    for (let count = 0; count < 60; count++) {
-      const socket = connect(Number(port), hostname)
-      socket.on('error', () => undefined)
-      socket.on('close', () => closed++)
-      socket.resume()
-      sockets.push(socket)
-      await once(socket, 'connect')
-    }
-  }
-  await expect.poll(() => closed, patience).toBeGreaterThan(50)
+  const crowd = new Crowd()
+  for (const url of [listening, metricsUrl]) await crowd.connect(url, 60)
+  await expect.poll(() => crowd.closed, patience).toBeGreaterThan(50)
   expect((await client.unary(check, Buffer.alloc(0))).length).toBeGreaterThan(0)
-  for (const socket of sockets) socket.destroy()
-  await expect.poll(() => closed, patience).toBe(120)
+  crowd.leave()
+  await expect.poll(() => crowd.closed, patience).toBe(120)
   expect((await fetch(`${metricsUrl}/metrics`)).status).toBe(200)
   expect(lines.filter(({ failed }) => failed !== undefined)).toEqual([])
   const ended = once(child, 'exit')

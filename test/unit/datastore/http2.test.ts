@@ -1,42 +1,17 @@
 import { once } from 'node:events'
 import * as http2 from 'node:http2'
-import { type Socket, connect } from 'node:net'
+import { connect } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import * as grpc from '@grpc/grpc-js'
 import { expect, onTestFinished, test } from 'vitest'
-import { silentLogger } from '../../../src/base/logger.ts'
 import type { Call, Method } from '../../../src/datastore/grpc/http2/call.ts'
-import { MessageWriter } from '../../../src/datastore/grpc/protobuf/message-writer.ts'
-import { GrpcServer } from '../../../src/datastore/grpc/server.ts'
 import { StatusError, codes } from '../../../src/datastore/grpc/status.ts'
+import { attack, frame as frameOf, goAways } from './raw-http2.ts'
+import { chat, maxMessageBytes, serve, written } from './served-methods.ts'
 import { RawClient } from './support.ts'
 
-const maxMessageBytes = 2 * 1024 * 1024
-
-/** The port of a server with these methods, which ends with the test. */
-async function serve(methods: Record<string, Method>): Promise<string> {
-  const server = new GrpcServer({
-    methods: new Map(Object.entries(methods)),
-    maxMessageBytes,
-    log: silentLogger,
-  })
-  const listening = await server.listen({ host: '127.0.0.1', port: 0 })
-  onTestFinished(() => server.stop())
-  return listening
-}
-
-function written(bytes: Uint8Array): MessageWriter {
-  const writer = new MessageWriter()
-  writer.raw(bytes)
-  return writer
-}
-
-const echo: Method = { kind: 'unary', handle: (request, call) => call.reply(written(request)) }
-
-/** Sends back each message, and ends when the client does. */
-const echoStream: Method = {
-  kind: 'streaming',
-  open: (call) => ({ message: (request) => call.send(written(request)), halfClose: () => call.end() }),
+function post(session: http2.ClientHttp2Session, path: string): http2.ClientHttp2Stream {
+  return session.request({ ':method': 'POST', ':path': path, 'content-type': 'application/grpc' })
 }
 
 /** Hands out the server's side of the calls that come in. */
@@ -60,7 +35,7 @@ function held(): { method: Method; next: () => Promise<Call> } {
 }
 
 test('messages of every size come back as they were sent', async () => {
-  const client = new RawClient(await serve({ '/a/Echo': echo }))
+  const client = new RawClient((await serve()).listening)
   for (const size of [0, 1, 16_378, 16_379, 16_380, 65_535, 65_536, 1_000_000, maxMessageBytes]) {
     const request = Buffer.alloc(size, `${size} `)
     expect((await client.unary('/a/Echo', request)).equals(request)).toBe(true)
@@ -68,14 +43,14 @@ test('messages of every size come back as they were sent', async () => {
 })
 
 test('many calls at once on one connection get their own replies', async () => {
-  const client = new RawClient(await serve({ '/a/Echo': echo }))
+  const client = new RawClient((await serve()).listening)
   const requests = Array.from({ length: 2000 }, (_, at) => Buffer.alloc(at * 3, `${at}.`))
   const replies = await Promise.all(requests.map((request) => client.unary('/a/Echo', request)))
   expect(replies.every((reply, at) => reply.equals(requests[at] as Buffer))).toBe(true)
 })
 
 test('a stream carries messages both ways, however they are split', async () => {
-  const client = new RawClient(await serve({ '/a/Echo': echoStream }))
+  const client = new RawClient((await serve({ '/a/Echo': chat })).listening)
   const stream = client.stream('/a/Echo')
   const sizes = [0, 1, 5, 70_000, 0, 300_000, 2, 16_384]
   for (const size of sizes) stream.write(Buffer.alloc(size, 1))
@@ -92,7 +67,7 @@ test('a failure has its code and message, whatever is in it', async () => {
       throw new StatusError(codes.outOfRange, 'étcd: 100% gone\n')
     },
   }
-  const client = new RawClient(await serve({ '/a/Fail': failing }))
+  const client = new RawClient((await serve({ '/a/Fail': failing })).listening)
   await expect(client.unary('/a/Fail', Buffer.alloc(0))).rejects.toMatchObject({
     code: grpc.status.OUT_OF_RANGE,
     details: 'étcd: 100% gone\n',
@@ -100,7 +75,7 @@ test('a failure has its code and message, whatever is in it', async () => {
 })
 
 test('what is unknown is named, and a message that is too large is refused', async () => {
-  const client = new RawClient(await serve({ '/a/Echo': echo }))
+  const client = new RawClient((await serve()).listening)
   await expect(client.unary('/a/Other', Buffer.alloc(0))).rejects.toMatchObject({
     code: grpc.status.UNIMPLEMENTED,
     details: 'unknown method Other for service a',
@@ -114,14 +89,10 @@ test('what is unknown is named, and a message that is too large is refused', asy
 
 test('a client that cancels is noticed', async () => {
   const { method, next } = held()
-  const listening = await serve({ '/a/Hold': method })
+  const { listening } = await serve({ '/a/Hold': method })
   const session = http2.connect(listening)
   onTestFinished(() => session.destroy())
-  const request = session.request({
-    ':method': 'POST',
-    ':path': '/a/Hold',
-    'content-type': 'application/grpc',
-  })
+  const request = post(session, '/a/Hold')
   request.on('error', () => undefined)
   request.end(Buffer.alloc(5))
   const call = await next()
@@ -134,14 +105,10 @@ test('a client that cancels is noticed', async () => {
 
 test('a client that vanishes takes its calls with it', async () => {
   const { method, next } = held()
-  const listening = await serve({ '/a/Hold': method })
+  const { listening } = await serve({ '/a/Hold': method })
   const session = http2.connect(listening)
   session.on('error', () => undefined)
-  const request = session.request({
-    ':method': 'POST',
-    ':path': '/a/Hold',
-    'content-type': 'application/grpc',
-  })
+  const request = post(session, '/a/Hold')
   request.on('error', () => undefined)
   request.end(Buffer.alloc(5))
   const call = await next()
@@ -153,14 +120,10 @@ test('a client that vanishes takes its calls with it', async () => {
 
 test('what a slow client has no window for waits, and goes on when there is room', async () => {
   const { method, next } = held()
-  const listening = await serve({ '/a/Hold': method })
+  const { listening } = await serve({ '/a/Hold': method })
   const session = http2.connect(listening, { settings: { initialWindowSize: 10 } })
   onTestFinished(() => session.destroy())
-  const request = session.request({
-    ':method': 'POST',
-    ':path': '/a/Hold',
-    'content-type': 'application/grpc',
-  })
+  const request = post(session, '/a/Hold')
   request.end(Buffer.alloc(5))
   const call = await next()
   const drained = new Promise<void>((resolve) => (call.onDrain = resolve))
@@ -176,7 +139,7 @@ test('what a slow client has no window for waits, and goes on when there is room
 })
 
 test('a reply waits for the connection’s window, and others after it', async () => {
-  const listening = await serve({ '/a/Echo': echo })
+  const { listening } = await serve()
   const client = new RawClient(listening)
   // 65,535 bytes is all that a connection starts with: the replies take ten times that.
   const replies = await Promise.all(
@@ -189,7 +152,7 @@ test.each(['while a part is made', 'while the client has no window'])(
   'a reply in parts can fail %s',
   async (moment) => {
     const { method, next } = held()
-    const listening = await serve({ '/a/Hold': method })
+    const { listening } = await serve({ '/a/Hold': method })
     // Enough for the first part; the rest of a window is renewed when half of it is used.
     const client = new RawClient(listening, { 'grpc-node.flow_control_window': 100_000 })
     const reply = client.unary('/a/Hold', Buffer.alloc(5))
@@ -215,7 +178,7 @@ test.each(['while a part is made', 'while the client has no window'])(
 )
 
 test('what is not gRPC is answered with an HTTP status', async () => {
-  const listening = await serve({ '/a/Echo': echo })
+  const { listening } = await serve()
   const session = http2.connect(listening)
   onTestFinished(() => session.destroy())
   for (const [headers, status] of [
@@ -232,15 +195,11 @@ test('what is not gRPC is answered with an HTTP status', async () => {
 })
 
 test('a peer whose header table is empty understands the replies', async () => {
-  const listening = await serve({ '/a/Echo': echo })
+  const { listening } = await serve()
   const session = http2.connect(listening, { settings: { headerTableSize: 0 } })
   onTestFinished(() => session.destroy())
   for (let round = 0; round < 3; round++) {
-    const request = session.request({
-      ':method': 'POST',
-      ':path': '/a/Echo',
-      'content-type': 'application/grpc',
-    })
+    const request = post(session, '/a/Echo')
     request.end(Buffer.alloc(5))
     request.resume()
     const [trailers] = (await once(request, 'trailers')) as [http2.IncomingHttpHeaders]
@@ -248,44 +207,9 @@ test('a peer whose header table is empty understands the replies', async () => {
   }
 })
 
-/** A connection without a client of HTTP/2: the preface and an empty SETTINGS are sent. */
-async function rawConnection(listening: string): Promise<{ socket: Socket; frames: () => Promise<Buffer> }> {
-  const { hostname, port } = new URL(listening)
-  const socket = connect(Number(port), hostname)
-  onTestFinished(() => void socket.destroy())
-  socket.on('error', () => undefined)
-  await once(socket, 'connect')
-  socket.write(`PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`)
-  socket.write(frame(4, 0, 0, ''))
-  return {
-    socket,
-    frames: async () => {
-      const chunks: Buffer[] = []
-      socket.on('data', (chunk: Buffer) => chunks.push(chunk))
-      await once(socket, 'close')
-      return Buffer.concat(chunks)
-    },
-  }
-}
-
+/** With a payload in hexadecimal digits. */
 function frame(type: number, flags: number, stream: number, payload: string): Buffer {
-  const body = Buffer.from(payload.replaceAll(' ', ''), 'hex')
-  const head = Buffer.alloc(9)
-  head.writeUIntBE(body.length, 0, 3)
-  head[3] = type
-  head[4] = flags
-  head.writeUInt32BE(stream, 5)
-  return Buffer.concat([head, body])
-}
-
-/** The code of the GOAWAY among the frames. */
-function goAwayCode(frames: Buffer): number | undefined {
-  for (let at = 0; at + 9 <= frames.length; ) {
-    const length = frames.readUIntBE(at, 3)
-    if (frames[at + 3] === 7) return frames.readUInt32BE(at + 9 + 4)
-    at += 9 + length
-  }
-  return undefined
+  return frameOf(type, flags, stream, Buffer.from(payload.replaceAll(' ', ''), 'hex'))
 }
 
 test.each([
@@ -306,13 +230,14 @@ test.each([
   ['more padding than payload', Buffer.concat([frame(1, 4, 1, '83'), frame(0, 8, 1, '0500')]), 1],
   ['an initial window beyond its limit', frame(4, 0, 0, '0004 80000000'), 3],
 ])('%s ends the connection', async (_, bytes, code) => {
-  const { socket, frames } = await rawConnection(await serve({ '/a/Echo': echo }))
+  const { socket, received } = await attack((await serve()).listening)
   socket.write(bytes)
-  expect(goAwayCode(await frames())).toBe(code)
+  await once(socket, 'close')
+  expect(goAways(received())).toEqual([code])
 })
 
 test('a client of something else is turned away', async () => {
-  const listening = await serve({ '/a/Echo': echo })
+  const { listening } = await serve()
   const { hostname, port } = new URL(listening)
   const socket = connect(Number(port), hostname)
   socket.on('error', () => undefined)
@@ -323,10 +248,10 @@ test('a client of something else is turned away', async () => {
 })
 
 test('random bytes never stop the server', async () => {
-  const listening = await serve({ '/a/Echo': echo, '/a/Stream': echoStream })
+  const { listening } = await serve({ '/a/Stream': chat })
   let state = 42
   for (let round = 0; round < 60; round++) {
-    const { socket } = await rawConnection(listening)
+    const { socket } = await attack(listening)
     const bytes = Buffer.alloc(200)
     for (let at = 0; at < bytes.length; at++)
       bytes[at] = (state = (state * 1103515245 + 12345) % 2 ** 31) >>> 16
@@ -339,7 +264,7 @@ test('random bytes never stop the server', async () => {
 })
 
 test('frames in pieces of one byte are put together', async () => {
-  const { socket } = await rawConnection(await serve({ '/a/Echo': echo }))
+  const { socket } = await attack((await serve()).listening)
   const headers = '83 86 04 07 2f612f4563686f 5f 10 6170706c69636174696f6e2f67727063'
   const request = Buffer.concat([frame(1, 4, 1, headers), frame(0, 9, 1, '02 0000000003 616263 0000')])
   let received = Buffer.alloc(0)

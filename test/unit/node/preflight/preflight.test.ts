@@ -8,6 +8,7 @@ import type { Network } from '../../../../src/node/facts/node-address.ts'
 import { minimums } from '../../../../src/node/preflight/minimums.ts'
 import { preflight, type Requirement } from '../../../../src/node/preflight/preflight.ts'
 import { programs } from '../../../../src/node/preflight/system-requirements.ts'
+import { load } from '../../config/given.ts'
 import { debian, hostTree, legacy } from '../host-tree.ts'
 
 const network: Network = {
@@ -16,39 +17,9 @@ const network: Network = {
   last: undefined,
 }
 
-const config: Config = {
-  role: 'server',
-  serverMode: 'single',
-  dataDir: '/var/lib/k8s-of-no-machine',
-  quotaBackendBytes: 0,
-  nodeName: 'node-a',
-  nodeLabel: [],
-  nodeTaint: [],
-  tlsSan: [],
-  bindAddress: '0.0.0.0',
-  httpsListenPort: 6443,
-  clusterCidr: '10.244.0.0/16',
-  serviceCidr: '10.96.0.0/12',
-  clusterDns: '10.96.0.10',
-  clusterDomain: 'cluster.local',
-  kubeletRootDir: '/var/lib/kubelet',
-  kubeletMountHostsFile: true,
-  disable: [],
-  cgroupDriver: 'auto',
-  kubeProxyMode: 'auto',
-  snapshotter: 'overlayfs',
-  kubeApiserverArg: [],
-  kubeControllerManagerArg: [],
-  kubeSchedulerArg: [],
-  kubeletArg: [],
-  kubeProxyArg: [],
-  snapshotScheduleCron: 'none',
-  snapshotRetention: 5,
-  snapshotDir: '/var/lib/k8s-of-no-machine/snapshots',
-  v: 0,
-  logFormat: 'auto',
-  stopPods: false,
-}
+const config = await load({
+  flags: ['--data-dir=/var/lib/k8s-of-no-machine', '--node-name=node-a', '--snapshot-schedule-cron=none'],
+})
 
 /** Of /proc/self/limits, soft and hard. */
 function limits(soft: string, hard: string): string {
