@@ -5,18 +5,10 @@ import { addTestImage, type Cluster, defaultDataDir, startCluster } from './harn
 import { kubernetesVersion, packedImageName } from './harness/images.ts'
 import type { Machine } from './harness/machine.ts'
 import { pod, sleepForever } from './harness/manifests.ts'
-import { processesOf } from './harness/processes.ts'
+import { processesOf, processNames } from './harness/processes.ts'
 import { reportFailures } from './harness/report.ts'
 
-const componentNames = [
-  'datastore',
-  'containerd',
-  'kube-apiserver',
-  'kube-controller-manager',
-  'kube-scheduler',
-  'kubelet',
-  'kube-proxy',
-] as const
+const componentNames = ['datastore', ...processNames] as const
 
 /** Leaves a mark when it is asked to end, which SIGKILL does not. */
 const endPolitely = 'trap "echo ended by TERM >/marks/end; exit" TERM; while :; do sleep 0.1; done'

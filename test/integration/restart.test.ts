@@ -1,19 +1,9 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Cluster, startCluster } from './harness/cluster.ts'
 import { type Pod, pod, sleepForever } from './harness/manifests.ts'
-import { processesNamed, processesOf, processNamed } from './harness/processes.ts'
+import { processesNamed, processesOf, processNamed, processNames } from './harness/processes.ts'
 import { waitFor } from './harness/wait.ts'
 import { reportFailures } from './harness/report.ts'
-
-/** In the order of their start; the datastore is a thread of the daemon. */
-const processNames = [
-  'containerd',
-  'kube-apiserver',
-  'kube-controller-manager',
-  'kube-scheduler',
-  'kubelet',
-  'kube-proxy',
-] as const
 
 let cluster: Cluster
 let keeper: Pod

@@ -6,7 +6,7 @@ import { busyboxArchive } from './harness/images.ts'
 import type { ExecOptions } from './harness/machine.ts'
 import { repository } from './harness/machine.ts'
 import { type Pod, pod, sleepForever } from './harness/manifests.ts'
-import { processesNamed } from './harness/processes.ts'
+import { processesNamed, processNames } from './harness/processes.ts'
 import { waitFor } from './harness/wait.ts'
 
 const minute = 60_000
@@ -53,14 +53,7 @@ test('systemctl status shows it running, with its last lines', async () => {
 
 test('journalctl -u k8s has the lines of the daemon and of each component', async () => {
   const { stdout } = await booted.exec(['journalctl', '-u', 'k8s', '--output=cat', '--no-pager'])
-  for (const component of [
-    'containerd',
-    'kube-apiserver',
-    'kube-controller-manager',
-    'kube-scheduler',
-    'kubelet',
-    'kube-proxy',
-  ]) {
+  for (const component of processNames) {
     expect(stdout).toContain(component)
   }
 })

@@ -1,6 +1,16 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import type { Machine } from './machine.ts'
 
+/** Of a cluster's components, in the order of their start; the datastore is a thread of the daemon. */
+export const processNames = [
+  'containerd',
+  'kube-apiserver',
+  'kube-controller-manager',
+  'kube-scheduler',
+  'kubelet',
+  'kube-proxy',
+] as const
+
 /** A process inside a machine, numbered as the machine numbers it. */
 export interface MachineProcess {
   readonly pid: number
