@@ -2,7 +2,6 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError, describeError } from '../base/errors.ts'
 import { silentLogger } from '../base/logger.ts'
-import { componentNames } from '../components/component.ts'
 import type { AnyConfig } from '../config/config.ts'
 import { paths as pathsOf } from '../config/paths.ts'
 import { refuseWhileRunning } from '../control/client.ts'
@@ -17,12 +16,11 @@ import type { ResetStep } from '../node/reset/steps.ts'
 import { removeFromKubeconfig } from '../pki/user-kubeconfig.ts'
 import type { Payload } from '../payload/payload.ts'
 import { holdDatabase } from '../storage/embedded.ts'
-import { endLeftovers } from '../supervisor/leftovers.ts'
 import { runCommand } from '../supervisor/spawn.ts'
 import { hostPath } from '../node/facts/host-path.ts'
+import { endFormerProcesses } from './former-processes.ts'
 
 const commandTimeoutMs = 60_000
-const leftoverStopTimeoutMs = 2_000
 const unmountAttempts = 10
 const unmountIntervalMs = 300
 
@@ -42,13 +40,7 @@ export async function resetNode(config: AnyConfig, { payload, announce }: ResetO
   // Once more, under the lock: one may have started since the command was given.
   await refuseWhileRunning(paths.controlSocket, 'reset')
   using _database = holdDatabase(paths.database, payload.sqliteAddon)
-  await endLeftovers({
-    recordDir: paths.processRecordsDir,
-    programDirs: [paths.payloadsDir, payload.dir],
-    order: componentNames.toReversed(),
-    stopTimeoutMs: leftoverStopTimeoutMs,
-    log: silentLogger,
-  })
+  await endFormerProcesses(paths, { payload, log: silentLogger })
   const failures: string[] = []
   for (const step of await resetPlan(config)) {
     announce(step.description)

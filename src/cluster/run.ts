@@ -1,23 +1,16 @@
 import { once } from 'node:events'
 import { describeError } from '../base/errors.ts'
-import type { Logger } from '../base/logger.ts'
-import {
-  type Capability,
-  type Component,
-  type ComponentName,
-  componentNames,
-} from '../components/component.ts'
+import type { Capability, Component, ComponentName } from '../components/component.ts'
 import type { Config } from '../config/config.ts'
-import { type Paths, paths as pathsOf } from '../config/paths.ts'
+import { paths as pathsOf } from '../config/paths.ts'
 import { serveControl } from '../control/server.ts'
-import type { Payload } from '../payload/payload.ts'
 import { pkiFiles } from '../pki/pki.ts'
-import { endLeftovers } from '../supervisor/leftovers.ts'
 import { UsageSampler } from '../supervisor/usage.ts'
 import { Readiness, TaskGroup } from './background.ts'
 import { Board } from './condition.ts'
 import { type DaemonOptions, extendStart, prepareProcess } from './daemon.ts'
 import { prepareDirectories } from './directories.ts'
+import { endFormerProcesses } from './former-processes.ts'
 import { restartComponent, startComponents, stopComponents } from './lifecycle.ts'
 import type { Plan } from './plan.ts'
 import { stopPods } from './pods.ts'
@@ -26,9 +19,6 @@ import { clusterStatus } from './status.ts'
 import { StopRequests } from './stop-requests.ts'
 import { startReport, tellCondition } from './telling.ts'
 import { feedWatchdog } from './watchdog.ts'
-
-/** The components of a daemon that died have lost their datastore, and cannot end in good order. */
-const leftoverStopTimeoutMs = 2_000
 
 /** Tasks end at once when they are told to; for one that waits for a disk. */
 const taskEndLimitMs = 10_000
@@ -75,7 +65,7 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
   const { plan, moveNode } = prepared
   components = plan.components
   void plan.storage.failed.then((error) => failed.abort(error))
-  await endFormer(paths, { payload, log, signal: requests.hurried })
+  await endFormerProcesses(paths, { payload, log, signal: requests.hurried })
   const end = AbortSignal.any([requests.asked, failed.signal])
   const errors: unknown[] = []
   using _watchdog = feedWatchdog({ notify, storage: plan.storage, log })
@@ -93,20 +83,6 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
   const [first, ...later] = failed.signal.aborted ? [failed.signal.reason, ...errors] : errors
   for (const error of later) log.error({ reason: describeError(error) }, 'and then')
   if (first !== undefined) throw first
-}
-
-/** Ends what a daemon that died left running. */
-async function endFormer(
-  paths: Paths,
-  { payload, ...options }: { payload: Payload; log: Logger; signal: AbortSignal },
-): Promise<void> {
-  await endLeftovers({
-    ...options,
-    programDirs: [paths.payloadsDir, payload.dir],
-    recordDir: paths.processRecordsDir,
-    order: componentNames.toReversed(),
-    stopTimeoutMs: leftoverStopTimeoutMs,
-  })
 }
 
 interface ServeOptions extends RunOptions {
