@@ -10,9 +10,10 @@ import { scheduler } from '../components/scheduler.ts'
 import type { Config } from '../config/config.ts'
 import type { Paths } from '../config/paths.ts'
 import type { RoleName } from '../config/roles.ts'
-import { embeddedStorage, type EmbeddedStorageOptions } from '../storage/embedded.ts'
-import type { Storage } from '../storage/storage.ts'
+import { embeddedStorage } from '../storage/embedded.ts'
+import type { Storage, StorageOptions } from '../storage/storage.ts'
 import { prepareCredentials } from './credentials.ts'
+import { alone, type Leadership } from './leadership.ts'
 import { addons } from './tasks/addons.ts'
 import { certificates } from './tasks/certificates.ts'
 import { facts } from './tasks/facts.ts'
@@ -30,7 +31,8 @@ export interface RoleRow {
   readonly issueCredentials: TaskContext['issueCredentials']
   /** The addresses of the Node's pods, as far as they are known before it is there. */
   readonly podCidr: (config: Config, paths: Paths) => string | undefined
-  readonly storage: (options: EmbeddedStorageOptions) => Storage
+  readonly storage: (options: StorageOptions) => Storage
+  readonly leadership: Leadership
   /** In the order of their start; the stop goes through it backwards. One that is turned off has no recipe. */
   readonly components: readonly ((context: ComponentContext) => ProcessRecipe | undefined)[]
   readonly tasks: readonly Task[]
@@ -42,6 +44,7 @@ const roles: Partial<Record<RoleName, RoleRow>> = {
     issueCredentials: prepareCredentials,
     podCidr: knownPodCidr,
     storage: embeddedStorage,
+    leadership: alone,
     components: [containerd, apiserver, controllerManager, scheduler, kubelet, kubeProxy],
     tasks: [facts, firewall, images, podRange, addons, snapshots, certificates, nodeAddress, payloads],
   },
@@ -52,6 +55,7 @@ export interface Plan {
   /** The storage's come first. */
   readonly components: readonly Component[]
   readonly tasks: readonly Task[]
+  readonly leadership: Leadership
   readonly context: Omit<TaskContext, 'whenReady' | 'reached' | 'board' | 'moveNode' | 'restart' | 'isReady'>
 }
 
@@ -70,6 +74,7 @@ export function planRole(row: RoleRow, given: Omit<ComponentContext, 'storageFla
     storage,
     components: [...storage.components, ...recipes.map((recipe) => processComponent(recipe, context))],
     tasks: row.tasks,
+    leadership: row.leadership,
     context: { ...context, storage, issueCredentials: row.issueCredentials },
   }
 }

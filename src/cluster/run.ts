@@ -11,6 +11,7 @@ import { Board } from './condition.ts'
 import { type DaemonOptions, extendStart, prepareProcess } from './daemon.ts'
 import { prepareDirectories } from './directories.ts'
 import { endFormerProcesses } from './former-processes.ts'
+import { runTask } from './leadership.ts'
 import { restartComponent, startComponents, stopComponents } from './lifecycle.ts'
 import type { Plan } from './plan.ts'
 import { stopPods } from './pods.ts'
@@ -51,7 +52,7 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
 
   prepareProcess()
   await prepareDirectories(paths, log)
-  // Before anything else: a restore, or a second daemon, finds this one by its socket.
+  // Before anything is opened: a restore, or a second daemon, finds this one by its socket.
   await using _control = await serveControl({
     path: paths.controlSocket,
     log,
@@ -93,7 +94,7 @@ interface ServeOptions extends RunOptions {
 }
 
 /** From the start of the first component to the end: what is running then, the caller stops. */
-async function serve({ components, tasks, context }: Plan, options: ServeOptions): Promise<void> {
+async function serve({ components, tasks, leadership, context }: Plan, options: ServeOptions): Promise<void> {
   const { log, notify, end, board } = options
   const over = new AbortController()
   const signal = AbortSignal.any([end, over.signal])
@@ -118,10 +119,12 @@ async function serve({ components, tasks, context }: Plan, options: ServeOptions
       },
       reached: (capability: Capability) => readiness.reached(capability),
     }
-    for (const { name, purpose, run } of tasks) {
+    for (const task of tasks) {
+      const { name, purpose } = task
+      const given = { ...taskContext, log: log.child({ task: name }) }
       work.begin(
         purpose,
-        () => run({ ...taskContext, log: log.child({ task: name }) }, signal),
+        () => runTask(task, { leadership, context: given, signal }),
         (message) =>
           message === undefined ? board.forget(name) : board.report({ name, state: 'degraded', message }),
       )

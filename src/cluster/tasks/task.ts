@@ -17,7 +17,7 @@ export interface Task {
     | 'pod-range'
   /** What it does, as the end of "cannot ...". */
   readonly purpose: string
-  /** Where several servers share the cluster, one of them does it. */
+  /** Where several servers share the cluster, one of them does it (leadership.ts). */
   readonly leaderOnly: boolean
   /** Begins with the start of the daemon; resolves when there is nothing to do any more, or the signal fires. */
   readonly run: (context: TaskContext, signal: AbortSignal) => Promise<void>

@@ -1,0 +1,47 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { silentLogger } from '../../../src/base/logger.ts'
+import { planRole, roleRow } from '../../../src/cluster/plan.ts'
+import type { ComponentContext } from '../../../src/components/component.ts'
+import { paths } from '../../../src/config/paths.ts'
+import { pkiFiles } from '../../../src/pki/pki.ts'
+import { load } from '../config/given.ts'
+
+const page = readFileSync(join(import.meta.dirname, '../../../docs/architecture.md'), 'utf8')
+
+async function plan() {
+  const config = await load({})
+  const places = paths(config)
+  return planRole(roleRow('single'), {
+    config,
+    paths: places,
+    pki: pkiFiles(places.pkiDir),
+    payload: { bin: (name: string) => name, dir: '' },
+    environment: {},
+    log: silentLogger,
+  } as unknown as ComponentContext)
+}
+
+test('docs/architecture.md has the components of a server, in the order of their start', async () => {
+  const { components } = await plan()
+  const rows = [...page.matchAll(/^\| ([a-z-]+) \| (.+) \| (.+) \| .+ \| (degraded|the \S+ ends) \|$/gm)]
+  const listed = (text = '') => (text === '-' ? [] : text.split(', '))
+  expect(components.map(({ name, needs, provides, policy }) => ({ name, needs, provides, policy }))).toEqual(
+    rows.map(([, name, needs, provides, without]) => ({
+      name,
+      needs: listed(needs),
+      provides: listed(provides),
+      policy: without === 'degraded' ? 'degraded' : 'fatal',
+    })),
+  )
+})
+
+test('docs/architecture.md has its tasks', async () => {
+  const { tasks } = await plan()
+  const section = page.slice(page.indexOf('## The tasks'), page.indexOf('## The stop'))
+  const named = [...section.matchAll(/(?:^- |[.,] )((?:`[a-z-]+`(?:, )?)+):/gm)].flatMap(([, names = '']) =>
+    names.replaceAll('`', '').split(', '),
+  )
+  expect(named.toSorted()).toEqual(tasks.map(({ name }) => name).toSorted())
+})
