@@ -150,7 +150,7 @@ class Archives {
         this.#context.log.info({ archive: path }, 'imported images')
       } else {
         this.#failed.set(path, { archive, atMs: performance.now() })
-        this.#tell(path, `it must be an OCI or Docker archive, ${allowedNames}: ${failure}`)
+        this.#tell(path, `it must be an OCI or Docker archive, ${allowedNames}: ${reasonOf(failure)}`)
       }
     }
     this.#report()
@@ -212,6 +212,14 @@ class Archives {
       signal: this.#signal,
     })
   }
+}
+
+/** What ctr says itself in the end, without its command and what it warns of before. */
+function reasonOf(failure: string): string {
+  const said = /^ctr: (.+)$/m.exec(failure)?.[1] ?? failure
+  return said === 'image might be filtered out'
+    ? "none of its images is for this machine's architecture"
+    : said
 }
 
 /** A name may have characters that a filter has not. */

@@ -67,6 +67,31 @@ test('what is no archive is named, and holds up no other', async () => {
     expect(problem).toContain(`cannot import ${directory}/${reason}`)
 })
 
+test('why an archive cannot be imported is told in a sentence', async () => {
+  writeFileSync(join(directory, 'own/coredns.tar.zst'), '')
+  for (const name of ['foreign', 'short']) writeFileSync(join(directory, `images/${name}.tar`), '')
+  const ctr = `#!/bin/sh
+fail() {
+  echo 'time="2026-11-26T00:00:00Z" level=warning msg="cgroup v1 is deprecated"' >&2
+  echo "ctr: $1" >&2
+  exit 1
+}
+for last; do :; done
+case "$*" in
+*import*foreign.tar) fail 'image might be filtered out' ;;
+*import*short.tar) fail 'unexpected EOF' ;;
+*import*) echo "$last" >>${directory}/imported ;;
+esac
+`
+  writeFileSync(join(directory, 'ctr'), ctr, { mode: 0o755 })
+  const { problem } = await importAll()
+  const allowed = 'it must be an OCI or Docker archive, .tar, .tar.gz, .tgz or .tar.zst'
+  expect(problem?.split('; ')).toEqual([
+    `cannot import ${directory}/images/foreign.tar: ${allowed}: none of its images is for this machine's architecture`,
+    `cannot import ${directory}/images/short.tar: ${allowed}: unexpected EOF`,
+  ])
+})
+
 test.each([
   'null',
   '7',
