@@ -1,4 +1,4 @@
-import { constants, fstatSync, openSync, writeSync } from 'node:fs'
+import { constants, fstatSync, openSync, write, writeSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { describeError, errorCode } from './errors.ts'
 
@@ -12,7 +12,10 @@ import { describeError, errorCode } from './errors.ts'
  *
  * A descriptor is written without blocking, which is a property of what is open (open(2)) and not of the process: a
  * shell that shares it would find its own writes fail. So pipes and terminals are opened once more. Sockets
- * cannot be; systemd gives each unit its own. Files never block for a reader.
+ * cannot be; systemd gives each unit its own.
+ *
+ * A file has no reader, and its disk may hang, which no descriptor tells before: what is logged in one turn of the event
+ * loop is written by a thread of libuv's, and what comes meanwhile waits in the queue as for a reader.
  */
 
 /** The bytes that wait for a reader. */
@@ -25,8 +28,11 @@ const chunkLimit = 64 * 1024
 const shortestRetryMs = 5
 const longestRetryMs = 200
 
-/** How long the end of the process waits for a reader. */
+/** How long the end of the process waits for a reader; a file's disk that takes longer hangs. */
 const exitLimitMs = 1_000
+
+/** What a thread needs at the most to write what it has begun with, on a disk that answers. */
+const threadMs = 20
 
 interface BoundedWriterOptions {
   readonly fd: number
@@ -48,9 +54,15 @@ export class BoundedWriter {
   #retryMs = shortestRetryMs
   #timer: NodeJS.Timeout | undefined
   #isGone = false
+  readonly #isFile: boolean
+  /** Of a file: a turn's lines wait for its end, or the first entry of the queue is being written. */
+  #isBusy = false
+  #isInThread = false
+  #hangs = false
 
   constructor({ fd, tellLeftOut }: BoundedWriterOptions) {
     this.#fd = withoutBlocking(fd)
+    this.#isFile = isRegularFile(fd)
     this.#tellLeftOut = tellLeftOut
     if (writers.length === 0) process.on('exit', () => writers.forEach((writer) => writer.flush()))
     writers.push(this)
@@ -65,7 +77,8 @@ export class BoundedWriter {
       return this.#leaveOut(1, 'the reader of the log did not keep up')
     this.#enqueueLeftOut()
     this.#enqueue({ bytes, lines: 1 })
-    if (this.#timer === undefined) this.#drain()
+    if (this.#isFile) this.#writeAside()
+    else if (this.#timer === undefined) this.#drain()
   }
 
   #enqueue(entry: Entry): void {
@@ -98,14 +111,47 @@ export class BoundedWriter {
     this.#timer = setTimeout(this.#drain, this.#retryMs).unref()
   }
 
+  #writeAside(): void {
+    if (this.#isBusy) return
+    this.#isBusy = true
+    setImmediate(() => this.#writeInThread())
+  }
+
+  #writeInThread(): void {
+    if (this.#queuedBytes === 0) {
+      this.#isBusy = false
+      return
+    }
+    const chunk = this.#nextChunk()
+    this.#isInThread = true
+    // A loop that was held up itself hears of the end before it looks.
+    const limit = setTimeout(() => setImmediate(() => (this.#hangs = this.#isInThread)), exitLimitMs).unref()
+    write(this.#fd, chunk.bytes, (error, count) => {
+      clearTimeout(limit)
+      this.#isInThread = false
+      this.#hangs = false
+      if (error === null) {
+        this.#written(chunk, count)
+        if (this.#queuedBytes === 0) this.#enqueueLeftOut()
+        this.#writeInThread()
+      } else {
+        this.#failed(errorCode(error), error)
+        setTimeout(() => this.#writeInThread(), shortestRetryMs).unref()
+      }
+    })
+  }
+
+  #written(chunk: Entry, count: number): void {
+    this.#queuedBytes -= count
+    if (count < chunk.bytes.length) this.#queue[0] = { ...chunk, bytes: chunk.bytes.subarray(count) }
+    else this.#queue.shift()
+  }
+
   /** Whether another try may have more luck at once. */
   #writeSome(): boolean {
     const chunk = this.#nextChunk()
     try {
-      const count = writeSync(this.#fd, chunk.bytes)
-      this.#queuedBytes -= count
-      if (count < chunk.bytes.length) this.#queue[0] = { ...chunk, bytes: chunk.bytes.subarray(count) }
-      else this.#queue.shift()
+      this.#written(chunk, writeSync(this.#fd, chunk.bytes))
       return true
     } catch (error) {
       return this.#failed(errorCode(error), error)
@@ -149,6 +195,12 @@ export class BoundedWriter {
   /** The last words of a process wait for their reader, and not for long. */
   flush(): void {
     const endMs = performance.now() + exitLimitMs
+    if (this.#hangs) return
+    if (this.#isInThread) {
+      // Node waits for its threads at its end, and hears nothing of them any more.
+      Atomics.wait(pauseCell, 0, 0, threadMs)
+      this.#queuedBytes -= this.#queue.shift()!.bytes.length
+    }
     this.#enqueueLeftOut()
     for (;;) {
       while (this.#queuedBytes > 0 && this.#writeSome());
@@ -168,6 +220,14 @@ interface Entry {
 const goneCodes: ReadonlySet<string | undefined> = new Set(['EPIPE', 'ECONNRESET', 'ENOTCONN', 'EBADF'])
 
 const pauseCell = new Int32Array(new SharedArrayBuffer(4))
+
+function isRegularFile(fd: number): boolean {
+  try {
+    return fstatSync(fd).isFile()
+  } catch {
+    return false
+  }
+}
 
 /** A descriptor of the same file that does not block, where it can be had. */
 function withoutBlocking(fd: number): number {

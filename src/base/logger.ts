@@ -12,19 +12,11 @@ const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const
 export type LogLevel = (typeof logLevels)[number]
 
 /**
- * The daemon's logger. It writes to `fd` at once, so that the last line before a crash is never lost, and does not wait
- * for whoever reads there: see BoundedWriter.
+ * The daemon's logger. What it has logged is in `fd` before its process ends, also by a crash, and it does not wait for
+ * whoever reads there: see BoundedWriter.
  */
-export function createLogger({
-  format,
-  level = 'info',
-  fd = 2,
-}: {
-  format: LogFormat
-  level?: LogLevel
-  fd?: number
-}): Logger {
-  const render = format === 'json' ? (line: string) => line : renderText
+export function createLogger({ fd = 2, ...options }: LoggerOptions & { fd?: number }): Logger {
+  const render = renderOf(options)
   const { write } = new BoundedWriter({
     fd,
     tellLeftOut: (lines, reason) =>
@@ -32,6 +24,22 @@ export function createLogger({
         `${JSON.stringify({ level: 'warn', time: new Date(), lines, msg: `left out ${lines} log lines: ${reason}` })}\n`,
       ),
   })
+  return createLoggerTo(write, options)
+}
+
+interface LoggerOptions {
+  readonly format: LogFormat
+  readonly level?: LogLevel
+}
+
+function renderOf({ format }: LoggerOptions): (line: string) => string {
+  return format === 'json' ? (line) => line : renderText
+}
+
+/** A logger whose lines go to a function. */
+export function createLoggerTo(write: (line: string) => void, options: LoggerOptions): Logger {
+  const render = renderOf(options)
+  const { level = 'info' } = options
   return pino(
     {
       level,

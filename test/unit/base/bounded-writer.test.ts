@@ -1,6 +1,14 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, constants, createReadStream, openSync, readFileSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  createReadStream,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
@@ -163,17 +171,20 @@ test('lines that a full disk did not take are told when there is room again', as
   // The limit of a file's size stands for the disk's.
   const script = `ulimit -S -f 0; trap '' XFSZ; exec "$0" -e "$1"`
   const code = `
+    import { stat } from 'node:fs'
     import { BoundedWriter } from ${JSON.stringify(fixture('../../src/base/bounded-writer.ts'))}
     const writer = new BoundedWriter({ fd: 3, tellLeftOut: (count, reason) => count + ' lost: ' + reason + '\\n' })
     writer.write('one\\n')
     writer.write('two\\n')
-    console.log('full')
+    // The only thread does one thing after the other.
+    setImmediate(() => stat('.', () => console.log('full')))
     process.stdin.once('data', () => {
       writer.write('three\\n')
       process.exit(0)
     })
   `
   const child = spawn('sh', ['-c', script, process.execPath, code], {
+    env: { ...process.env, UV_THREADPOOL_SIZE: '1' },
     stdio: ['pipe', 'pipe', 'inherit', fd],
   })
   children.push(child)
@@ -183,4 +194,60 @@ test('lines that a full disk did not take are told when there is room again', as
   child.stdin!.end('go on')
   await once(child, 'exit')
   expect(readFileSync(path, 'utf8')).toBe('2 lost: EFBIG: file too large, write\nthree\n')
+})
+
+test('a file has the last words of a process, in order', async () => {
+  using directory = temporaryDirectory()
+  const path = join(directory.path, 'log')
+  const fd = openSync(path, 'a')
+  const child = spawn(process.execPath, [fixture('write-log.ts'), '5000', 'crash'], {
+    stdio: ['pipe', 'ignore', fd],
+  })
+  children.push(child)
+  closeSync(fd)
+  child.stdin!.end('exit')
+  expect(await once(child, 'exit')).toEqual([1, null])
+  const records = messages(readFileSync(path, 'utf8'))
+  expect(records.slice(0, -1).map(({ line }) => line)).toEqual(
+    Array.from({ length: 5000 }, (_, at) => at + 1),
+  )
+  expect(records.at(-1)).toMatchObject({ level: 'fatal', msg: 'bug in the daemon' })
+})
+
+describe('a file whose disk hangs', () => {
+  /** A process with its log there, which has logged so many lines. */
+  async function startOnDisk(directory: string, count: number) {
+    const [library, log, flag] = ['hang.so', 'log', 'hangs'].map((name) => join(directory, name)) as [
+      string,
+      string,
+      string,
+    ]
+    execFileSync('gcc', ['-O2', '-Wall', '-Werror', '-shared', '-fPIC', '-o', library, fixture('hang.c')])
+    writeFileSync(flag, '')
+    const fd = openSync(log, 'a')
+    const child = spawn(process.execPath, [fixture('write-log.ts'), String(count)], {
+      env: { ...process.env, LD_PRELOAD: library, HANG_WHEN: flag },
+      stdio: ['pipe', 'pipe', fd],
+    })
+    children.push(child)
+    closeSync(fd)
+    for await (const line of createInterface({ input: child.stdout! })) if (line === 'alive') break
+    return { child, log, heal: () => rmSync(flag) }
+  }
+
+  test('holds nothing up; what it has not taken is counted once it answers', async () => {
+    using directory = temporaryDirectory()
+    const { child, log, heal } = await startOnDisk(directory.path, manyLines)
+    expect(readFileSync(log, 'utf8')).toBe('')
+    heal()
+    const exited = once(child, 'exit')
+    await expect.poll(() => readFileSync(log, 'utf8')).toContain('left out')
+    child.stdin!.end('exit')
+    await exited
+    const records = messages(readFileSync(log, 'utf8'))
+    const written = records.filter(({ line }) => line !== undefined).map(({ line }) => line!)
+    expect(written).toEqual(written.toSorted((a, b) => a - b))
+    const leftOut = records.reduce((sum, { lines = 0 }) => sum + lines, 0)
+    expect(written.length + leftOut).toBe(manyLines)
+  })
 })

@@ -28,13 +28,12 @@ let components: Component[]
 
 beforeEach(() => {
   directory = temporaryDirectory()
-  logger = recordingLogger(directory.path)
+  logger = recordingLogger()
   components = []
 })
 
 afterEach(async () => {
   for (const component of components) await component.stop(AbortSignal.abort())
-  logger[Symbol.dispose]()
   directory[Symbol.dispose]()
 })
 

@@ -41,14 +41,13 @@ const sleep = { name: 'sleep', command: 'sleep', args: ['1000'] }
 
 beforeEach(() => {
   directory = temporaryDirectory()
-  logger = recordingLogger(directory.path)
+  logger = recordingLogger()
   recordDir = join(directory.path, 'processes')
   started = []
 })
 
 afterEach(() => {
   for (const pid of started) if (alive(pid)) process.kill(pid, 'SIGKILL')
-  logger[Symbol.dispose]()
   directory[Symbol.dispose]()
 })
 

@@ -7,11 +7,10 @@ let logger: ReturnType<typeof recordingLogger>
 
 beforeEach(() => {
   directory = temporaryDirectory()
-  logger = recordingLogger(directory.path)
+  logger = recordingLogger()
 })
 
 afterEach(() => {
-  logger[Symbol.dispose]()
   directory[Symbol.dispose]()
 })
 

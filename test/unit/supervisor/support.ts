@@ -1,8 +1,8 @@
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { vi } from 'vitest'
-import { createLogger, type Logger } from '../../../src/base/logger.ts'
+import { createLoggerTo, type Logger } from '../../../src/base/logger.ts'
 import {
   type ProcessSpec,
   type ProcessStatus,
@@ -22,18 +22,10 @@ export function temporaryDirectory(): Disposable & { readonly path: string } {
 export type LogRecord = Record<string, unknown> & { readonly msg: string; readonly level: string }
 
 /** The daemon's own logger, with its records to read. */
-export function recordingLogger(directory: string): Disposable & { log: Logger; records: () => LogRecord[] } {
-  const path = join(directory, `log-${performance.now()}`)
-  const fd = openSync(path, 'w')
-  return {
-    log: createLogger({ format: 'json', level: 'trace', fd }),
-    records: () =>
-      readFileSync(path, 'utf8')
-        .split('\n')
-        .filter(Boolean)
-        .map((line) => JSON.parse(line)),
-    [Symbol.dispose]: () => closeSync(fd),
-  }
+export function recordingLogger(): { log: Logger; records: () => LogRecord[] } {
+  const lines: string[] = []
+  const log = createLoggerTo((line) => void lines.push(line), { format: 'json', level: 'trace' })
+  return { log, records: () => lines.map((line) => JSON.parse(line) as LogRecord) }
 }
 
 export const environment = { PATH: process.env['PATH'] ?? '/usr/bin:/bin' }
@@ -55,7 +47,7 @@ export function supervise(
   backoff: Partial<Backoff> = {},
 ) {
   const directory = temporaryDirectory()
-  const logger = recordingLogger(directory.path)
+  const logger = recordingLogger()
   const recordDir = join(directory.path, 'processes')
   const defaults = {
     name: 'child',
@@ -74,7 +66,6 @@ export function supervise(
     records: logger.records,
     [Symbol.asyncDispose]: async () => {
       await supervised.stop(AbortSignal.abort())
-      logger[Symbol.dispose]()
       directory[Symbol.dispose]()
     },
   }
