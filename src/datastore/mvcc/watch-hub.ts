@@ -53,8 +53,6 @@ export class Watcher {
   isRemoved = false
   /** The first revision that it has not seen. */
   nextRevision: number
-  /** Collects while versions are published. */
-  pending: Version[] = []
 
   constructor(request: WatchRequest, sink: WatchSink, nextRevision: number) {
     this.request = request
@@ -70,6 +68,8 @@ export class Watcher {
 interface Group {
   readonly range: KeyRange
   readonly watchers: Set<Watcher>
+  /** Collects while versions are published, once for all of its watchers. */
+  pending: Version[]
 }
 
 /** Brings published versions to those who watch their keys. */
@@ -138,7 +138,7 @@ export class WatchHub {
   }
 
   publish(versions: readonly Version[], revision: number): void {
-    const touched: Watcher[] = []
+    const touched: Group[] = []
     for (const version of versions) {
       const group = this.#keys.get(version.key)
       if (group !== undefined) collect(group, version, touched)
@@ -148,22 +148,30 @@ export class WatchHub {
     }
     // Those for whom there is no time in this turn catch up in others.
     const endMs = performance.now() + publishSliceMs
+    let count = 0
     let isLate = false
-    for (const [at, watcher] of touched.entries()) {
-      if (at % watchersBetweenLooks === watchersBetweenLooks - 1) isLate ||= performance.now() >= endMs
-      this.#deliver(watcher, revision, isLate)
+    for (const group of touched) {
+      const { pending } = group
+      group.pending = []
+      for (const watcher of group.watchers) {
+        if (++count % watchersBetweenLooks === 0) isLate ||= performance.now() >= endMs
+        if (!watcher.isBehind) this.#deliver(watcher, pending, { revision, isLate })
+      }
     }
   }
 
-  #deliver(watcher: Watcher, revision: number, isLate: boolean): void {
-    const versions = watcher.pending
-    watcher.pending = []
-    if (watcher.isRemoved) return
+  #deliver(
+    watcher: Watcher,
+    pending: readonly Version[],
+    { revision, isLate }: { revision: number; isLate: boolean },
+  ): void {
     if (isLate || watcher.sink.isFull) {
-      watcher.nextRevision = (versions[0] as Version).revision
-      this.#fallBehind(watcher)
+      watcher.nextRevision = Math.max(watcher.nextRevision, (pending[0] as Version).revision)
+      if (watcher.nextRevision <= revision) this.#fallBehind(watcher)
       return
     }
+    const versions = wantedOf(watcher, pending)
+    if (versions.length === 0) return
     watcher.nextRevision = revision + 1
     this.#send(watcher, versions, revision)
   }
@@ -189,7 +197,10 @@ export class WatchHub {
     const name = groupName(range)
     let group = groups.get(name)
     if (group === undefined)
-      groups.set(name, (group = { range: { key: range.key, end: range.end }, watchers: new Set() }))
+      groups.set(
+        name,
+        (group = { range: { key: range.key, end: range.end }, watchers: new Set(), pending: [] }),
+      )
     return group
   }
 
@@ -288,12 +299,16 @@ function isFor(watcher: Watcher, version: Version): boolean {
   return contains(watcher.request, version.key) && watcher.wants(version)
 }
 
-function collect(group: Group, version: Version, touched: Watcher[]): void {
-  for (const watcher of group.watchers) {
-    if (watcher.isBehind || version.revision < watcher.nextRevision || !watcher.wants(version)) continue
-    if (watcher.pending.length === 0) touched.push(watcher)
-    watcher.pending.push(version)
-  }
+function collect(group: Group, version: Version, touched: Group[]): void {
+  if (group.pending.length === 0) touched.push(group)
+  group.pending.push(version)
+}
+
+/** Nearly all want all of it. */
+function wantedOf(watcher: Watcher, pending: readonly Version[]): readonly Version[] {
+  const isWanted = (version: Version): boolean =>
+    version.revision >= watcher.nextRevision && watcher.wants(version)
+  return pending.every(isWanted) ? pending : pending.filter(isWanted)
 }
 
 function groupName({ key, end }: KeyRange): string {

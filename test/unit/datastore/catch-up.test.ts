@@ -95,3 +95,45 @@ test('others have their turn while many watchers are told what was just written'
     Array.from({ length: watchers }, (_, id) => BigInt(id)),
   )
 })
+
+test('each watcher is told of what it wants alone, at once or when its client reads again', async () => {
+  const store = storeWithHistory() as { revision: number; history: History } & Store
+  const hub = new WatchHub(store)
+  const seen = new Map<bigint, number[]>()
+  const sinkOf = (isFull: boolean): WatchSink & { isFull: boolean } => ({
+    isFull,
+    events: ({ request }, versions) => {
+      seen.set(request.id, [...(seen.get(request.id) ?? []), ...versions.map(({ revision }) => revision)])
+      return versions.length
+    },
+    compacted: () => expect.unreachable(),
+    failed: () => expect.unreachable(),
+  })
+  const wishes = { key: 'a', end: 'b', startRevision: 0, ignoresPuts: false, ignoresDeletes: false, id: 0n }
+  const full = sinkOf(true)
+  hub.add({ ...wishes, id: 1n }, sinkOf(false))
+  hub.add({ ...wishes, id: 2n, ignoresPuts: true }, sinkOf(false))
+  hub.add({ ...wishes, id: 3n, ignoresDeletes: true }, sinkOf(false))
+  hub.add({ ...wishes, id: 4n, startRevision: 5002 }, sinkOf(false))
+  hub.add({ ...wishes, id: 5n, startRevision: 5003 }, sinkOf(false))
+  const behind = hub.add({ ...wishes, id: 6n, ignoresPuts: true }, full)
+  hub.add({ ...wishes, id: 7n, key: 'c', end: 'd' }, sinkOf(false))
+  const written = [5001, 5002].map(
+    (revision) =>
+      new Version({
+        ...{ key: 'a', seq: revision, revision, createRevision: 2, version: revision === 5001 ? 5000 : 0 },
+        ...{ lease: 0n, valueBytes: 0, previous: undefined, value: undefined },
+      }),
+  )
+  for (const version of written) store.history.push(version)
+  store.revision = 5002
+  hub.publish(written, 5002)
+  const atOnce = { 1: [5001, 5002], 2: [5002], 3: [5001], 4: [5002] }
+  const told = (): Record<string, number[]> =>
+    Object.fromEntries([...seen].map(([id, revisions]) => [String(id), revisions]))
+  expect(told()).toEqual(atOnce)
+  full.isFull = false
+  hub.resume(behind)
+  while (hub.watchers.behind > 0) await turn()
+  expect(told()).toEqual({ ...atOnce, 6: [5002] })
+})
