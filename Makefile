@@ -65,11 +65,11 @@ test: build peers build/.coverage ## Run every test against the built artifact (
 	  --project unit --project etcd --project conformance --project integration \
 	  --reporter=default --reporter=json --outputFile.json=build/test-results.json
 
-# The clusters' daemons run from the artifact.
+# Without the conformance suites, in which it is not collected.
 coverage: build-fast peers build/.coverage ## Print which lines and branches of each room the tests run, and fail below the floors (as root)
-	@TEST_COVERAGE_DIR=$(CURDIR)/build/coverage TEST_COVERAGE_CLUSTERS=true $(node) $(vitest) run \
+	@TEST_COVERAGE_DIR=$(CURDIR)/build/coverage $(node) $(vitest) run \
 	  --project unit --project etcd --project integration
-	@scripts/coverage.sh --clusters
+	@scripts/coverage.sh
 
 build/.coverage: FORCE
 	@rm -rf build/coverage && mkdir -p build && mkdir -m 1777 build/coverage

@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config'
 
 const minute = 60_000
 
-/** Where V8 writes what is run (`make coverage`); vitest's cache of compiled code would blur it. */
+/** Where V8 writes what is run (`make test`, `make coverage`); vitest's cache of compiled code would blur it. */
 const coverageDirectory = process.env['TEST_COVERAGE_DIR']
 const coverage =
   coverageDirectory === undefined
@@ -65,7 +65,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'integration',
-          ...(process.env['TEST_COVERAGE_CLUSTERS'] !== undefined && coverage),
+          ...coverage,
           sequence: { groupOrder: 3 },
           include: ['test/integration/**/*.test.ts'],
           // Each file starts clusters; two at once would measure each other's load.

@@ -3,9 +3,9 @@
  * than what is around them). Reads what V8 has written of every process and thread that ran from the sources, and of the daemons
  * that ran from the artifact.
  *
- *   node scripts/coverage.ts DIRECTORY [--floors] [--clusters]
+ *   node scripts/coverage.ts DIRECTORY [--floors]
  *
- * With --floors it ends with 1 when a room has fewer lines than it must. Some only a real cluster shows: they count with --clusters.
+ * With --floors it ends with 1 when a room has fewer lines than it must.
  */
 import { existsSync, globSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
@@ -22,16 +22,13 @@ const usualFloor = 85
 const highFloor = 90
 const highRooms = /^(supervisor|cluster|components|datastore)(\/|$)/
 
-/** What a real cluster alone shows enough of. */
-const clusterRooms = ['addons', 'components', 'storage', 'cluster']
-
 const { values, positionals } = parseArgs({
-  options: { floors: { type: 'boolean' }, clusters: { type: 'boolean' } },
+  options: { floors: { type: 'boolean' } },
   allowPositionals: true,
 })
 const [directory] = positionals
 if (directory === undefined) {
-  console.error('usage: coverage.ts DIRECTORY [--floors] [--clusters]')
+  console.error('usage: coverage.ts DIRECTORY [--floors]')
   process.exit(2)
 }
 
@@ -106,17 +103,14 @@ function report(): void {
     if (sum('lines') === 0) return []
     const linesPercent = (100 * sum('linesRun')) / sum('lines')
     const branchesPercent = (100 * sum('branchesRun')) / Math.max(1, sum('branches'))
-    const isShown = values.clusters === true || !clusterRooms.includes(room)
-    return [{ room, lines: sum('lines'), linesPercent, branchesPercent, floor: isShown ? floorOf(room) : 0 }]
+    return [{ room, lines: sum('lines'), linesPercent, branchesPercent, floor: floorOf(room) }]
   })
   console.log(
     `${'room'.padEnd(26)}${'lines'.padStart(8)}${'run'.padStart(9)}${'branches'.padStart(10)}${'floor'.padStart(7)}`,
   )
   for (const { room, lines, linesPercent, branchesPercent, floor } of rows) {
     const percents = `${linesPercent.toFixed(1).padStart(7)} %${branchesPercent.toFixed(1).padStart(8)} %`
-    console.log(
-      `${room.padEnd(26)}${String(lines).padStart(8)}${percents}${floor === 0 ? '' : `${String(floor).padStart(5)} %`}`,
-    )
+    console.log(`${room.padEnd(26)}${String(lines).padStart(8)}${percents}${String(floor).padStart(5)} %`)
   }
   console.log(`of ${processes} processes and threads`)
   const low = rows.filter(({ linesPercent, floor }) => linesPercent < floor)
