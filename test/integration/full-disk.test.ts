@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { addTestImage, type Cluster, defaultDataDir, startCluster } from './harness/cluster.ts'
-import { pod, sleepForever } from './harness/manifests.ts'
+import { deployment, sleepForever } from './harness/manifests.ts'
 import { reportFailures } from './harness/report.ts'
 
 // The data directory has a disk of its own, which something else fills to the last byte.
@@ -101,7 +101,9 @@ test('a disk that is freed takes writes and pods again, without anybody’s help
   await cluster.waitFor('a write is taken', async () => (await write()) === '')
   await cluster.waitFor('all is well', async () => (await shown()).exitCode === 0)
   expect(await restarts()).toEqual([0, 0, 0, 0, 0, 0, 0])
-  await cluster.runPods(pod('after', sleepForever))
+  // While it could not write, the kubelet told nobody of the pressure; what comes before it does is evicted, and replaced.
+  await cluster.apply(deployment('after', sleepForever))
+  await cluster.wait(['--for=condition=Available', 'deployment/after'])
 })
 
 test('the quota stops writes until objects are deleted and somebody lowers the alarm', async () => {
