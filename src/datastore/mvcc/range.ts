@@ -80,8 +80,9 @@ export function readCost({ index, history }: RangeSource, request: RangeRequest,
     return leastReadCost + (isOlder ? Math.min(version.version, changes) : changes)
   }
   if (request.countOnly) return leastReadCost + changes
-  const tombstones = index.countAll(request) - index.countLive(request)
-  return leastReadCost + Math.min(index.countLive(request), mostKeys(request)) + tombstones + changes
+  const live = index.countLive(request)
+  const tombstones = index.countAll(request) - live
+  return leastReadCost + Math.min(live, mostKeys(request)) + tombstones + changes
 }
 
 function cutsFirst(request: RangeRequest): boolean {
