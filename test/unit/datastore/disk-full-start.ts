@@ -1,8 +1,8 @@
 import { statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describeError, errorCode } from '../../../src/base/errors.ts'
-import { silentLogger } from '../../../src/base/logger.ts'
-import { type Datastore, startDatastore } from '../../../src/datastore/datastore.ts'
+import type { Datastore } from '../../../src/datastore/datastore.ts'
+import { directory, start } from './disk-program.ts'
 import { EtcdClient } from './etcd-client.ts'
 
 /**
@@ -11,15 +11,6 @@ import { EtcdClient } from './etcd-client.ts'
  *
  *   node disk-full-start.ts DIRECTORY WORKER_URL
  */
-const [directory = '', worker = ''] = process.argv.slice(2)
-const path = join(directory, 'state.db')
-const start = () =>
-  startDatastore({
-    path,
-    listen: { host: '127.0.0.1', port: 0 },
-    workerUrl: new URL(worker),
-    log: silentLogger,
-  })
 let files = 0
 const fill = () => {
   const { bavail, bsize } = statfsSync(directory)
@@ -45,12 +36,7 @@ const again = {
 }
 client.close()
 await datastore.stop()
-const other = await startDatastore({
-  path: join(directory, 'other.db'),
-  listen: { host: '127.0.0.1', port: 0 },
-  workerUrl: new URL(worker),
-  log: silentLogger,
-}).then(
+const other = await start(join(directory, 'other.db')).then(
   () => 'it serves',
   (error: unknown) => ({ code: errorCode(error), message: describeError(error) }),
 )

@@ -1,9 +1,8 @@
 import { existsSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { silentLogger } from '../../../src/base/logger.ts'
-import { startDatastore } from '../../../src/datastore/datastore.ts'
 import { checkDatabase } from '../../../src/datastore/log/soundness.ts'
+import { directory, path, start } from './disk-program.ts'
 import { EtcdClient } from './etcd-client.ts'
 
 /**
@@ -12,16 +11,7 @@ import { EtcdClient } from './etcd-client.ts'
  *
  *   node disk-full.ts DIRECTORY WORKER_URL
  */
-const [directory = '', worker = ''] = process.argv.slice(2)
-const path = join(directory, 'state.db')
 const ballast = join(directory, 'ballast')
-const start = () =>
-  startDatastore({
-    path,
-    listen: { host: '127.0.0.1', port: 0 },
-    workerUrl: new URL(worker),
-    log: silentLogger,
-  })
 
 const value = Buffer.alloc(10_000, 'v')
 let datastore = await start()

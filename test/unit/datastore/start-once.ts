@@ -1,16 +1,8 @@
-import { join } from 'node:path'
 import type { AppError } from '../../../src/base/errors.ts'
-import { silentLogger } from '../../../src/base/logger.ts'
-import { startDatastore } from '../../../src/datastore/datastore.ts'
+import { start } from './disk-program.ts'
 
 /** Starts a datastore in DIRECTORY and stops it; prints as JSON what keeps it from starting. */
-const [directory = '', worker = ''] = process.argv.slice(2)
-const outcome = await startDatastore({
-  path: join(directory, 'state.db'),
-  listen: { host: '127.0.0.1', port: 0 },
-  workerUrl: new URL(worker),
-  log: silentLogger,
-}).then(
+const outcome = await start().then(
   async (datastore) => {
     await datastore.stop()
     return {}
