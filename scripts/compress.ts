@@ -30,19 +30,23 @@ export function isLevel(text: string | undefined): text is Level {
   return text === 'best' || text === 'fast'
 }
 
-/** One frame of zstd with the parts behind one another. Several calls run side by side, each on a processor. */
-export async function compress(parts: readonly Buffer[], level: Level): Promise<Buffer> {
+/**
+ * One frame of zstd with the parts behind one another. Several calls run side by side, each on a processor. A decoder keeps
+ * 2 ** `windowLog` bytes, or what is usual for the level.
+ */
+export async function compress(parts: readonly Buffer[], level: Level, windowLog?: number): Promise<Buffer> {
   mkdirSync(keptDir, { recursive: true })
+  const options = [zstdOptions[level], ...(windowLog === undefined ? [] : [`--zstd=wlog=${windowLog}`])]
   const digest = createHash('sha256')
   for (const part of parts) digest.update(part)
-  const kept = join(keptDir, `${digest.digest('hex')}.${level}.zst`)
+  const kept = join(keptDir, `${digest.digest('hex')}${options.join('')}.zst`)
   if (existsSync(kept)) {
     // Retention goes by the time of the last use.
     utimesSync(kept, new Date(), new Date())
     return readFileSync(kept)
   }
   const unfinished = `${kept}.${process.pid}.tmp`
-  const zstd = spawn('zstd', [zstdOptions[level], '-T1', '-q', '-f', '-o', unfinished], {
+  const zstd = spawn('zstd', [...options, '-T1', '-q', '-f', '-o', unfinished], {
     stdio: ['pipe', 'inherit', 'inherit'],
   })
   for (const part of parts) zstd.stdin.write(part)

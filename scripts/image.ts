@@ -206,5 +206,6 @@ archive.push(text('oci-layout', '{"imageLayoutVersion":"1.0.0"}'), {
   content: json({ schemaVersion: 2, manifests: [{ ...manifest, platform, annotations }] }),
 })
 
-writeFileSync(`${output}.tmp`, await compress(tar(archive), level))
+// 1 MiB: containerd, which unpacks it, has 30 MB more of garbage half a minute later with the 8 MiB of level 19. It costs 4 % of the size.
+writeFileSync(`${output}.tmp`, await compress(tar(archive), level, 20))
 renameSync(`${output}.tmp`, output)

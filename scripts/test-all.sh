@@ -38,7 +38,6 @@ part 'storage tests of other versions' node node_modules/vitest/vitest.mjs run -
 part "Kubernetes' own unit tests" test/upstream-units.sh
 part 'starts, compared' bench/start.sh --runs=1 --idle-runs=1
 part 'the datastore, compared' bench/datastore.sh
-part 'coverage' make coverage
 
 say
 printf '%s\n' "${results[@]}"
