@@ -12,9 +12,18 @@ import type { Task, TaskContext } from './task.ts'
 const lookIntervalMs = 5_000
 /** The rules themselves are read, and not only the names of tables, in each of so many looks. */
 const looksBetweenThoroughOnes = 6
-/** kube-proxy writes its rules at its start; what cannot be written is not tried without a pause. */
-const restartIntervalMs = 60_000
+/** kube-proxy writes its rules at its start; what cannot be written, or is removed again, is not tried without a pause. */
+const retryIntervalMs = 60_000
 const commandTimeoutMs = 30_000
+/** In the status, as long as they are not there. */
+const servicesPart = 'Services'
+const portsPart = 'port mappings'
+
+interface LostPorts {
+  readonly pod: string
+  /** Undefined: it would never work. */
+  readonly retryAtMs: number | undefined
+}
 
 /**
  * Looks whether the rules are there that pods live by (node/firewall/firewall.ts), from the start on, and has them
@@ -43,8 +52,8 @@ export class FirewallWatch {
   readonly #files = new HostFiles()
   /** Their rules were not there in the look before. */
   #suspects = new Set<string>()
-  /** Those that nothing but a new pod can heal, by their containers. */
-  readonly #lost = new Map<string, string>()
+  /** What could not be mapped again, by its containers. */
+  readonly #lost = new Map<string, LostPorts>()
   #restartedAtMs = Number.NEGATIVE_INFINITY
 
   constructor(rules: Firewall, context: TaskContext) {
@@ -82,11 +91,18 @@ export class FirewallWatch {
   }
 
   async #services({ services }: Present, suspects: Set<string>, signal: AbortSignal): Promise<void> {
-    const { log, restart, isReady } = this.#context
-    if (services || !isReady('kube-proxy')) return
+    const { log, board, restart, isReady } = this.#context
+    if (services) return board.forget(servicesPart)
+    if (!isReady('kube-proxy')) return
     suspects.add('kube-proxy')
     if (!this.#suspects.has('kube-proxy')) return
-    if (performance.now() - this.#restartedAtMs < restartIntervalMs) return
+    board.report({
+      name: servicesPart,
+      state: 'degraded',
+      message:
+        'their rules are gone, as after a firewall was loaded anew; kube-proxy is started anew to write them',
+    })
+    if (performance.now() - this.#restartedAtMs < retryIntervalMs) return
     this.#restartedAtMs = performance.now()
     log.warn('the rules of Services are gone; kube-proxy is started anew to write them')
     await restart('kube-proxy', signal)
@@ -101,29 +117,39 @@ export class FirewallWatch {
     for (const mapping of mappings) {
       const { containerId, pod } = mapping
       if (hasPorts(containerId)) this.#lost.delete(containerId)
-      if (hasPorts(containerId) || this.#lost.has(containerId)) continue
+      if (hasPorts(containerId) || !this.#isDue(containerId)) continue
       suspects.add(containerId)
       if (!this.#suspects.has(containerId)) continue
       const failure = await this.#mapPorts(mapping, signal).then(() => undefined, describeError)
       signal.throwIfAborted()
       suspects.delete(containerId)
-      if (failure === undefined)
+      if (failure === undefined) {
+        this.#lost.delete(containerId)
         log.warn({ pod }, 'the port mappings of the pod were gone, and are there again')
-      else {
-        this.#lost.set(containerId, pod)
+      } else {
+        const isKnown = this.#lost.has(containerId)
+        const retryAtMs = mapping.request === undefined ? undefined : performance.now() + retryIntervalMs
+        this.#lost.set(containerId, { pod, retryAtMs })
+        if (isKnown) continue
         log.error(
           { pod, reason: failure, remedy: 'delete the pod: a new one gets them' },
           'the port mappings of the pod are gone',
         )
       }
     }
-    if (this.#lost.size === 0) return board.forget('port mappings')
-    const pods = [...new Set(this.#lost.values())].join(', ')
+    if (this.#lost.size === 0) return board.forget(portsPart)
+    const pods = [...new Set([...this.#lost.values()].map(({ pod }) => pod))].join(', ')
     board.report({
-      name: 'port mappings',
+      name: portsPart,
       state: 'degraded',
       message: `gone of ${pods}: delete these pods, new ones get them`,
     })
+  }
+
+  /** What failed once may work when whoever removes rules is done with it. */
+  #isDue(containerId: string): boolean {
+    const lost = this.#lost.get(containerId)
+    return lost === undefined || (lost.retryAtMs !== undefined && performance.now() >= lost.retryAtMs)
   }
 
   async #mapPorts(mapping: PortMapping, signal: AbortSignal): Promise<void> {

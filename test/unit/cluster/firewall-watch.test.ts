@@ -48,6 +48,9 @@ function inOwnNetwork(lines: string): Outcome[] {
     const writeServices = () =>
       nft('add table ip kube-proxy; add chain ip kube-proxy services; add chain ip kube-proxy nat-prerouting; add rule ip kube-proxy nat-prerouting jump services')
 
+    let laterMs = 0
+    const now = performance.now.bind(performance)
+    performance.now = () => now() + laterMs
     const outcomes = []
     const state = { isReady: true, isHealed: true, restarts: 0, told: [], parts: new Map() }
     const tell = (fields, message) => state.told.push(message ?? fields)
@@ -117,8 +120,13 @@ test.runIf(isRoot)('kube-proxy is left alone while it starts, and not started ag
     await look(true); await look(); await look()
     state.isReady = true
     state.isHealed = false
-    await look(); await look(); await look(); await look()`)
-  expect(outcomes.map(({ restarts }) => restarts)).toEqual([0, 0, 0, 0, 1, 1, 1])
+    await look(); await look(); await look(); await look()
+    laterMs = 60_000
+    state.isHealed = true
+    await look(); await look()`)
+  expect(outcomes.map(({ restarts }) => restarts)).toEqual([0, 0, 0, 0, 1, 1, 1, 2, 2])
+  const isTold = ({ parts }: Outcome) => parts.some((part) => part.startsWith('their rules are gone'))
+  expect(outcomes.map(isTold)).toEqual([false, false, false, false, true, true, true, true, false])
 })
 
 test.runIf(isRoot)('a pod whose ports cannot be mapped again is named until it is gone', () => {
@@ -130,9 +138,23 @@ test.runIf(isRoot)('a pod whose ports cannot be mapped again is named until it i
     await look()`)
   const message = 'gone of default/web: delete these pods, new ones get them'
   expect(outcomes.map(({ parts }) => parts)).toEqual([[], [message], [message], []])
-  // It is tried once.
   expect(outcomes.at(-1)?.calls).toEqual(['ADD abc'])
 })
+
+test.runIf(isRoot)(
+  'what could not be mapped is tried again, as rules may be removed while they are written',
+  () => {
+    const outcomes = inOwnNetwork(`
+    writeServices()
+    writeFileSync('/var/lib/cni/broken', '')
+    await look(true); await look(); await look()
+    rmSync('/var/lib/cni/broken')
+    laterMs = 60_000
+    await look(); await look(); await look()`)
+    expect(outcomes.map(({ parts }) => parts.length)).toEqual([0, 1, 1, 1, 0, 0])
+    expect(outcomes.at(-1)?.calls).toEqual(['ADD abc', 'ADD abc'])
+  },
+)
 
 test.runIf(isRoot)('of a pod that ends meanwhile nothing is left', () => {
   const outcomes = inOwnNetwork(`
