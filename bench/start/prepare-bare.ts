@@ -38,6 +38,6 @@ const context: ComponentContext = {
   podCidr: nodePodCidr(config.clusterCidr),
   environment: {},
   storageFlags: {},
-  credentials: prepareCredentials({ config, addresses, paths, log: silentLogger }),
+  credentials: prepareCredentials({ config, addresses, paths, log: silentLogger }).then(() => undefined),
 }
 for (const component of [containerd, kubelet]) await component(context).prepare?.()

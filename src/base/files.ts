@@ -48,24 +48,45 @@ interface WriteOptions {
 export async function writeFileAtomically(
   path: string,
   contents: string | Uint8Array,
-  { mode, durable = 'all', owner }: WriteOptions,
+  options: WriteOptions,
 ): Promise<void> {
-  const temporary = temporaryPath(path)
+  await writeTogether([{ path, contents, ...options }])
+}
+
+interface WholeFile extends WriteOptions {
+  readonly path: string
+  readonly contents: string | Uint8Array
+}
+
+/** Files that are good for nothing without each other: none gets its name before all of them are written (a full disk). */
+export async function writeTogether(files: readonly WholeFile[]): Promise<void> {
+  const written = files.map((file) => ({ ...file, temporary: temporaryPath(file.path) }))
+  let path = ''
   try {
-    const file = await open(temporary, 'wx', privateMode)
-    try {
-      await file.writeFile(contents)
-      if (owner !== undefined) await file.chown(owner.uid, owner.gid)
-      await file.chmod(mode)
-      if (durable !== 'nothing') await file.datasync()
-    } finally {
-      await file.close()
+    for (const file of written) {
+      path = file.path
+      await writeWhole(file.temporary, file)
     }
-    await rename(temporary, path)
-    if (durable === 'all') await syncDirectory(dirname(path))
+    for (const file of written) {
+      path = file.path
+      await rename(file.temporary, path)
+      if ((file.durable ?? 'all') === 'all') await syncDirectory(dirname(path))
+    }
   } catch (cause) {
-    await rm(temporary, { force: true })
+    await Promise.all(written.map(({ temporary }) => rm(temporary, { force: true })))
     throw cannotWrite(path, cause)
+  }
+}
+
+async function writeWhole(path: string, { contents, mode, durable, owner }: WholeFile): Promise<void> {
+  const file = await open(path, 'wx', privateMode)
+  try {
+    await file.writeFile(contents)
+    if (owner !== undefined) await file.chown(owner.uid, owner.gid)
+    await file.chmod(mode)
+    if (durable !== 'nothing') await file.datasync()
+  } finally {
+    await file.close()
   }
 }
 

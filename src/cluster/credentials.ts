@@ -1,10 +1,11 @@
 import { existsSync } from 'node:fs'
+import { basename } from 'node:path'
 import { AppError, describeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Config } from '../config/config.ts'
 import { nodeId } from '../config/facts.ts'
 import type { Paths } from '../config/paths.ts'
-import { adminAccess, writeKubeconfigs } from '../pki/kubeconfig.ts'
+import { adminAccess, writeAdminKubeconfig, writeKubeconfigs } from '../pki/kubeconfig.ts'
 import { pkiFiles, preparePki } from '../pki/pki.ts'
 import { mergeIntoKubeconfig } from '../pki/user-kubeconfig.ts'
 import type { Addresses } from '../components/component.ts'
@@ -18,7 +19,12 @@ export interface CredentialOptions {
   readonly log: Logger
 }
 
-/** Brings certificates and kubeconfigs in order. The components read what is renewed by themselves. */
+const putOff = 'CREDENTIALS_PUT_OFF'
+
+/**
+ * Brings certificates and kubeconfigs in order. The components read what is renewed by themselves. Rejects in such a way
+ * that `isPutOff` is true of the error when all is there that is needed now, and only what was due is not renewed.
+ */
 export async function prepareCredentials({
   config,
   addresses,
@@ -30,15 +36,28 @@ export async function prepareCredentials({
     // Written when the API server was there for the first time.
     isNew: !existsSync(paths.clusterFacts),
   })
-  await writeKubeconfigs({
-    pki,
-    dir: paths.kubeconfigDir,
-    adminPath: paths.adminKubeconfig,
-    server: apiserverUrl(config),
-  })
+  const server = apiserverUrl(config)
+  await writeKubeconfigs({ pki, dir: paths.kubeconfigDir, server })
   for (const { name, reason } of pki.renewed)
     log.info({ certificate: name }, `certificate renewed because ${reason}`)
   for (const warning of pki.warnings) log.warn(warning)
+  const late = [...pki.putOff]
+  await writeAdminKubeconfig(paths.adminKubeconfig, pki, server).catch((cause: unknown) =>
+    late.push({ name: basename(paths.adminKubeconfig), reason: 'it changed', cause }),
+  )
+  const [first] = late
+  if (first === undefined) return
+  const names = late.map(({ name, reason }) => `${name} (${reason})`).join(', ')
+  throw new AppError(
+    `cannot renew ${names}`,
+    { code: putOff, remedy: 'what is there is used as it is: free some space, and look at the disk' },
+    { cause: first.cause },
+  )
+}
+
+/** Whether what could not be renewed may be so later. */
+export function isPutOff(error: unknown): error is AppError {
+  return error instanceof AppError && error.code === putOff
 }
 
 const kubeconfigPart = 'kubeconfig'

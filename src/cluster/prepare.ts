@@ -6,6 +6,7 @@ import { chooseForNode } from '../node/facts/choices.ts'
 import { detectHost } from '../node/facts/host.ts'
 import { pkiFiles } from '../pki/pki.ts'
 import { refuseLostKeys } from '../snapshot/lost-keys.ts'
+import { isPutOff } from './credentials.ts'
 import { takeDataDir, type DaemonOptions } from './daemon.ts'
 import { addressesOf, holdWhileAway, settleNodeAddress } from './node-address.ts'
 import { type Plan, planRole, roleRow } from './plan.ts'
@@ -42,7 +43,14 @@ export async function prepareRole(config: Config, options: PrepareOptions): Prom
   let nodeIp = node.address
   const addresses = () => addressesOf(config, nodeIp)
   const row = roleRow(roleOf(config))
-  const credentials = row.issueCredentials({ config, addresses, paths, log })
+  const credentials = row.issueCredentials({ config, addresses, paths, log }).then(
+    () => undefined,
+    (error: unknown) => {
+      // The task `certificates` tells it, and tries again.
+      if (isPutOff(error)) return error
+      throw error
+    },
+  )
   // Whoever needs them waits for them; until then a failure is nobody's unhandled one.
   credentials.catch(() => {})
   const plan = planRole(row, {

@@ -5,6 +5,7 @@
  *                                     |  the process   |
  *                                     +---- ended -----+        stop: from every state, once or often
  */
+import type { AppError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Config } from '../config/config.ts'
 import type { Paths } from '../config/paths.ts'
@@ -76,8 +77,11 @@ export interface ComponentContext {
   readonly podCidr: string | undefined
   /** The flags by which kube-apiserver finds its storage. */
   readonly storageFlags: Readonly<Record<string, string>>
-  /** Settled when the certificates and kubeconfigs are there; every client of the API server waits for it. */
-  readonly credentials: Promise<unknown>
+  /**
+   * Settled when the certificates and kubeconfigs are there; every client of the API server waits for it. What could not
+   * be renewed now, and can be used as it is, is its value.
+   */
+  readonly credentials: Promise<AppError | undefined>
   readonly log: Logger
 }
 

@@ -18,8 +18,6 @@ interface KubeconfigOptions {
   readonly pki: PkiFiles
   /** ${dataDir}/kubeconfig */
   readonly dir: string
-  /** ${dataDir}/admin.kubeconfig */
-  readonly adminPath: string
   /** https://127.0.0.1:6443 */
   readonly server: string
 }
@@ -39,10 +37,9 @@ export function kubeconfigPath(dir: string, client: KubeconfigClient): string {
   return join(dir, `${client}.kubeconfig`)
 }
 
-/** Writes every kubeconfig of the daemon's own, each 0600, where its content changed. Repeatable. */
-export async function writeKubeconfigs(options: KubeconfigOptions): Promise<void> {
-  const { pki, dir, adminPath, server } = options
-  const [admin] = await Promise.all([adminAccess(pki, server), preparePrivateDirectory(dir)])
+/** Writes the kubeconfig of every client of the daemon's own, 0600, where its content changed. Repeatable. */
+export async function writeKubeconfigs({ pki, dir, server }: KubeconfigOptions): Promise<void> {
+  await preparePrivateDirectory(dir)
   const writes = Object.entries(clients).map(([client, leaf]) => {
     const access = {
       cluster: { server, 'certificate-authority': pki.authorities.server.certFile },
@@ -51,11 +48,16 @@ export async function writeKubeconfigs(options: KubeconfigOptions): Promise<void
     const text = renderKubeconfig(access, { cluster: clusterName, user: client, context: clusterName })
     return writeRendered(kubeconfigPath(dir, client as KubeconfigClient), text)
   })
-  const text = renderKubeconfig(admin, { cluster: clusterName, user: 'admin', context: clusterName })
-  await allDone([...writes, writeRendered(adminPath, text)])
+  await allDone(writes)
 }
 
-/** The admin's stands alone, so that it can be copied. */
+/** As `writeKubeconfigs`, the admin's. It stands alone, so that it can be copied. */
+export async function writeAdminKubeconfig(path: string, pki: PkiFiles, server: string): Promise<void> {
+  const admin = await adminAccess(pki, server)
+  const text = renderKubeconfig(admin, { cluster: clusterName, user: 'admin', context: clusterName })
+  await writeRendered(path, text)
+}
+
 export async function adminAccess(pki: PkiFiles, server: string): Promise<Access> {
   const { ca = '', cert = '', key = '' } = await readIdentity(pki, 'admin-client')
   const base64 = (text: string) => Buffer.from(text).toString('base64')

@@ -104,36 +104,45 @@ export function issueLeaf(leaf: Leaf, authority: Authority, now: Date): { certif
   return { certificate, key: exportKey(privateKey) }
 }
 
-/** Why the certificate must be issued anew, as the end of "renewed because ..."; undefined: it need not. */
-export function renewalReason(found: {
+interface Renewal {
+  /** The end of "renewed because ...". */
+  readonly reason: string
+  /** The one that is there is good for a while, or at least for a part of what it is for. */
+  readonly canWait: boolean
+}
+
+/** Why the certificate must be issued anew; undefined: it need not. */
+export function renewalOf(found: {
   leaf: Leaf
   authority: Authority
   certificatePem: string | undefined
   keyPem: string | undefined
   now: Date
-}): string | undefined {
+}): Renewal | undefined {
   const { leaf, authority, certificatePem, keyPem, now } = found
-  if (certificatePem === undefined || keyPem === undefined) return 'it was missing'
+  const atOnce = (reason: string): Renewal => ({ reason, canWait: false })
+  if (certificatePem === undefined || keyPem === undefined) return atOnce('it was missing')
   const certificate = readPair(certificatePem, keyPem)
-  if (certificate === undefined) return 'it was damaged'
+  if (certificate === undefined) return atOnce('it was damaged')
   if (
     !certificate.checkIssued(authority.certificate) ||
     !certificate.verify(authority.certificate.publicKey)
   ) {
-    return 'its authority changed'
+    return atOnce('its authority changed')
   }
-  if (certificate.subject !== printedSubject(leaf.profile)) return 'its subject changed'
-  if ((certificate.subjectAltName ?? '') !== printedNames(leaf.profile)) return 'its names changed'
+  if (certificate.subject !== printedSubject(leaf.profile)) return atOnce('its subject changed')
   if (certificate.keyUsage?.join() !== (leaf.profile.usage && usageOids[leaf.profile.usage])) {
-    return 'its usage changed'
+    return atOnce('its usage changed')
   }
   const fault = validityFault(certificate, now)
-  if (fault !== undefined) return fault
+  if (fault !== undefined) return atOnce(fault)
+  if ((certificate.subjectAltName ?? '') !== printedNames(leaf.profile))
+    return { reason: 'its names changed', canWait: true }
   const end = certificate.validToDate.getTime()
   // One that ends with its authority cannot be had for longer.
   const isLast = end >= authority.certificate.validToDate.getTime()
   return end - now.getTime() < renewalMs && !isLast
-    ? `it expires on ${dayOf(certificate.validToDate)}`
+    ? { reason: `it expires on ${dayOf(certificate.validToDate)}`, canWait: true }
     : undefined
 }
 

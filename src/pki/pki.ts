@@ -20,7 +20,7 @@ import {
   publicMode,
   readFileIfPresent,
   syncDirectory,
-  writeFileAtomically,
+  writeTogether,
 } from '../base/files.ts'
 import type { TlsIdentity } from '../base/http.ts'
 import {
@@ -41,7 +41,7 @@ import {
   leafNames,
   type LeafName,
   leaves,
-  renewalReason,
+  renewalOf,
 } from './leaves.ts'
 import { prepareSecrets, secretFiles, type SecretFiles } from './secrets.ts'
 
@@ -70,11 +70,19 @@ interface Renewal {
 
 interface LeafRenewal extends Renewal {
   readonly name: LeafName
+  readonly canWait: boolean
+}
+
+/** What could not be written, while the certificate that is there can still be used. */
+interface PutOff extends Renewal {
+  readonly cause: unknown
 }
 
 export interface Pki extends PkiFiles {
   /** What this call issued; on a first start everything. */
   readonly renewed: readonly Renewal[]
+  /** What is to be issued as soon as it can be. */
+  readonly putOff: readonly PutOff[]
   /** A sentence for each authority that ends within a year. */
   readonly warnings: readonly string[]
 }
@@ -93,7 +101,7 @@ export function pkiFiles(dir: string): PkiFiles {
 
 /**
  * Brings the directory in order: makes what is missing, issues anew what does not fit or is not valid now (see
- * `renewalReason`), narrows the modes of keys. Repeatable, at every start and while the cluster runs:
+ * `renewalOf`), narrows the modes of keys. Repeatable, at every start and while the cluster runs:
  * every component reads a certificate that was replaced again by itself, so none has to be restarted
  * (kube-apiserver, kube-controller-manager and kube-scheduler: apiserver's dynamiccertificates; kubelet:
  * ReloadKubeletServerCertificateFile; clients: client-go's transport reloads files that a kubeconfig names).
@@ -115,12 +123,24 @@ export async function preparePki(options: PkiOptions): Promise<Pki> {
   const due = await findRenewals({ files, authorities, identity, now })
   if (due.length > 0) requirePlausibleClock(now)
   const table = leaves(identity)
+  const putOff: PutOff[] = []
   await allDone(
-    due.map(({ name }) => writeLeaf({ files: files.leaves[name], leaf: table[name], authorities, now })),
+    due.map(async ({ name, reason, canWait }) => {
+      try {
+        await writeLeaf({ files: files.leaves[name], leaf: table[name], authorities, now })
+      } catch (cause) {
+        if (!canWait) throw cause
+        putOff.push({ name, reason, cause })
+      }
+    }),
   )
   const warnings = authorities.map((authority) => authorityWarning(authority, now))
-  const renewed = [...authorities.flatMap(authorityRenewal), ...due]
-  return { ...files, renewed, warnings: warnings.filter((warning) => warning !== undefined) }
+  const issued = due.filter(({ name }) => !putOff.some((late) => late.name === name))
+  const renewed = [
+    ...authorities.flatMap(authorityRenewal),
+    ...issued.map(({ name, reason }) => ({ name, reason })),
+  ]
+  return { ...files, renewed, putOff, warnings: warnings.filter((warning) => warning !== undefined) }
 }
 
 /** What the daemon shows and trusts as one of its clients, from the files as they are now. */
@@ -162,8 +182,8 @@ async function findRenewals(given: {
       ])
       if (keyPem !== undefined) await narrowMode(keyFile, privateMode)
       const authority = authorityOf(authorities, table[name])
-      const reason = renewalReason({ leaf: table[name], authority, certificatePem, keyPem, now })
-      return reason === undefined ? undefined : { name, reason }
+      const renewal = renewalOf({ leaf: table[name], authority, certificatePem, keyPem, now })
+      return renewal === undefined ? undefined : { name, ...renewal }
     }),
   )
   return found.filter((renewal) => renewal !== undefined)
@@ -178,9 +198,9 @@ async function writeLeaf(given: {
 }): Promise<void> {
   const { files, leaf, authorities, now } = given
   const { certificate, key } = issueLeaf(leaf, authorityOf(authorities, leaf), now)
-  await allDone([
-    writeFileAtomically(files.keyFile, key, { mode: privateMode, durable: 'nothing' }),
-    writeFileAtomically(files.certFile, certificate, { mode: publicMode, durable: 'nothing' }),
+  await writeTogether([
+    { path: files.keyFile, contents: key, mode: privateMode, durable: 'nothing' },
+    { path: files.certFile, contents: certificate, mode: publicMode, durable: 'nothing' },
   ])
 }
 

@@ -19,13 +19,17 @@ export const certificates: Task = {
   leaderOnly: false,
   async run({ config, addresses, paths, credentials, issueCredentials, log, board }, signal) {
     const trouble = new Trouble({ ...certificates, board, log })
-    await credentials
     const clock = new ClockWatch()
     const write = () => writeUserKubeconfig({ config, paths, log, board })
-    for (let intervalMs = renewalIntervalMs; ; ) {
+    const late = await credentials
+    let renew = async () => {
+      if (late !== undefined) throw late
+    }
+    // What the start has found, and then what is found anew.
+    for (;;) {
+      const intervalMs = (await trouble.attempt(renew, signal)) ? renewalIntervalMs : retryIntervalMs
       await dueAgain({ clock, signal, intervalMs, write })
-      const renew = () => issueCredentials({ config, addresses, paths, log })
-      intervalMs = (await trouble.attempt(renew, signal)) ? renewalIntervalMs : retryIntervalMs
+      renew = () => issueCredentials({ config, addresses, paths, log })
     }
   },
 }

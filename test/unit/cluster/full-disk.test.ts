@@ -23,7 +23,7 @@ function onSmallDisk(lines: string): unknown {
     const seen = []
     ${lines}
     process.stdout.write(JSON.stringify(seen))`
-  const shell = 'mount -t tmpfs -o size=256k tmpfs "$0" && exec "$@" "$0"'
+  const shell = 'mount -t tmpfs -o size=512k tmpfs "$0" && exec "$@" "$0"'
   const node = [process.execPath, '--input-type=module', '--eval', program]
   const command = ['--mount', '--propagation', 'private', 'sh', '-c', shell, directory, ...node]
   return JSON.parse(execFileSync('unshare', command, { encoding: 'utf8' }))
@@ -52,4 +52,39 @@ test.runIf(isRoot)('which boot it is need not be known to start', () => {
     seen.push(readdirSync(paths.runDir))`
   const message = 'cannot remember which boot of the machine this is'
   expect(onSmallDisk(lines)).toEqual(['/data/run/boot-id', message, []])
+})
+
+test.runIf(isRoot)('certificates that are due are put off as long as the old ones are good', () => {
+  const lines = `
+    import { isPutOff, prepareCredentials } from ${source('cluster/credentials.ts')}
+    import { preparePki } from ${source('pki/pki.ts')}
+    const paths = pathsOf({ dataDir: directory })
+    const config = {
+      ...{ dataDir: directory, nodeName: 'one', bindAddress: '0.0.0.0', httpsListenPort: 6443 },
+      ...{ serviceCidr: '10.96.0.0/12', clusterDomain: 'cluster.local', tlsSan: [] },
+    }
+    const log = { info() {}, warn() {} }
+    const addresses = () => ({ nodeIp: '192.0.2.1', advertiseAddress: '192.0.2.1' })
+    const prepare = (changed = {}) =>
+      prepareCredentials({ config: { ...config, ...changed }, addresses, paths, log })
+        .then(() => 'done', (error) => [isPutOff(error), error.message])
+    const inDays = (days) =>
+      preparePki({ ...config, ...addresses(), dir: paths.pkiDir, isNew: false, now: new Date(Date.now() + days * 86_400_000) })
+        .then(({ renewed, putOff }) => [renewed.length, putOff.length], ({ code }) => code)
+    seen.push(await prepare())
+    fill()
+    seen.push(await prepare({ tlsSan: ['two.example'] }), await inDays(300), await inDays(400))
+    seen.push(await prepare(), readdirSync(paths.pkiDir).filter((name) => name.endsWith('.tmp')))
+    rmSync(directory + '/ballast')
+    seen.push(await prepare({ tlsSan: ['two.example'] }), await inDays(300))`
+  expect(onSmallDisk(lines)).toEqual([
+    'done',
+    [true, 'cannot renew apiserver (its names changed)'],
+    [0, 11],
+    'FILE_WRITE',
+    'done',
+    [],
+    'done',
+    [11, 0],
+  ])
 })

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { parse } from 'yaml'
-import { kubeconfigPath, writeKubeconfigs } from '../../../src/pki/kubeconfig.ts'
+import { kubeconfigPath, writeAdminKubeconfig, writeKubeconfigs } from '../../../src/pki/kubeconfig.ts'
 import { type Pki, preparePki } from '../../../src/pki/pki.ts'
 
 let root: string
@@ -26,13 +26,11 @@ beforeEach(async () => {
 
 afterEach(() => rm(root, { recursive: true }))
 
-const write = () =>
-  writeKubeconfigs({
-    pki,
-    dir: join(root, 'kubeconfig'),
-    adminPath: join(root, 'admin.kubeconfig'),
-    server: 'https://127.0.0.1:6443',
-  })
+const write = async () => {
+  const server = 'https://127.0.0.1:6443'
+  await writeKubeconfigs({ pki, dir: join(root, 'kubeconfig'), server })
+  await writeAdminKubeconfig(join(root, 'admin.kubeconfig'), pki, server)
+}
 
 test("the admin's stands alone", async () => {
   await write()
