@@ -4,6 +4,7 @@ import { type AddressInfo, type Server, type Socket, connect, createServer } fro
 import { dirname, join } from 'node:path'
 
 import { AppError, describeError, errorCode } from '../../base/errors.ts'
+import { ConnectionLimit } from '../../base/connection-limit.ts'
 import { privateMode } from '../../base/files.ts'
 import type { Logger } from '../../base/logger.ts'
 import { RareLog } from '../../base/rare-log.ts'
@@ -20,7 +21,7 @@ export type ListenAddress =
 /** How long calls may go on after `stop`. */
 const stopGraceMs = 1000
 const keepAliveDelayMs = 30_000
-/** Of all clients together, also while they shake hands; a further one is turned away, and those that are there go on. */
+/** Of all clients together, also while they shake hands. */
 const connectionsLimit = 1000
 
 /** Accepts connections and serves gRPC methods on them. */
@@ -30,9 +31,8 @@ export class GrpcServer {
   readonly #log: RareLog
   readonly #load = new Load()
   readonly #connections = new Set<Connection>()
-  /** All that were accepted: with TLS, some of them have not become connections yet. */
-  readonly #sockets = new Set<Socket>()
   #server: Server | undefined
+  #limit: ConnectionLimit | undefined
   #unixPath: string | undefined
   #certificates: Certificates | undefined
 
@@ -77,7 +77,7 @@ export class GrpcServer {
     if (this.#unixPath !== undefined) rmSync(this.#unixPath, { force: true })
     for (const connection of this.#connections) connection.close()
     const timer = setTimeout(() => {
-      for (const socket of this.#sockets) socket.destroy()
+      for (const socket of this.#limit?.sockets ?? []) socket.destroy()
     }, stopGraceMs)
     await closed
     clearTimeout(timer)
@@ -133,14 +133,11 @@ export class GrpcServer {
 
   #watch(server: Server): void {
     this.#server = server
-    server.on('connection', (socket: Socket) => {
-      this.#sockets.add(socket)
-      socket.on('close', () => this.#sockets.delete(socket))
+    this.#limit = new ConnectionLimit(server, {
+      limit: connectionsLimit,
+      onFull: () =>
+        this.#log.warn({ limit: connectionsLimit }, 'turning a client away: there are too many connections'),
     })
-    server.maxConnections = connectionsLimit
-    server.on('drop', () =>
-      this.#log.warn({ limit: connectionsLimit }, 'turning a client away: there are too many connections'),
-    )
     // As when the process has too many files open; the next client may have more luck.
     server.on('error', (error) => this.#log.error({ error: describeError(error) }, 'cannot accept a client'))
     server.on('tlsClientError', (error: Error, socket: Socket) =>
@@ -158,6 +155,7 @@ export class GrpcServer {
       maxMessageBytes: this.#maxMessageBytes,
       log: this.#log,
       load: this.#load,
+      onPreface: () => this.#limit?.prove(socket),
     })
     this.#connections.add(connection)
     socket.on('close', () => this.#connections.delete(connection))

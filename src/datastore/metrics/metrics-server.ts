@@ -9,6 +9,7 @@ import {
 import type { AddressInfo } from 'node:net'
 
 import { AppError, describeError } from '../../base/errors.ts'
+import { ConnectionLimit } from '../../base/connection-limit.ts'
 import type { Logger } from '../../base/logger.ts'
 import { RareLog } from '../../base/rare-log.ts'
 import type { TlsFiles } from '../grpc/certificates.ts'
@@ -24,7 +25,7 @@ const limits = {
   requestTimeout: 10_000,
   connectionsCheckingInterval: 5000,
 }
-/** Beyond these a connection is closed at once. */
+/** Beyond these the oldest is closed: a request is answered at once, so it is idle, or slow to ask. */
 const connectionsLimit = 64
 
 interface Answer {
@@ -48,7 +49,7 @@ export class MetricsServer {
   async listen({ host, port, tls }: MetricsAddress): Promise<string> {
     const serve = (request: IncomingMessage, response: ServerResponse): void => this.#serve(request, response)
     const server = tls === undefined ? createServer(limits, serve) : await this.#tlsServer(tls, serve)
-    server.maxConnections = connectionsLimit
+    void new ConnectionLimit(server, { limit: connectionsLimit, onFull: () => {} })
     this.#server = server
     try {
       server.listen({ host, port })

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { type Socket, connect } from 'node:net'
+import { connect } from 'node:net'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setImmediate as setImmediatePromise } from 'node:timers/promises'
@@ -11,6 +11,7 @@ import { Load } from '../../../src/datastore/grpc/http2/load.ts'
 import { errorCodes, flags, frameTypes, settings } from '../../../src/datastore/grpc/http2/protocol.ts'
 import { MessageWriter } from '../../../src/datastore/grpc/protobuf/message-writer.ts'
 import { type ServiceContext, afterCommit } from '../../../src/datastore/grpc/service.ts'
+import { Crowd } from './crowd.ts'
 import {
   type Attack,
   attack,
@@ -381,32 +382,6 @@ test('a client that never sends its preface is let go', async () => {
   expect(await stillServes()).toBe(true)
 })
 
-/** Connections that say nothing. */
-class Crowd {
-  readonly #sockets: Socket[] = []
-  closed = 0
-
-  constructor() {
-    onTestFinished(() => this.leave())
-  }
-
-  async connect(url: string, count: number): Promise<void> {
-    const { hostname, port } = new URL(url)
-    for (let at = 0; at < count; at++) {
-      const socket = connect(Number(port), hostname)
-      socket.on('error', () => undefined)
-      socket.on('close', () => this.closed++)
-      socket.resume()
-      this.#sockets.push(socket)
-      await once(socket, 'connect')
-    }
-  }
-
-  leave(): void {
-    for (const socket of this.#sockets) socket.destroy()
-  }
-}
-
 test('one connection too many is turned away, and those that are there go on', async () => {
   const { listening, stillServes, told } = await serve()
   await stillServes()
@@ -426,6 +401,16 @@ test('one connection too many is turned away, and those that are there go on', a
   await expect.poll(() => crowd.closed, patience).toBe(1010)
   const other = new RawClient(listening)
   expect((await other.unary('/a/Echo', Buffer.from('x'))).toString()).toBe('x')
+})
+
+test('connections that say nothing keep no client out', async () => {
+  const { listening, stillServes } = await serve()
+  await stillServes()
+  const crowd = new Crowd()
+  await crowd.connect(listening, 1000)
+  const other = new RawClient(listening, { 'grpc.use_local_subchannel_pool': 1 })
+  expect((await other.unary('/a/Echo', Buffer.from('x'))).toString()).toBe('x')
+  expect(await stillServes()).toBe(true)
 })
 
 test('a process that has too many files open goes on serving', async () => {

@@ -9,6 +9,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { type Logger, silentLogger } from '../../../src/base/logger.ts'
 import type { DatastoreSettings } from '../../../src/datastore/datastore.ts'
 import { randomBytes, randomNumbers } from '../../random.ts'
+import { Crowd } from './crowd.ts'
 import { fieldsOf, runDatastore, temporaryDirectory } from './support.ts'
 import {
   type PemPair,
@@ -258,4 +259,28 @@ test('what is to be advertised is', async () => {
   expect(await memberUrls(grpcClient(`127.0.0.1:${port}`, client, authority.cert))).toEqual(
     advertiseClientUrls,
   )
+})
+
+test('connections that never shake hands keep no client out, of the metrics neither', async () => {
+  const { port, metricsUrl, authority, client } = await serve({ addresses: ['127.0.0.1'] })
+  const ca = authority.cert
+  const before = grpcClient(`127.0.0.1:${port}`, client, ca)
+  await memberUrls(before)
+  const crowd = new Crowd()
+  await crowd.connect(`https://127.0.0.1:${port}`, 1100)
+  await expect.poll(() => crowd.closed).toBeGreaterThan(100)
+  expect(await serialShown(port, { ca, ...client, checkServerIdentity: () => undefined })).not.toBe('')
+  expect(await memberUrls(before)).not.toEqual([])
+
+  const others = new Crowd()
+  await others.connect(metricsUrl, 70)
+  await expect.poll(() => others.closed).toBeGreaterThan(5)
+  const status = await new Promise((resolve, reject) => {
+    const asked = fetchHttps(`${metricsUrl}/health`, { ca, ...client, agent: false }, ({ statusCode }) =>
+      resolve(statusCode),
+    )
+    asked.on('error', reject)
+    asked.end()
+  })
+  expect(status).toBe(200)
 })

@@ -44,6 +44,8 @@ export interface ConnectionOptions {
   readonly methods: Methods
   readonly maxMessageBytes: number
   readonly log: RareLog
+  /** Called when the client has sent its preface. */
+  readonly onPreface: () => void
   readonly load: Load
 }
 
@@ -71,6 +73,7 @@ export class Connection implements StreamHost, Loaded {
   readonly #control: ControlFrames
   readonly #streams = new Map<number, Stream>()
   readonly #blocked = new Set<Stream>()
+  readonly #onPreface: () => void
   #prefaceTimer: NodeJS.Timeout | undefined
   #lastStreamId = 0
   #unrenewedBytes = 0
@@ -81,10 +84,11 @@ export class Connection implements StreamHost, Loaded {
   #isClosing = false
   #isBroken = false
 
-  constructor(socket: Socket, { methods, maxMessageBytes, log, load }: ConnectionOptions) {
+  constructor(socket: Socket, { methods, maxMessageBytes, log, load, onPreface }: ConnectionOptions) {
     this.#socket = socket
     this.#methods = methods
     this.#load = load
+    this.#onPreface = onPreface
     this.maxMessageBytes = maxMessageBytes
     this.log = log
     this.output = new Output(socket)
@@ -230,6 +234,7 @@ export class Connection implements StreamHost, Loaded {
     if (this.#reader.isPrefaceSeen && this.#prefaceTimer !== undefined) {
       clearTimeout(this.#prefaceTimer)
       this.#prefaceTimer = undefined
+      this.#onPreface()
     }
     if (this.#hasGrownWindows) this.#pumpAll()
     if (isDone) return
