@@ -87,7 +87,8 @@ export class GrpcServer {
   async #listenUnix(path: string): Promise<string> {
     await refuseTaken(path)
     const server = createServer({ noDelay: true }, (socket) => this.#accept(socket))
-    const directory = mkdtempSync(join(dirname(path), '.'))
+    // In the directory itself, which may be a mount. (join would take the dot away.)
+    const directory = mkdtempSync(`${dirname(path)}/.`)
     try {
       const socketPath = join(directory, 's')
       server.listen(socketPath)

@@ -18,6 +18,7 @@ import {
   workerUrl,
 } from './support.ts'
 
+const source = (path: string) => JSON.stringify(new URL(`../../../src/${path}`, import.meta.url).href)
 const put = '/etcdserverpb.KV/Put'
 const range = '/etcdserverpb.KV/Range'
 
@@ -79,6 +80,20 @@ test('the database has one process at a time, which the next one is told', async
   })
   await first.stop()
   await runDatastore({ path })
+})
+
+test.runIf(process.getuid?.() === 0)('a Unix socket may be in a directory that is a mount', () => {
+  const program = `
+    import { silentLogger as log } from ${source('base/logger.ts')}
+    import { GrpcServer } from ${source('datastore/grpc/server.ts')}
+    const server = new GrpcServer({ methods: new Map(), maxMessageBytes: 1024, log })
+    await server.listen({ unixPath: process.argv[1] + '/datastore.sock' })
+    process.stdout.write('listens')
+    await server.stop()`
+  const shell = 'mount -t tmpfs tmpfs "$0" && exec "$@" "$0"'
+  const node = [process.execPath, '--input-type=module', '--eval', program]
+  const command = ['--mount', '--propagation', 'private', 'sh', '-c', shell, temporaryDirectory(), ...node]
+  expect(execFileSync('unshare', command, { encoding: 'utf8' })).toBe('listens')
 })
 
 test('a Unix socket and the files are for their owner alone', async () => {
