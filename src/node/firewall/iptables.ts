@@ -23,12 +23,19 @@ export function iptables(clusterCidr: string): Firewall {
         list('nat', masqueradeChain),
         list('nat', 'CNI-HOSTPORT-DNAT'),
       ])
+      // Each container has a chain of its own, which a flush between portmap's steps leaves empty.
+      const chains = [...ports.matchAll(/^.* id: \W*(\w+).* -j (CNI-DN-\S+)$/gm)]
+      const mapped = await Promise.all(
+        chains.map(async ([, containerId = '', chain = '']) =>
+          (await list('nat', chain)).includes('-j DNAT') ? containerId : '',
+        ),
+      )
       return {
         masquerade: nat.includes(`-A ${jump}`) && masquerade.includes('-j MASQUERADE'),
         services:
           ['KUBE-SERVICES', 'KUBE-POSTROUTING'].every((chain) => nat.includes(`-j ${chain}`)) &&
           forward.includes('-j KUBE-FORWARD'),
-        hasPorts: (containerId) => nat.includes('-j CNI-HOSTPORT-DNAT') && ports.includes(containerId),
+        hasPorts: (containerId) => nat.includes('-j CNI-HOSTPORT-DNAT') && mapped.includes(containerId),
       }
     },
     async writeMasquerade(run) {

@@ -96,6 +96,8 @@ describe('iptables', () => {
     [list('nat', 'CNI-K8S-MASQ')]: '-N CNI-K8S-MASQ\n-A CNI-K8S-MASQ -j MASQUERADE\n',
     [list('nat', 'CNI-HOSTPORT-DNAT')]:
       '-A CNI-HOSTPORT-DNAT -p tcp -m comment --comment "dnat name: \\"k8s\\" id: \\"abc\\"" -j CNI-DN-1\n',
+    [list('nat', 'CNI-DN-1')]:
+      '-N CNI-DN-1\n-A CNI-DN-1 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 10.244.0.5:80\n',
   }
   const look = async (listings: Listing) => {
     const present = await firewall('iptables', clusterCidr).read({
@@ -113,6 +115,11 @@ describe('iptables', () => {
     expect(await look({})).toEqual([false, false, false, false])
     const { [list('nat', 'PREROUTING')]: _one, [list('nat', 'POSTROUTING')]: _two, ...chains } = all
     expect(await look(chains)).toEqual([false, false, false, false])
+  })
+
+  test('misses the ports of a container whose own chain was emptied', async () => {
+    const emptied = { ...all, [list('nat', 'CNI-DN-1')]: '-N CNI-DN-1\n' }
+    expect(await look(emptied)).toEqual([true, true, false, false])
   })
 
   test('leaves the chains to kube-proxy between thorough looks', async () => {
