@@ -40,6 +40,8 @@ export interface SnapshotHeader {
   readonly version: string
   readonly revision: number
   readonly keys: number
+  /** The id of the cluster in its database; undefined in snapshots of earlier versions, and of what was never served. */
+  readonly cluster?: string
   /** All files that are in it; undefined in snapshots of earlier versions. */
   readonly files?: readonly string[]
   readonly sealed: KeyDerivation | null
@@ -150,18 +152,24 @@ function parseHeader(text: string): SnapshotHeader {
     const found = printable(String(header.formatVersion))
     throw new Error(`its format is ${found}; this version of k8s reads ${formatVersion}`)
   }
-  const { createdAt, version, revision, keys, files, sealed } = header
+  const { createdAt, version, revision, keys, cluster, files, sealed } = header
   if (
     !isDate(createdAt) ||
     !isShownText(version) ||
     !isCount(revision) ||
     !isCount(keys) ||
+    !(cluster === undefined || isShownText(cluster)) ||
     !(files === undefined || (Array.isArray(files) && files.every(isShownText))) ||
     !(sealed === null || isDerivation(sealed))
   ) {
     throw new Error('its header is damaged')
   }
-  return { createdAt, version, revision, keys, ...(files !== undefined && { files }), sealed }
+  return {
+    ...{ createdAt, version, revision, keys },
+    ...(cluster !== undefined && { cluster }),
+    ...(files !== undefined && { files }),
+    sealed,
+  }
 }
 
 function isShownText(value: unknown): value is string {

@@ -45,10 +45,13 @@ export async function saveSnapshot(options: SaveOptions): Promise<SnapshotFile> 
     refuseUnfinishedRestore(paths, 'take a snapshot')
     const files = await filesToSave(paths, copy)
     copyDatabase({ path: paths.database, nativeBinding }, copy)
-    const { revision, keys } = inspectDatabase({ path: copy, nativeBinding })
+    const { revision, keys, clusterId } = inspectDatabase({ path: copy, nativeBinding })
     const unfinished = join(work, 'snapshot')
     await writeSnapshotFile(unfinished, {
-      contents: { createdAt: at.toISOString(), version, revision, keys },
+      contents: {
+        ...{ createdAt: at.toISOString(), version, revision, keys },
+        ...(clusterId !== null && { cluster: clusterId }),
+      },
       files,
       secret,
     })

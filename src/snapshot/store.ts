@@ -113,7 +113,10 @@ interface Pruned {
   readonly warning: string | undefined
 }
 
-/** Removes all but the newest `retention` snapshots of each name, or of one name alone. */
+/**
+ * Removes all but the newest `retention` snapshots of each name, or of one name alone; those of several clusters are
+ * counted apart, and who has made one removes none of another's. One that does not say whose it is counts for all.
+ */
 export async function pruneSnapshots(dir: string, options: PruneOptions): Promise<Pruned> {
   const { retention, name, made = [], now } = options
   const { snapshots } = await listSnapshots(dir, now)
@@ -122,12 +125,16 @@ export async function pruneSnapshots(dir: string, options: PruneOptions): Promis
   const own = candidates
     .filter(isOwn)
     .toSorted((one, other) => made.indexOf(other.path) - made.indexOf(one.path))
-  const foreign = candidates.filter((snapshot) => !isOwn(snapshot))
+  const cluster = own[0]?.header.cluster
+  const isOfAnother = ({ header }: StoredSnapshot) =>
+    cluster !== undefined && (header.cluster ?? cluster) !== cluster
+  const foreign = candidates.filter((snapshot) => !isOwn(snapshot) && !isOfAnother(snapshot))
   const seen = new Map<string, number>()
   const removed: string[] = []
   for (const snapshot of [...own, ...foreign.filter(({ isAhead }) => !isAhead)]) {
-    const count = (seen.get(snapshot.name) ?? 0) + 1
-    seen.set(snapshot.name, count)
+    const kind = `${snapshot.name} ${snapshot.header.cluster ?? cluster ?? ''}`
+    const count = (seen.get(kind) ?? 0) + 1
+    seen.set(kind, count)
     if (count <= retention) continue
     await rm(snapshot.path, { force: true })
     removed.push(snapshot.fileName)

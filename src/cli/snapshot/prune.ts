@@ -4,7 +4,7 @@ import { placeOptions, retentionOption, snapshotSettings } from './place.ts'
 export const snapshotPrune: Command = {
   name: 'snapshot prune',
   description: 'Remove old snapshots.',
-  details: `Keeps the newest of each name; the schedule does the same for its own (scheduled-NODE). Those that
+  details: `Keeps the newest of each name and cluster; the schedule does the same for its own (scheduled-NODE). Those that
 are dated later than now are told, and neither counted nor removed.`,
   examples: [
     { command: 'k8s snapshot prune --snapshot-retention=2', description: 'Keep two of each name' },

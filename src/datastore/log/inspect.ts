@@ -12,6 +12,8 @@ export interface DatabaseReport {
   readonly schemaVersion: number
   /** The process that has the datastore open. */
   readonly ownerPid: number | null
+  /** As it was chosen when it was served for the first time; null before. */
+  readonly clusterId: string | null
   readonly revision: number
   /** Null when nothing was ever compacted. */
   readonly compactedRevision: number | null
@@ -59,6 +61,7 @@ function report(database: Database, path: string): DatabaseReport {
     path,
     schemaVersion,
     ownerPid: ownerOf(path) ?? null,
+    clusterId: (meta.get('cluster_id') as string | undefined) ?? null,
     revision: Math.max(
       1,
       Number(compacted ?? 0),

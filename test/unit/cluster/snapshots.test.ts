@@ -9,7 +9,7 @@ import { paths as pathsOf } from '../../../src/config/paths.ts'
 import { openPayload } from '../../../src/payload/payload.ts'
 import { embeddedStorage } from '../../../src/storage/embedded.ts'
 import { openSnapshotFile, writeSnapshotFile } from '../../../src/snapshot/file.ts'
-import { fileNameOf } from '../../../src/snapshot/store.ts'
+import { fileNameOf, pruneSnapshots } from '../../../src/snapshot/store.ts'
 import { commandEnvironment, dataDirectory, save, serve } from '../snapshot/support.ts'
 
 const main = new URL('../../../src/main.ts', import.meta.url).pathname
@@ -114,6 +114,22 @@ test('the fresh one stays, whatever the dates of the others say', async () => {
   await takeSnapshot({ config, storage, log: silentLogger, signal, made })
   expect(existsSync(third)).toBe(true)
   expect(made.map((path) => existsSync(path))).toEqual([true, true])
+})
+
+test('a cluster with the same name in the same directory keeps its own', async () => {
+  const [one, other] = [dataDirectory(), dataDirectory()]
+  const snapshotDir = join(one.dataDir, 'snapshots')
+  for (const paths of [one, other]) await (await serve(paths)).put('a', '1')
+  const config = ({ dataDir }: typeof one) =>
+    ({ nodeName: 'one', dataDir, snapshotDir, snapshotRetention: 1 }) as Config
+  const made: Record<string, string[]> = { one: [], other: [] }
+  await take(config(one), made['one'])
+  await take(config(other), made['other'])
+  await take(config(other), made['other'])
+  await take(config(one), made['one'])
+  const kept = [made['one']?.at(-1), made['other']?.at(-1)].map((path) => basename(path ?? ''))
+  expect(readdirSync(snapshotDir).toSorted()).toEqual(kept.toSorted())
+  expect((await pruneSnapshots(snapshotDir, { retention: 1 })).removed).toEqual([])
 })
 
 test('a clock that is put back does not put the next time off', () => {
