@@ -10,7 +10,7 @@ import { flags } from './arguments.ts'
 import type { ComponentContext } from './component.ts'
 import { probeHttp } from './probe.ts'
 import { shareDirectory } from './shared-directory.ts'
-import { probeNode, reportedAt, Reports } from './node.ts'
+import { probeNode, readLease, reportedAt, Reports } from './node.ts'
 import type { ProcessRecipe } from './process-component.ts'
 
 const port = ports.kubelet.number
@@ -41,7 +41,8 @@ export function kubelet(context: ComponentContext): ProcessRecipe {
     alive: probeHealth,
     probe: async (signal) => {
       await probeHealth(signal)
-      reports.requireNew(reportedAt(await probeNode(context, signal)))
+      const node = await probeNode(context, signal)
+      await reports.requireNew(reportedAt(node), { lease: () => readLease(context, signal) })
     },
   }
 }

@@ -22,12 +22,30 @@ type NodeContext = Pick<ComponentContext, 'config' | 'pki'>
  * Asks the API server with the kubelet's own identity, which may read its Node and needs no rights beyond. undefined:
  * there is none. Rejects when there is no answer.
  */
-export async function readNode({ config, pki }: NodeContext, signal: AbortSignal): Promise<Node | undefined> {
-  const url = `${apiserverUrl(config)}/api/v1/nodes/${encodeURIComponent(config.nodeName)}`
+export function readNode(context: NodeContext, signal: AbortSignal): Promise<Node | undefined> {
+  return read<Node>('api/v1/nodes', context, signal)
+}
+
+/** What is looked at of the Lease by which its kubelet says that it lives. */
+interface Lease {
+  readonly spec?: { readonly renewTime?: string; readonly leaseDurationSeconds?: number }
+}
+
+/** As `readNode`, the Lease of this machine's Node. */
+export function readLease(context: NodeContext, signal: AbortSignal): Promise<Lease | undefined> {
+  return read<Lease>('apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases', context, signal)
+}
+
+async function read<Type>(
+  where: string,
+  { config, pki }: NodeContext,
+  signal: AbortSignal,
+): Promise<Type | undefined> {
+  const url = `${apiserverUrl(config)}/${where}/${encodeURIComponent(config.nodeName)}`
   const { status, body } = await request({ url, tls: await readIdentity(pki, 'kubelet-client'), signal })
   if (status === 404) return undefined
   if (status !== 200) throw new Error(`${url} answers ${status}`)
-  return JSON.parse(body) as Node
+  return JSON.parse(body) as Type
 }
 
 function readyOf({ status }: Node) {
@@ -61,26 +79,44 @@ export function pressuresOf({ status }: Node): string[] {
     .map(({ type, message = 'it says no more' }) => `it takes no new pods: ${type}, ${message}`)
 }
 
-/** The kubelet reports every five minutes when nothing changes (nodeStatusReportFrequency). */
+/** The kubelet reports every five minutes when nothing changes, unless its user wants it otherwise (nodeStatusReportFrequency). */
 const reportLimitMs = 12 * 60_000
+/** It renews its Lease four times in the Lease's duration, unless that is wanted otherwise, too. */
+const defaultLeaseSeconds = 40
+const leaseDurationsLimit = 3
 
 /**
  * Tells a Node that is Ready from one of which that is only still written down: where the API server takes no writes (a
- * webhook that refuses all), nobody can write the opposite. By the time that passes, whatever the clock is set to.
+ * webhook that refuses all), nobody can write the opposite. By the time that passes, whatever the clock is set to. A
+ * kubelet that reports rarely renews its Lease all the same, which is only looked at then.
  */
 export class Reports {
+  readonly #report = new Sameness()
+  readonly #renewal = new Sameness()
+
+  /** Throws when the same report, and the same renewal, has been the last one for too long. */
+  async requireNew(
+    report: string | undefined,
+    { lease, nowMs = performance.now() }: { lease: () => Promise<Lease | undefined>; nowMs?: number },
+  ): Promise<void> {
+    if (this.#report.lastsMs(report, nowMs) < reportLimitMs) return
+    const { renewTime, leaseDurationSeconds = defaultLeaseSeconds } = (await lease())?.spec ?? {}
+    const limitMs = renewTime === undefined ? 0 : leaseDurationSeconds * 1000 * leaseDurationsLimit
+    if (this.#renewal.lastsMs(renewTime ?? '', nowMs) < limitMs) return
+    throw new Error(`the kubelet could not report since ${report}, so whether the Node is Ready is not known`)
+  }
+}
+
+/** How long a text has been the same; what does not exist is always new. */
+class Sameness {
   #last: string | undefined
   #sinceMs = 0
 
-  /** Throws when the same report has been the last one for too long. */
-  requireNew(report: string | undefined, nowMs = performance.now()): void {
-    if (report === undefined || report !== this.#last) {
-      this.#last = report
+  lastsMs(text: string | undefined, nowMs: number): number {
+    if (text === undefined || text !== this.#last) {
+      this.#last = text
       this.#sinceMs = nowMs
     }
-    if (nowMs - this.#sinceMs < reportLimitMs) return
-    throw new Error(
-      `the kubelet could not report since ${this.#last}, so whether the Node is Ready is not known`,
-    )
+    return nowMs - this.#sinceMs
   }
 }
