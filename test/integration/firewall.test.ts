@@ -13,15 +13,17 @@ const outsidePort = 19_000
 /** Two thorough looks, a start of kube-proxy, and a loaded machine. */
 const healLimitMs = 150_000
 
+/** As a firewall that is loaded anew does, and then forwards nothing by itself. */
 const modes = [
   {
     mode: 'nftables',
-    flush: 'nft flush ruleset',
+    flush: 'nft flush ruleset; iptables -P FORWARD DROP',
     emptied: [['kube-proxy', 'cni_hostport', 'k8s_masquerade']],
   },
   {
     mode: 'iptables',
-    flush: 'iptables -t nat -F; iptables -F; iptables -t nat -X; nft flush ruleset 2>/dev/null; true',
+    flush:
+      'iptables -t nat -F; iptables -F; iptables -t nat -X; nft flush ruleset 2>/dev/null; iptables -P FORWARD DROP',
     // Of iptables there are no tables that could be empty.
     emptied: [],
   },

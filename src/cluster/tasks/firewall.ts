@@ -88,6 +88,13 @@ export class FirewallWatch {
     await this.#services(present, suspects, signal)
     await this.#ports(present, suspects, signal)
     this.#suspects = suspects
+    // The last, as it is written into a table of others.
+    if (!present.forwarding) {
+      await this.#firewall.writeForwarding(run)
+      this.#context.log.warn(
+        'the firewall drops what it has no rule for in its chain FORWARD: what comes from pods and goes to them is let through',
+      )
+    }
   }
 
   async #services({ services }: Present, suspects: Set<string>, signal: AbortSignal): Promise<void> {

@@ -95,6 +95,8 @@ function inOwnNetwork(lines: string): Outcome[] {
 const isRoot = process.getuid?.() === 0
 const portsBack = 'the port mappings of the pod were gone, and are there again'
 const masqueradeBack = 'the rules of masquerading were gone, and are there again'
+const forwardsNothing =
+  'the firewall drops what it has no rule for in its chain FORWARD: what comes from pods and goes to them is let through'
 const servicesGone = 'the rules of Services are gone; kube-proxy is started anew to write them'
 
 test.runIf(isRoot)('what a start finds missing is written, by whom it is, in the second look', () => {
@@ -113,6 +115,26 @@ test.runIf(isRoot)('all of it comes back after nft flush ruleset', () => {
   expect(outcomes.slice(2).map(({ told }) => told)).toEqual([[masqueradeBack], [servicesGone, portsBack], []])
   expect(outcomes.at(-1)).toMatchObject({ restarts: 1, masquerades: true, calls: ['ADD abc', 'ADD abc'] })
 })
+
+test.runIf(isRoot)(
+  'a firewall that drops what no rule names lets the pods through, and keeps its own rules',
+  () => {
+    const outcomes = inOwnNetwork(`
+    writeServices()
+    await look(true); await look()
+    nft('add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }')
+    nft('add rule ip filter FORWARD ip saddr 192.0.2.1 drop')
+    await look(); await look()
+    const chain = execFileSync('nft', ['list', 'chain', 'ip', 'filter', 'FORWARD'], { encoding: 'utf8' })
+    state.told.push(...chain.split('\\n').filter((line) => /drop$|jump/.test(line)).map((line) => line.trim().replace(/packets .* bytes \\d+ /, '')))
+    await look()`)
+    expect(outcomes.slice(2).map(({ told }) => told)).toEqual([
+      [forwardsNothing],
+      [],
+      ['ip saddr 192.0.2.1 drop', 'counter jump CNI-K8S-FORWARD'],
+    ])
+  },
+)
 
 test.runIf(isRoot)('kube-proxy is left alone while it starts, and not started again and again', () => {
   const outcomes = inOwnNetwork(`

@@ -63,6 +63,42 @@ describe('nftables', () => {
     expect(await look(rest)).toEqual([true, true, false, false])
   })
 
+  const dropping: Listing = {
+    'nft list tables ip': 'table ip filter\n',
+    'nft list chain ip filter FORWARD':
+      'table ip filter {\n\tchain FORWARD {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n}\n',
+  }
+  const forwards = async (listings: Listing) =>
+    (await firewall('nftables', clusterCidr).read({ run: machine(listings).run, thorough: true }))?.forwarding
+
+  test('finds a chain FORWARD that drops what no rule names, and rules of ours in it', async () => {
+    expect(await forwards(all)).toBe(true)
+    expect(await forwards(dropping)).toBe(false)
+    const chain = dropping['nft list chain ip filter FORWARD'] ?? ''
+    const withJump = {
+      ...dropping,
+      'nft list chain ip filter FORWARD': chain.replace('\t}', '\t\tcounter jump CNI-K8S-FORWARD\n\t}'),
+    }
+    expect(await forwards(withJump)).toBe(false)
+    const letThrough =
+      'table ip filter {\n\tchain CNI-K8S-FORWARD {\n\t\tip saddr 10.244.0.0/16 counter packets 0 bytes 0 accept\n\t}\n}\n'
+    expect(await forwards({ ...withJump, 'nft list chain ip filter CNI-K8S-FORWARD': letThrough })).toBe(true)
+  })
+
+  test('lets through what comes from pods and goes to them, after the rules of others', async () => {
+    const { run, written } = machine(dropping)
+    await firewall('nftables', clusterCidr).writeForwarding(run)
+    expect(written).toEqual([
+      `nft -f -
+add chain ip filter CNI-K8S-FORWARD
+flush chain ip filter CNI-K8S-FORWARD
+add rule ip filter CNI-K8S-FORWARD ip saddr 10.244.0.0/16 counter accept
+add rule ip filter CNI-K8S-FORWARD ip daddr 10.244.0.0/16 counter accept
+add rule ip filter FORWARD counter jump CNI-K8S-FORWARD
+`,
+    ])
+  })
+
   test('masquerades what leaves the range of pods, and no multicast', async () => {
     const { run, written } = machine({})
     await firewall('nftables', clusterCidr).writeMasquerade(run)
@@ -120,6 +156,36 @@ describe('iptables', () => {
   test('misses the ports of a container whose own chain was emptied', async () => {
     const emptied = { ...all, [list('nat', 'CNI-DN-1')]: '-N CNI-DN-1\n' }
     expect(await look(emptied)).toEqual([true, true, false, false])
+  })
+
+  test('finds a chain FORWARD that drops what no rule names, and rules of ours in it', async () => {
+    const forwards = async (listings: Listing) =>
+      (await firewall('iptables', clusterCidr).read({ run: machine(listings).run, thorough: true }))
+        ?.forwarding
+    const drops = '-P FORWARD DROP\n-A FORWARD -j KUBE-FORWARD\n'
+    expect(await forwards(all)).toBe(true)
+    expect(await forwards({ ...all, [list('filter', 'FORWARD')]: drops })).toBe(false)
+    const withJump = { ...all, [list('filter', 'FORWARD')]: `${drops}-A FORWARD -j CNI-K8S-FORWARD\n` }
+    expect(await forwards(withJump)).toBe(false)
+    const letThrough = '-N CNI-K8S-FORWARD\n-A CNI-K8S-FORWARD -s 10.244.0.0/16 -j ACCEPT\n'
+    expect(await forwards({ ...withJump, [list('filter', 'CNI-K8S-FORWARD')]: letThrough })).toBe(true)
+  })
+
+  test('lets through what comes from pods and goes to them, after the rules of others', async () => {
+    const add = 'iptables -w -t filter -A FORWARD -j CNI-K8S-FORWARD'
+    const { run, written } = machine({ [add]: '' })
+    await firewall('iptables', clusterCidr).writeForwarding(run)
+    expect(written).toEqual([
+      `iptables-restore --noflush -w
+*filter
+:CNI-K8S-FORWARD - [0:0]
+-A CNI-K8S-FORWARD -s 10.244.0.0/16 -j ACCEPT
+-A CNI-K8S-FORWARD -d 10.244.0.0/16 -j ACCEPT
+COMMIT
+`,
+      add.replace('-A', '-C'),
+      add,
+    ])
   })
 
   test('leaves the chains to kube-proxy between thorough looks', async () => {
