@@ -34,13 +34,32 @@ void format_path(char *path, size_t size, const char *format, ...) {
 
 static void set_default(const char *name, const char *value) { setenv(name, value, 0); }
 
+/* kubectl's own idea of a server, where no kubeconfig names one, is whoever listens on port 8080 of this machine. This is no
+ * address: nothing is dialed, and kubectl's error quotes it. */
+static const char no_server[] = "https://no kubeconfig names a cluster";
+
+/* Whether one of these files, with colons between them, is there. */
+static bool any_is_there(const char *list) {
+  char path[PATH_MAX];
+  for (const char *end; *list != '\0'; list = *end == ':' ? end + 1 : end) {
+    end = strchrnul(list, ':');
+    format_path(path, sizeof path, "%.*s", (int)(end - list), list);
+    if (access(path, F_OK) == 0 || errno == EACCES)
+      return true;
+  }
+  return false;
+}
+
 /* As k3s does: $KUBECONFIG wins, then the cluster's own administrator. Where that file is out of reach and there is no
- * ~/.kube/config, it is named all the same: kubectl's "permission denied" says more than a connection refused. */
+ * ~/.kube/config, it is named all the same: kubectl's "permission denied" says more than that there is no cluster. */
 static void set_kubeconfig(const char *data_directory, bool needs_cluster) {
   const char *current = getenv("KUBECONFIG"), *home = getenv("HOME");
   char admin[PATH_MAX], own[PATH_MAX];
-  if (current != NULL && current[0] != '\0')
+  if (current != NULL && current[0] != '\0') {
+    if (needs_cluster && !any_is_there(current))
+      fprintf(stderr, "k8s: KUBECONFIG is %s, which is not there: unset it for the cluster in %s\n", current, data_directory);
     return;
+  }
   format_path(admin, sizeof admin, "%s/admin.kubeconfig", data_directory);
   format_path(own, sizeof own, "%s/.kube/config", home != NULL ? home : "");
   if (access(admin, R_OK) == 0 || (errno == EACCES && access(own, R_OK) != 0))
@@ -49,15 +68,19 @@ static void set_kubeconfig(const char *data_directory, bool needs_cluster) {
     fprintf(stderr, "k8s: there is no cluster in %s: start one with systemctl start k8s, or k8s\n", data_directory);
 }
 
-/* Whether these arguments of kubectl (its name is the first) are for a cluster. */
+/* Whether these arguments of kubectl (its name is the first) are for a cluster, and do not name it themselves. */
 static bool asks_cluster(char **argv) {
-  static const char *const local[] = {"completion", "config", "help", "kustomize", "options", "plugin", "--client", "--help", "-h"};
+  static const char *const others[] = {"completion", "config",   "help",         "kuberc",  "kustomize", "options", "plugin",
+                                       "--client",   "--help",   "--kubeconfig", "--local", "--server",  "-h",      "-s"};
   if (argv[1] == NULL)
     return false;
-  for (char **argument = argv + 1; *argument != NULL; argument++)
-    for (size_t i = 0; i < sizeof local / sizeof *local; i++)
-      if (strcmp(*argument, local[i]) == 0)
+  /* What follows -- is the command of a container. */
+  for (char **argument = argv + 1; *argument != NULL && strcmp(*argument, "--") != 0; argument++)
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+      size_t length = strlen(others[i]);
+      if (strncmp(*argument, others[i], length) == 0 && ((*argument)[length] == '\0' || (*argument)[length] == '='))
         return false;
+    }
   return true;
 }
 
@@ -71,7 +94,10 @@ _Noreturn static void become_tool(const struct settings *settings, const char *p
   format_path(address, sizeof address, "%s/containerd/containerd.sock", run);
   format_path(endpoint, sizeof endpoint, "unix://%s", address);
   format_path(program, sizeof program, "%s/bin/%s", payload, settings->tool);
-  set_kubeconfig(settings->data_directory, strcmp(settings->tool, "kubectl") == 0 && asks_cluster(argv + settings->tool_index));
+  bool kubectl = strcmp(settings->tool, "kubectl") == 0;
+  set_kubeconfig(settings->data_directory, kubectl && asks_cluster(argv + settings->tool_index));
+  if (kubectl)
+    set_default("KUBERNETES_MASTER", no_server);
   set_default("CONTAINER_RUNTIME_ENDPOINT", endpoint);
   set_default("CONTAINERD_ADDRESS", address);
   set_default("CONTAINERD_NAMESPACE", "k8s.io");

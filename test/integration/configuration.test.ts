@@ -205,6 +205,20 @@ test('check fails on a taken port', async () => {
   expect(stdout).toMatch(/6443/)
 })
 
+test('kubectl without a cluster says so in two lines, and asks nobody', async () => {
+  const ask = (env = {}) => machine.exec(['k8s', 'kubectl', 'get', 'nodes'], { env, check: false })
+  const none = 'error: host must be a URL or a host:port pair: "https://no kubeconfig names a cluster"\n'
+  expect(await ask()).toMatchObject({
+    exitCode: 1,
+    stdout: '',
+    stderr: `k8s: there is no cluster in /var/lib/k8s: start one with systemctl start k8s, or k8s\n${none}`,
+  })
+  expect(await ask({ KUBECONFIG: '/gone' })).toMatchObject({
+    exitCode: 1,
+    stderr: `k8s: KUBECONFIG is /gone, which is not there: unset it for the cluster in /var/lib/k8s\n${none}`,
+  })
+})
+
 /** Every path with its change time, in all directories that a node writes to. */
 async function listing(): Promise<string> {
   const directories = ['/var/lib', '/var/log', '/run', '/etc', '/tmp', '/opt', '/sys/fs/cgroup']
