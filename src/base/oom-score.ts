@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 
 /*
  * Whom the kernel ends when there is no memory left (proc_pid_oom_score_adj(5)): a process with a lower score later,
@@ -11,8 +11,8 @@ export const nodeOomScore = -999
 /** What only a cluster needs, and is soon there again: after every pod, before what is above. */
 export const criticalOomScore = -998
 
-/** Commands that may take much memory for their time, and nothing is lost with. */
-export const usualOomScore = 0
+/** As processes have it that nobody has said anything of. */
+const usualOomScore = 0
 
 /** Whether the kernel took it: a lower one than its own a process gives only with CAP_SYS_RESOURCE. */
 export function setOomScore(pid: number, score: number): boolean {
@@ -22,4 +22,20 @@ export function setOomScore(pid: number, score: number): boolean {
   } catch {
     return false
   }
+}
+
+/** For the daemon itself. Where it may have no lower one, it takes back what its starter has raised, if that goes. */
+export function shieldFromOom(): void {
+  if (!setOomScore(process.pid, nodeOomScore) && ownOomScore() > usualOomScore) {
+    setOomScore(process.pid, usualOomScore)
+  }
+}
+
+/** Of commands, which may take much memory for their time, and nothing is lost with: not the daemon's, but their user's. */
+export function commandOomScore(): number {
+  return Math.max(ownOomScore(), usualOomScore)
+}
+
+function ownOomScore(): number {
+  return Number(readFileSync('/proc/self/oom_score_adj', 'utf8'))
 }

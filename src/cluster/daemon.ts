@@ -1,7 +1,7 @@
 /** What the daemons of all roles do. */
 import type { Logger } from '../base/logger.ts'
 import type { Notifier } from '../base/notify.ts'
-import { nodeOomScore, setOomScore } from '../base/oom-score.ts'
+import { shieldFromOom } from '../base/oom-score.ts'
 import type { Paths } from '../config/paths.ts'
 import { refuseDuringReset, resetLockPath } from '../control/reset-lock.ts'
 import type { Payload } from '../payload/payload.ts'
@@ -25,7 +25,7 @@ export interface DaemonOptions {
 export function prepareProcess(): void {
   // Under a strict one of the machine's, containers could not read their own root.
   process.umask(0o022)
-  setOomScore(process.pid, nodeOomScore)
+  shieldFromOom()
 }
 
 /**

@@ -11,7 +11,7 @@ import { once } from 'node:events'
 import type { Readable, Writable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { AppError } from '../base/errors.ts'
-import { setOomScore, usualOomScore } from '../base/oom-score.ts'
+import { commandOomScore, setOomScore } from '../base/oom-score.ts'
 
 /** How long the output of a process that has ended is awaited: a child of its own may hold the pipe open. */
 const drainLimitMs = 250
@@ -60,7 +60,7 @@ export async function spawnProcess(command: ProcessCommand, output: OutputHandle
   return (await spawnChild(command, output)).running
 }
 
-/** Its OOM score is the usual one. */
+/** Its OOM score is that of a command. */
 interface CommandOptions extends Omit<ProcessCommand, 'oomScore'> {
   /** Written to its standard input, which is closed otherwise. */
   readonly input?: string
@@ -90,7 +90,7 @@ export async function runCommand(options: CommandOptions): Promise<CommandResult
   const stdout = new OutputBuffer()
   const stderr = new OutputBuffer()
   const handlers = { onStdout: stdout.push, onStderr: stderr.push }
-  const own = { ...options, oomScore: usualOomScore }
+  const own = { ...options, oomScore: commandOomScore() }
   const { running, child } = await spawnChild(own, handlers, input !== undefined)
   // A command may end without reading all of its input.
   child.stdin?.on('error', () => {})
@@ -158,7 +158,7 @@ export async function spawnPiped({ command, args, env }: ProcessCommand): Promis
   // It may fail before anybody waits for it.
   finished.catch(() => {})
   await untilSpawned(child, command, undefined)
-  setOomScore(child.pid!, usualOomScore)
+  setOomScore(child.pid!, commandOomScore())
   const kill = () => killWithin(child, { onStuck: () => stuck.reject(stuckError(command)) })
   return { stdin: child.stdin, stdout: child.stdout, finished, kill }
 }

@@ -106,6 +106,16 @@ describe('a command', () => {
     expect(result).toEqual({ exitCode: 0, stdout: 'typed', stderr: 'problem\n' })
   })
 
+  test('has the OOM score that its user has, where that is not the lower one of a daemon', async () => {
+    const before = readFileSync('/proc/self/oom_score_adj', 'utf8').trim()
+    onTestFinished(() => void setOomScore(process.pid, Number(before)))
+    expect(setOomScore(process.pid, 500)).toBe(true)
+    // It begins once it is given its input, and so when it has its score.
+    const script = 'read -r word; cat /proc/$$/oom_score_adj'
+    const { stdout } = await runCommand({ ...shell(script), env, timeoutMs, input: 'go\n' })
+    expect(stdout).toBe('500\n')
+  })
+
   test('that ends before it read its input is no failure', async () => {
     const input = 'x'.repeat(10_000_000)
     expect(await runCommand({ ...shell('exit 0'), env, timeoutMs, input })).toMatchObject({ exitCode: 0 })
