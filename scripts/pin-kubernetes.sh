@@ -6,7 +6,7 @@
 # k8s.io/kubernetes replaces its staging modules by local folders, which holds only inside its own
 # tree. A module that requires it has to name the published staging modules (k8s.io/api v0.37.1, ...)
 # and takes every other pin over, so that what is built is what upstream tested together.
-set -euo pipefail
+source "$(dirname "$0")/lib.sh"
 
 version=${1:?usage: pin-kubernetes.sh VERSION DIRECTORY}
 directory=${2:?usage: pin-kubernetes.sh VERSION DIRECTORY}
@@ -18,7 +18,7 @@ fi
 staging=v0.${version#v1.}
 cd "$directory"
 
-upstream=$(cd / && GOWORK=off go mod download -json "k8s.io/kubernetes@$version" | sed -n 's/.*"GoMod": "\(.*\)".*/\1/p')
+upstream=$(cd / && go mod download -json "k8s.io/kubernetes@$version" | sed -n 's/.*"GoMod": "\(.*\)".*/\1/p')
 pinned=$(mktemp ./go.mod.XXXXXX)
 trap 'rm -f "$pinned"' EXIT
 {

@@ -95,7 +95,8 @@ install_npm_packages() {
   [[ $root/node_modules/.package-lock.json -nt $root/package-lock.json ]] && return
   say "installing npm packages"
   # No package's scripts run: the one that would is npm's own idea to compile better-sqlite3, which comes compiled.
-  (cd "$root" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+  # The build's tools are development packages, and those of a platform optional ones: NODE_ENV=production leaves them out.
+  (cd "$root" && npm ci --include=dev --include=optional --ignore-scripts --no-audit --no-fund --loglevel=error)
   touch "$root/node_modules/.package-lock.json"
 }
 

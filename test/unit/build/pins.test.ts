@@ -7,6 +7,14 @@ import { describe, expect, test } from 'vitest'
 const root = new URL('../../../', import.meta.url).pathname
 const read = (file: string): string => readFileSync(join(root, file), 'utf8')
 
+/** What a script prints that uses scripts/lib.sh, with no environment but what is given. */
+const bash = (script: string, env: Readonly<Record<string, string>>): string =>
+  execFileSync('bash', ['--norc', '-c', script, `${root}scripts/x`], {
+    cwd: root,
+    env: { PATH: '/usr/bin:/bin', ...env },
+    encoding: 'utf8',
+  })
+
 interface Locked {
   readonly version: string
   readonly resolved?: string
@@ -83,12 +91,35 @@ describe('the Go toolchain', () => {
 
   test('is the only one that scripts use, whatever the machine has set', () => {
     const script = 'source scripts/lib.sh; echo "$GOTOOLCHAIN $GOWORK $GOFLAGS ${PATH%%:/usr*}"'
-    const env = { PATH: '/usr/bin:/bin', GOTOOLCHAIN: 'auto', GOFLAGS: '-mod=mod', GOWORK: '/tmp/go.work' }
-    const printed = execFileSync('bash', ['--norc', '-c', script, `${root}scripts/x`], {
-      cwd: root,
-      env,
-      encoding: 'utf8',
-    })
-    expect(printed).toMatch(/^local off -mod=readonly \S*\/build\/tools\/go\/bin\n$/)
+    const env = { GOTOOLCHAIN: 'auto', GOFLAGS: '-mod=mod', GOWORK: '/tmp/go.work' }
+    expect(bash(script, env)).toMatch(/^local off -mod=readonly \S*\/build\/tools\/go\/bin\n$/)
+  })
+
+  // GOROOT took the standard library of another Go, GOARCH built for another machine.
+  test('builds the same whatever its user has set, who may still say where modules come from', () => {
+    using home = mkdtempDisposableSync(join(tmpdir(), 'k8s-go-env-'))
+    mkdirSync(join(home.path, '.config/go'), { recursive: true })
+    const proxy = 'https://goproxy.example'
+    writeFileSync(join(home.path, '.config/go/env'), `GOARCH=arm64\nGOPROXY=${proxy}\n`)
+    const script = 'source scripts/lib.sh; env | grep -E "^(CGO_|CC=|CPATH=|GO)" | sort'
+    const settings = {
+      ...{ GOROOT: '/opt/go', GOOS: 'windows', GOARCH: 'arm64', GOAMD64: 'v4', GOEXPERIMENT: 'x', GOENV: '' },
+      ...{
+        GOSUMDB: 'off',
+        GONOSUMDB: '*',
+        GOPRIVATE: '*',
+        CGO_CFLAGS: '-DX',
+        CC: 'tcc',
+        CPATH: '/opt/include',
+      },
+    }
+    const lines = (env: Readonly<Record<string, string>>) =>
+      bash(script, { HOME: home.path, ...settings, ...env })
+        .trim()
+        .split('\n')
+    const pinned = ['GOENV=off', 'GOFLAGS=-mod=readonly', 'GOTOOLCHAIN=local', 'GOWORK=off']
+    expect(lines({}).toSorted()).toEqual([...pinned, `GOPROXY=${proxy}`].toSorted())
+    const kept = ['GOCACHE=/c', 'GOPROXY=off']
+    expect(lines({ GOCACHE: '/c', GOPROXY: 'off' }).toSorted()).toEqual([...pinned, ...kept].toSorted())
   })
 })
