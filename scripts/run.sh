@@ -10,17 +10,18 @@ mkdir -p "$data/images"
 cp -u "$build/images/busybox.tar.zst" "$data/images/"
 echo "Starting on $data; the logs are in $log. Ctrl-C stops it."
 
-# A terminal's Ctrl-C reaches the daemon by itself; this shell waits for its end.
-trap : INT
-trap 'kill -TERM "$daemon"' TERM
-"$root/dist/artifacts/k8s" --server-mode=single --data-dir="$data" --log-format=text 2>"$log" &
+# Ctrl-C comes here alone, as the daemon has a session of its own, and is passed on as what stops it at any time: bash has its
+# background jobs pass over SIGINT until they say otherwise, and so the launcher would. Its pods go with it.
+asked=false
+trap 'asked=true; kill -TERM "$daemon" 2>/dev/null || :' INT TERM HUP
+setsid "$root/dist/artifacts/k8s" --server-mode=single --data-dir="$data" --log-format=text --stop-pods 2>"$log" &
 daemon=$!
-# `wait` returns early when a signal came.
-while :; do
-  status=0
-  wait "$daemon" || status=$?
-  kill -0 "$daemon" 2>/dev/null || break
-done
+# `wait` returns early when a signal came, and says later how it ended.
+while kill -0 "$daemon" 2>/dev/null; do wait "$daemon" || :; done
+status=0
+wait "$daemon" || status=$?
+# The launcher ends by the signal itself.
+if $asked && ((status == 128 + 15)); then status=0; fi
 if ((status != 0)); then
   tail -n 20 "$log" >&2
   echo "k8s ended with $status; the whole log is in $log" >&2

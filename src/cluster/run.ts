@@ -100,7 +100,9 @@ async function serve({ components, tasks, leadership, context }: Plan, options: 
   const signal = AbortSignal.any([end, over.signal])
   const work = new TaskGroup({ log, signal })
   const readiness = new Readiness(signal)
-  const report = startReport({ ...options, paths: context.paths })
+  const command =
+    context.host.command('k8s') === undefined ? (context.environment['K8S_ARTIFACT'] ?? 'k8s') : 'k8s'
+  const report = startReport({ ...options, paths: context.paths, command })
   try {
     const find = (name: ComponentName) => components.find((candidate) => candidate.name === name)
     const taskContext = {

@@ -13,7 +13,10 @@ export function startReport({
   announce,
   log,
   paths,
+  command,
 }: {
+  /** What starts this program at a shell. */
+  command: string
   announce: (line: string) => void
   log: Logger
   paths: Paths
@@ -26,8 +29,9 @@ export function startReport({
     isUseTold = true
     announce('')
     announce(`${first} To use it from another terminal:`)
-    announce(`    export KUBECONFIG=${paths.adminKubeconfig}`)
-    announce('    k8s kubectl get nodes')
+    // Without its data directory a command would unpack a payload in the usual one, and look for the daemon there.
+    announce(`    export K8S_DATA_DIR=${paths.dataDir} KUBECONFIG=${paths.adminKubeconfig}`)
+    announce(`    ${command} kubectl get nodes`)
   }
   return {
     ready(name: string) {
