@@ -22,11 +22,20 @@ const root = new URL('..', import.meta.url).pathname
 
 const run = (command: string, ...args: string[]): string =>
   execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
+/** undefined where it fails, or is not there. */
+function answer(command: string, ...args: string[]): string | undefined {
+  try {
+    return run(command, ...args)
+  } catch {
+    return undefined
+  }
+}
 const sha256 = (file: string): string => createHash('sha256').update(readFileSync(file)).digest('hex')
 
 interface Input {
-  readonly name: string
-  readonly version: string
+  /** Absent for a file that no package of this machine has. */
+  readonly name?: string | undefined
+  readonly version?: string | undefined
   /** The digest of the package, as its signed list has it; that of the file, where the list has another version by now. */
   readonly sha256?: string | undefined
   readonly file?: string
@@ -40,20 +49,30 @@ function compilerPath(program: string): string {
   return run('which', run('gcc', `-print-prog-name=${program}`))
 }
 
-/** The package that a file of this machine is from. */
-function debianFile(file: string, path: string): Input {
-  const target = realpathSync(path)
-  const name = run('dpkg-query', '--search', target).split(':')[0] ?? ''
-  const version = run('dpkg-query', '--show', '--showformat=${Version}', name)
-  return { name, version, sha256: digestInList(name, version), file, fileSha256: sha256(target) }
+/** Files of this machine, each with the package that it is from. */
+function debianFiles(paths: Readonly<Record<string, string>>): Input[] {
+  const files = Object.entries(paths).map(([file, path]): Input => {
+    const target = realpathSync(path)
+    const found = { file, fileSha256: sha256(target) }
+    const name = answer('dpkg-query', '--search', target)?.split(':')[0]
+    if (name === undefined) return found
+    return { name, version: run('dpkg-query', '--show', '--showformat=${Version}', name), ...found }
+  })
+  const digests = digestsInList(files)
+  return files.map(({ name, version, ...found }) => ({
+    ...{ name, version, sha256: digests.get(`${name}=${version}`) },
+    ...found,
+  }))
 }
 
-function digestInList(name: string, version: string): string | undefined {
-  try {
-    return /^SHA256: ([0-9a-f]{64})$/m.exec(run('apt-cache', 'show', `${name}=${version}`))?.[1]
-  } catch {
-    return undefined
-  }
+/** By name and version; asked for all at once, as each question costs a second. */
+function digestsInList(files: readonly Input[]): ReadonlyMap<string, string> {
+  const names = [...new Set(files.flatMap(({ name }) => name ?? []))]
+  const entries = (answer('apt-cache', 'show', ...names) ?? '').split('\n\n')
+  const field = (entry: string, key: string) => new RegExp(`^${key}: (.+)$`, 'm').exec(entry)?.[1] ?? ''
+  return new Map(
+    entries.map((entry) => [`${field(entry, 'Package')}=${field(entry, 'Version')}`, field(entry, 'SHA256')]),
+  )
 }
 
 /** busybox is in no file of this machine: it comes from the package that was downloaded for it, whose name has its version. */
@@ -77,12 +96,8 @@ function busyboxPackage(): Input {
 }
 
 function sha256OfBusyboxIn(file: string): string | undefined {
-  try {
-    const script = 'set -o pipefail; dpkg-deb --fsys-tarfile "$1" | tar -xO ./bin/busybox | sha256sum'
-    return run('bash', '-c', script, 'bash', file).split(' ')[0]
-  } catch {
-    return undefined
-  }
+  const script = 'set -o pipefail; dpkg-deb --fsys-tarfile "$1" | tar -xO ./bin/busybox | sha256sum'
+  return answer('bash', '-c', script, 'bash', file)?.split(' ')[0]
 }
 
 function goToolchain(): Input {
@@ -114,6 +129,7 @@ function npmPackages() {
 }
 
 const kubernetes = readFileSync(`${root}/build/.k8s-version`, 'utf8').trim()
+const busybox = busyboxPackage()
 const inputs = {
   kubernetes,
   go: goToolchain(),
@@ -121,9 +137,13 @@ const inputs = {
   npm: npmPackages(),
   npmLock: sha256(`${root}/package-lock.json`),
   debian: [
-    ...libraries.map((library) => debianFile(library, libraryPath(library))),
-    ...compilers.map((program) => debianFile(program, compilerPath(program))),
-    busyboxPackage(),
+    ...debianFiles(
+      Object.fromEntries([
+        ...libraries.map((library) => [library, libraryPath(library)]),
+        ...compilers.map((program) => [program, compilerPath(program)]),
+      ]),
+    ),
+    busybox,
   ],
 }
 console.log(JSON.stringify(inputs, undefined, 2))

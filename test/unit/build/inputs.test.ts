@@ -1,6 +1,6 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -33,10 +33,10 @@ function writePackage(content: string): void {
   })
 }
 
-function inputs() {
+function inputs(path = process.env['PATH']) {
   const { status, stdout, stderr } = spawnSync(process.execPath, [join(tree, 'scripts/inputs.ts')], {
     encoding: 'utf8',
-    env: { PATH: process.env['PATH'] ?? '' },
+    env: { PATH: path },
   })
   return { status, stdout, stderr }
 }
@@ -74,6 +74,21 @@ test('versions and digests are those of what was built', () => {
   expect(said.debian.at(-1)).toEqual({
     ...{ name: 'busybox-static', version: '1:1.35.0-4', file: 'busybox', fileSha256: sha256(busybox) },
     sha256: sha256(readFileSync(join(tree, 'build/downloads', packageName))),
+  })
+})
+
+// A compiler of one's own, or another distribution: the build ended with a stack.
+test('what no package has is told by its digest', () => {
+  write('build/bin/busybox', busybox)
+  writePackage(busybox)
+  write('bin/dpkg-query', '#!/bin/sh\nexit 1\n')
+  chmodSync(join(tree, 'bin/dpkg-query'), 0o755)
+  const { status, stdout } = inputs(`${join(tree, 'bin')}:${process.env['PATH']}`)
+  expect(status).toBe(0)
+  const digest = expect.stringMatching(/^[0-9a-f]{64}$/)
+  expect((JSON.parse(stdout) as { debian: object[] }).debian[0]).toEqual({
+    file: 'libc.a',
+    fileSha256: digest,
   })
 })
 
