@@ -123,3 +123,20 @@ describe('the Go toolchain', () => {
     expect(lines({ GOCACHE: '/c', GOPROXY: 'off' }).toSorted()).toEqual([...pinned, ...kept].toSorted())
   })
 })
+
+// NODE_ENV=production, or `omit` in a .npmrc, left the build's own tools out.
+test('npm brings all that is locked, whatever its user leaves out elsewhere, and runs no package’s scripts', () => {
+  using directory = mkdtempDisposableSync(join(tmpdir(), 'k8s-npm-'))
+  const inside = (path: string) => join(directory.path, path)
+  for (const path of ['bin', 'build/tools/go', 'node_modules']) mkdirSync(inside(path), { recursive: true })
+  cpSync(join(root, 'scripts'), inside('scripts'), { recursive: true })
+  cpSync(join(root, 'patches'), inside('patches'), { recursive: true })
+  // The Go is there already.
+  cpSync(inside('scripts/go-toolchain.txt'), inside('build/tools/go/.pin'))
+  writeFileSync(inside('bin/npm'), '#!/bin/sh\necho "npm $*"\n', { mode: 0o755 })
+  const printed = execFileSync(inside('scripts/setup.sh'), {
+    env: { PATH: `${inside('bin')}:${process.env['PATH']}`, NODE_ENV: 'production' },
+    encoding: 'utf8',
+  })
+  expect(printed).toMatch(/^npm ci --include=dev --include=optional --ignore-scripts /m)
+})
