@@ -1,14 +1,14 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
-import { connect } from 'node:net'
+import { connect, type NetConnectOpts } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { freePort } from '../../test/free-port.ts'
 import { repository } from '../../test/integration/harness/machine.ts'
 
-export const contestants = ['k8s', 'etcd', 'kine'] as const
+export const contestants = ['k8s', 'etcd', 'kine', 'proxy'] as const
 export type Contestant = (typeof contestants)[number]
 
 const startTimeoutMs = 20_000
@@ -16,7 +16,7 @@ const startTimeoutMs = 20_000
 const ticksPerSecond = 100
 
 /** How each is started on a data directory and a port of its own: durable, and otherwise as it comes. */
-const commands: Record<Contestant, (directory: string, port: number) => readonly string[]> = {
+export const commands: Record<Contestant, (directory: string, port: number) => readonly string[]> = {
   k8s: (directory, port) => [
     `${repository}/build/payload/bin/node`,
     `${repository}/build/payload/lib/main.js`,
@@ -33,6 +33,13 @@ const commands: Record<Contestant, (directory: string, port: number) => readonly
     '--listen-peer-urls=http://127.0.0.1:0',
     '--quota-backend-bytes=8589934592',
     '--log-level=error',
+  ],
+  // An etcd behind the proxy of server-mode ha, whose use alone is measured.
+  proxy: (directory, port) => [
+    `${repository}/build/payload/bin/node`,
+    `${import.meta.dirname}/behind-proxy.ts`,
+    directory,
+    String(port),
   ],
   kine: (directory, port) => [
     `${repository}/build/peers/kine`,
@@ -54,10 +61,10 @@ export class Server implements AsyncDisposable {
   readonly #directory: string
   #beforeSeconds = 0
 
-  private constructor(child: ChildProcess, directory: string, port: number) {
+  private constructor(child: ChildProcess, directory: string, endpoint: string) {
     this.#child = child
     this.#directory = directory
-    this.endpoint = `http://127.0.0.1:${port}`
+    this.endpoint = endpoint
   }
 
   static async start(name: Contestant, env: Readonly<Record<string, string>> = {}): Promise<Server> {
@@ -72,8 +79,13 @@ export class Server implements AsyncDisposable {
       env: { PATH: process.env['PATH'], K8S_PAYLOAD_DIR: `${repository}/build/payload`, ...env },
     })
     closeSync(logDescriptor)
-    const server = new Server(child, directory, port)
-    for (const giveUpMs = Date.now() + startTimeoutMs; !(await accepts(port)); await sleep(50)) {
+    const socket = join(directory, 'socket')
+    const [endpoint, where] =
+      name === 'proxy'
+        ? [`unix://${socket}`, { path: socket }]
+        : [`http://127.0.0.1:${port}`, { host: '127.0.0.1', port }]
+    const server = new Server(child, directory, endpoint)
+    for (const giveUpMs = Date.now() + startTimeoutMs; !(await accepts(where)); await sleep(50)) {
       if (child.exitCode === null && Date.now() < giveUpMs) continue
       const words = readFileSync(log, 'utf8').slice(-2000)
       await server[Symbol.asyncDispose]()
@@ -117,8 +129,8 @@ export function buildClient(): string {
   return output
 }
 
-async function accepts(port: number): Promise<boolean> {
-  const socket = connect(port, '127.0.0.1')
+async function accepts(where: NetConnectOpts): Promise<boolean> {
+  const socket = connect(where)
   try {
     await once(socket, 'connect')
     return true

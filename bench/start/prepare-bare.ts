@@ -38,6 +38,7 @@ const context: ComponentContext = {
   podCidr: nodePodCidr(config.clusterCidr),
   environment: {},
   storageFlags: {},
+  storageMayBeAway: false,
   credentials: prepareCredentials({ config, addresses, paths, log: silentLogger }).then(() => undefined),
 }
 for (const component of [containerd, kubelet]) await component(context).prepare?.()

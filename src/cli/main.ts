@@ -24,7 +24,11 @@ export const commands: Commands = {
   },
 }
 
-const exitCodes: Readonly<Record<string, number>> = { USAGE: 2, PAYLOAD_NEEDED: payloadNeededExitCode }
+const exitCodes: Readonly<Record<string, number>> = {
+  USAGE: 2,
+  ETCD_OF_ANOTHER_CLUSTER: 2,
+  PAYLOAD_NEEDED: payloadNeededExitCode,
+}
 
 /** What the launcher asks where a configuration file has a form that it leaves to YAML's own reader (config-file.c). */
 const tellDataDir = 'data-directory'

@@ -20,6 +20,9 @@ const defaultMarginMs = 5_000
 /** Between two tries of a component that could not be started. */
 const defaultRetryMs = 5_000
 
+/** For the files of a component that may take any time to be ready. */
+const longestPreparationMs = 120_000
+
 /**
  * A component that is not ready in time but has used this much of a processor meanwhile gets the time once more, and at
  * most so many times: machines may be slow.
@@ -133,25 +136,23 @@ async function bringUp(component: Component, options: BringUpOptions): Promise<v
  * hangs keeps a thread of the daemon's.
  */
 function preparation(component: Component): (signal: AbortSignal) => Promise<void> {
-  const { name, readyTimeoutMs } = component
+  const { name } = component
+  const limitMs = Math.min(component.readyTimeoutMs, longestPreparationMs)
   let underWay: Promise<void> | undefined
   return async (signal) => {
     underWay ??= component.init().finally(() => (underWay = undefined))
     const over = new AbortController()
-    const late = sleep(readyTimeoutMs, 'late', { signal: AbortSignal.any([signal, over.signal]), ref: false })
+    const late = sleep(limitMs, 'late', { signal: AbortSignal.any([signal, over.signal]), ref: false })
     try {
       if ((await Promise.race([underWay, late])) !== 'late') return
     } finally {
       over.abort()
       late.catch(() => {})
     }
-    throw new AppError(
-      `cannot prepare ${name}: its files were not written within ${readyTimeoutMs / 1000} s`,
-      {
-        code: 'COMPONENT_NOT_READY',
-        remedy: 'it hangs in a system call, as on a disk that does not answer: look at its disks, or reboot',
-      },
-    )
+    throw new AppError(`cannot prepare ${name}: its files were not written within ${limitMs / 1000} s`, {
+      code: 'COMPONENT_NOT_READY',
+      remedy: 'it hangs in a system call, as on a disk that does not answer: look at its disks, or reboot',
+    })
   }
 }
 
@@ -161,6 +162,7 @@ async function readyInTime(
   { signal, processorTimeMs }: Pick<BringUpOptions, 'signal' | 'processorTimeMs'>,
 ): Promise<void> {
   const { readyTimeoutMs } = component
+  if (!Number.isFinite(readyTimeoutMs)) return component.ready(signal)
   const limit = new AbortController()
   const usedMs = () => processorTimeMs(component.status().pid ?? 0) ?? 0
   let extensions = 0

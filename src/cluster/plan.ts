@@ -11,6 +11,7 @@ import type { Config } from '../config/config.ts'
 import type { Paths } from '../config/paths.ts'
 import type { RoleName } from '../config/roles.ts'
 import { embeddedStorage } from '../storage/embedded.ts'
+import { externalEtcd } from '../storage/external-etcd.ts'
 import type { Storage, StorageOptions } from '../storage/storage.ts'
 import { prepareCredentials } from './credentials.ts'
 import { alone, type Leadership } from './leadership.ts'
@@ -38,16 +39,17 @@ export interface RoleRow {
   readonly tasks: readonly Task[]
 }
 
+const server: Omit<RoleRow, 'storage' | 'leadership'> = {
+  issueCredentials: prepareCredentials,
+  podCidr: knownPodCidr,
+  components: [containerd, apiserver, controllerManager, scheduler, kubelet, kubeProxy],
+  tasks: [facts, firewall, images, podRange, addons, certificates, nodeAddress, payloads],
+}
+
 /** A new role is a row here; a new component or task is a file, and its name in the rows that have it. */
 const roles: Partial<Record<RoleName, RoleRow>> = {
-  single: {
-    issueCredentials: prepareCredentials,
-    podCidr: knownPodCidr,
-    storage: embeddedStorage,
-    leadership: alone,
-    components: [containerd, apiserver, controllerManager, scheduler, kubelet, kubeProxy],
-    tasks: [facts, firewall, images, podRange, addons, snapshots, certificates, nodeAddress, payloads],
-  },
+  single: { ...server, storage: embeddedStorage, leadership: alone, tasks: [...server.tasks, snapshots] },
+  ha: { ...server, storage: externalEtcd, leadership: alone },
 }
 
 export interface Plan {
@@ -66,9 +68,12 @@ export function roleRow(role: RoleName): RoleRow {
 }
 
 /** Pure: nothing is written or started before the lifecycle of the components does it. */
-export function planRole(row: RoleRow, given: Omit<ComponentContext, 'storageFlags'>): Plan {
+export function planRole(
+  row: RoleRow,
+  given: Omit<ComponentContext, 'storageFlags' | 'storageMayBeAway'>,
+): Plan {
   const storage = row.storage(given)
-  const context = { ...given, storageFlags: storage.apiserverFlags }
+  const context = { ...given, storageFlags: storage.apiserverFlags, storageMayBeAway: storage.mayBeAway }
   const recipes = row.components.flatMap((recipe) => recipe(context) ?? [])
   return {
     storage,

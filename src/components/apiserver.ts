@@ -16,7 +16,7 @@ export function apiserver(context: ComponentContext): ProcessRecipe {
     policy: 'fatal',
     args: () => apiserverArguments(context),
     logFormat: 'klog',
-    readyTimeoutMs: 120_000,
+    readyTimeoutMs: context.storageMayBeAway ? Number.POSITIVE_INFINITY : 120_000,
     // It finishes requests, and sheds watches, before it goes.
     stopTimeoutMs: 20_000,
     ports: [config.httpsListenPort],

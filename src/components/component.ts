@@ -38,7 +38,7 @@ export interface Component {
    * trying and is shown as such, while the rest serves.
    */
   readonly policy: 'fatal' | 'degraded'
-  /** How long `ready` may take before the policy applies, ms. */
+  /** How long `ready` may take before the policy applies, ms; Infinity for what waits for others than this machine. */
   readonly readyTimeoutMs: number
   /** How long `stop` lets it end by itself before it is killed, ms. */
   readonly stopTimeoutMs: number
@@ -77,6 +77,8 @@ export interface ComponentContext {
   readonly podCidr: string | undefined
   /** The flags by which kube-apiserver finds its storage. */
   readonly storageFlags: Readonly<Record<string, string>>
+  /** It is elsewhere, and may be away for any time. */
+  readonly storageMayBeAway: boolean
   /**
    * Settled when the certificates and kubeconfigs are there; every client of the API server waits for it. What could not
    * be renewed now, and can be used as it is, is its value.
@@ -88,6 +90,7 @@ export interface ComponentContext {
 /** Every component that there is, in the order of their start in all roles; leftovers are ended in the reverse. */
 export const componentNames = [
   'datastore',
+  'etcd-proxy',
   'containerd',
   'kube-apiserver',
   'kube-controller-manager',

@@ -3,7 +3,7 @@ import { nodeCidrMaskSize } from '../node/render/cni-config.ts'
 import type { KeyPairFiles } from '../pki/authority.ts'
 import { ports } from '../config/ports.ts'
 import { kubeconfigPath } from '../pki/kubeconfig.ts'
-import { flags } from './arguments.ts'
+import { flags, leaderElection } from './arguments.ts'
 import type { ComponentContext } from './component.ts'
 import { probeWithAuthority } from './probe.ts'
 import { apiClient, type ProcessRecipe } from './process-component.ts'
@@ -26,7 +26,7 @@ type ControllerManagerOptions = Pick<ComponentContext, 'config' | 'paths' | 'pki
 
 /**
  * The flags of kube-controller-manager (cmd/kube-controller-manager/app/options). Each controller has
- * a service account of its own; there is one process, so it elects no leader.
+ * a service account of its own.
  */
 export function controllerManagerArguments({ config, paths, pki }: ControllerManagerOptions): string[] {
   const kubeconfig = kubeconfigPath(paths.kubeconfigDir, 'kube-controller-manager')
@@ -46,7 +46,7 @@ export function controllerManagerArguments({ config, paths, pki }: ControllerMan
       ...signer(pki.authorities.server, 'kubelet-serving'),
       ...signer(pki.authorities.server, 'legacy-unknown'),
       kubeconfig,
-      'leader-elect': false,
+      ...leaderElection(config),
       'node-cidr-mask-size': nodeCidrMaskSize(config.clusterCidr),
       profiling: false,
       'root-ca-file': pki.authorities.server.certFile,

@@ -91,7 +91,9 @@ export function processComponent(
     timing: { ...defaultTiming, ...recipe.timing },
     log: context.log.child({ component: name }),
   })
-  const failuresLimit = policy === 'fatal' ? failuresBeforeGivingUp : Number.POSITIVE_INFINITY
+  // What waits without a limit for its storage also ends when that goes away.
+  const isGivenUp = policy === 'fatal' && Number.isFinite(readyTimeoutMs)
+  const failuresLimit = isGivenUp ? failuresBeforeGivingUp : Number.POSITIVE_INFINITY
 
   return {
     ...{ name, needs, provides, policy, readyTimeoutMs, stopTimeoutMs },

@@ -1,7 +1,7 @@
 import { criticalOomScore } from '../base/oom-score.ts'
 import { ports } from '../config/ports.ts'
 import { kubeconfigPath } from '../pki/kubeconfig.ts'
-import { flags } from './arguments.ts'
+import { flags, leaderElection } from './arguments.ts'
 import type { ComponentContext } from './component.ts'
 import { probeWithAuthority } from './probe.ts'
 import { apiClient, type ProcessRecipe } from './process-component.ts'
@@ -31,7 +31,7 @@ function schedulerArguments({ config, paths, pki }: SchedulerOptions): string[] 
       'authorization-kubeconfig': kubeconfig,
       'bind-address': '127.0.0.1',
       kubeconfig,
-      'leader-elect': false,
+      ...leaderElection(config),
       profiling: false,
       'secure-port': port,
       'tls-cert-file': pki.leaves.scheduler.certFile,

@@ -1,6 +1,7 @@
 import { roleOf, roles } from './roles.ts'
 import type { ClusterSettings } from './settings/cluster.ts'
 import type { ComponentsSettings } from './settings/components.ts'
+import type { EtcdSettings } from './settings/etcd.ts'
 import type { LoggingSettings } from './settings/logging.ts'
 import type { NetworkSettings } from './settings/network.ts'
 import type { NodeSettings } from './settings/node.ts'
@@ -17,6 +18,7 @@ export interface Config
   extends RoleSettings,
     ClusterSettings,
     StorageSettings,
+    EtcdSettings,
     ServerSettings,
     NodeSettings,
     NetworkSettings,

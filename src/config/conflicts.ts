@@ -43,6 +43,8 @@ const serverRules: readonly Rule<Config>[] = [
   labels,
   taints,
   kubeProxy,
+  etcdFiles,
+  etcdSchemes,
 ]
 
 const datastoreRules: readonly Rule<DatastoreConfig>[] = [
@@ -146,6 +148,29 @@ function kubeProxy(config: Config, describe: Describe): Conflict | undefined {
   if (config.kubeProxyMode !== 'auto') return { name: 'kube-proxy-mode', reason }
   if (config.kubeProxyArg.length > 0) return { name: 'kube-proxy-arg', reason }
   return undefined
+}
+
+function etcdFiles({ etcdCertFile, etcdKeyFile }: Config): Conflict | undefined {
+  if (etcdCertFile !== undefined && etcdKeyFile === undefined)
+    return { name: 'etcd-cert-file', reason: 'it needs etcd-key-file beside it' }
+  if (etcdKeyFile !== undefined && etcdCertFile === undefined)
+    return { name: 'etcd-key-file', reason: 'it needs etcd-cert-file beside it' }
+  return undefined
+}
+
+function etcdSchemes({ etcdEndpoints = [], etcdCaFile, etcdCertFile }: Config): Conflict | undefined {
+  const plain = etcdEndpoints.find((url) => url.startsWith('http:'))
+  const isMixed = etcdEndpoints.some((url) => url.startsWith('https:'))
+  if (plain !== undefined && isMixed)
+    return { name: 'etcd-endpoints', reason: `all have to be https:// or none, and ${plain} is not` }
+  if (plain !== undefined && (etcdCaFile ?? etcdCertFile) !== undefined) {
+    const name = etcdCaFile === undefined ? 'etcd-cert-file' : 'etcd-ca-file'
+    return { name, reason: `there is no TLS with ${plain}; say https://, or leave the files away` }
+  }
+  const repeated = firstRepeated(etcdEndpoints)
+  return repeated === undefined
+    ? undefined
+    : { name: 'etcd-endpoints', reason: `${repeated} is there more than once` }
 }
 
 function tlsFiles({ certFile, keyFile, trustedCaFile }: DatastoreConfig): Conflict | undefined {

@@ -1,4 +1,4 @@
-import { presentRoles } from './roles.ts'
+import { presentRoles, servers } from './roles.ts'
 import type { Row } from './settings/rows.ts'
 import { environmentName } from './table/option.ts'
 import { schema } from './schema.ts'
@@ -100,11 +100,20 @@ function renderOption(name: keyof typeof schema): string {
 ${description}
 
 - flag \`--${name}=${kind.placeholder}\`${isList(option) ? ', may be repeated' : ''}; environment \`${environmentName(name)}\`
-- for: ${presentRoles(option.roles).join(', ')}
+- for: ${ownersOf(option)}
 - allowed: ${kind.allowed}
 - default: ${defaultText ?? value}
 - changed later: ${changeOf(option)}
 `
+}
+
+/** Of servers, those of one mode alone are named with it. */
+function ownersOf({ roles: owners }: Row): string {
+  const modes = servers.filter((mode) => owners.includes(mode))
+  const names = presentRoles(owners).map((name) =>
+    name === 'server' && modes.length < servers.length ? `server (server-mode ${modes.join()})` : name,
+  )
+  return names.join(', ')
 }
 
 /** What becomes of another value when there is a cluster already. */

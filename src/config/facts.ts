@@ -61,6 +61,15 @@ export function roleIn(dataDir: string): string | undefined {
   }
 }
 
+/** Whether the objects of the cluster in a data directory are elsewhere, as far as it is known. */
+export function isStoredElsewhere(dataDir: string): boolean {
+  try {
+    return readFacts(dataDir).cluster['server-mode'] === 'ha'
+  } catch {
+    return false
+  }
+}
+
 /** Writes what of the facts is not on the disk yet. To be called once what they are facts of is there. */
 export function keepFacts(config: AnyConfig, hostName?: string): void {
   const paths = pathsOf(config)

@@ -128,10 +128,17 @@ function forgetOtherRoles(chosen: Map<string, Setting>, role: RoleName): void {
 function refuseOtherRoles(settings: readonly Setting[], role: RoleName): void {
   const other = settings.find(({ name }) => !optionOf(name).roles.includes(role))
   if (other === undefined) return
-  const owners = presentRoles(optionOf(other.name).roles).join(' or ')
   throw usageError(
-    `cannot use ${describeSetting(other)}: ${roles[role].title} has no such setting; leave it away, or choose the role ${owners}, which has it`,
+    `cannot use ${describeSetting(other)}: ${roles[role].title} has no such setting; leave it away, or choose ${ownersOf(other, role)}, which has it`,
   )
+}
+
+/** Of servers the mode decides, of all else the role. */
+function ownersOf({ name }: Setting, role: RoleName): string {
+  const owners = optionOf(name).roles
+  const modes = owners.filter((owner) => roles[owner].setting === 'server')
+  if (roles[role].setting === 'server' && modes.length > 0) return `server-mode ${modes.join(' or ')}`
+  return `the role ${presentRoles(owners).join(' or ')}`
 }
 
 /**

@@ -19,7 +19,7 @@ export type RoleSetting = 'server' | 'agent' | 'kubelet' | 'datastore' | 'virtua
 
 const table = {
   single: { setting: 'server', title: 'a server', isThere: true, hasNode: true },
-  ha: { setting: 'server', title: 'one of several servers', isThere: false, hasNode: true },
+  ha: { setting: 'server', title: 'a server of server-mode ha', isThere: true, hasNode: true },
   agent: { setting: 'agent', title: 'an agent', isThere: false, hasNode: true },
   kubelet: { setting: 'kubelet', title: 'a kubelet alone', isThere: false, hasNode: true },
   datastore: { setting: 'datastore', title: 'a datastore', isThere: true, hasNode: false },

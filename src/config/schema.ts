@@ -1,6 +1,7 @@
 import type { RoleName } from './roles.ts'
 import { clusterSettings } from './settings/cluster.ts'
 import { componentsSettings } from './settings/components.ts'
+import { etcdSettings } from './settings/etcd.ts'
 import { loggingSettings } from './settings/logging.ts'
 import { networkSettings } from './settings/network.ts'
 import { nodeSettings } from './settings/node.ts'
@@ -19,6 +20,7 @@ export const schema = {
   ...roleSettings,
   ...clusterSettings,
   ...storageSettings,
+  ...etcdSettings,
   ...serverSettings,
   ...nodeSettings,
   ...networkSettings,

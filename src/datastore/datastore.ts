@@ -61,7 +61,7 @@ const nurseryMebibytes = 4
 /**
  * Starts a datastore in threads of its own. Rejects with an AppError: DATASTORE_LOCKED when another
  * process has the database, DATASTORE_DAMAGED, DATASTORE_NEWER, DATASTORE_FOREIGN, DATASTORE_OPEN or
- * DATASTORE_LISTEN.
+ * DATASTORE_LISTEN or SOCKET_TAKEN.
  */
 export async function startDatastore({ workerUrl, log, ...given }: DatastoreOptions): Promise<Datastore> {
   const worker = startThread(workerUrl, { ...given, heapBytes: given.heapBytes ?? defaultHeapBytes() })

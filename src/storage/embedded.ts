@@ -24,7 +24,7 @@ const saveTimeoutMs = 3_600_000
 const pingIntervalMs = 10_000
 const defaultSilenceLimitMs = 10_000
 
-export interface EmbeddedStorageOptions extends StorageOptions {
+export interface EmbeddedStorageOptions extends Omit<StorageOptions, 'pki' | 'credentials'> {
   /** This program, for the process that saves a snapshot. */
   readonly main?: string
   readonly silenceLimitMs?: number
@@ -37,11 +37,14 @@ export function embeddedStorage(options: EmbeddedStorageOptions): Storage {
   return {
     components: [component],
     apiserverFlags: { 'etcd-servers': `unix://${options.paths.datastoreSocket}` },
+    mayBeAway: false,
     failed: lost.promise,
     ping,
-    // Opening it would drop its locks.
-    createdAt: async () => (await stat(options.paths.database)).birthtime,
-    saveSnapshot: (name, signal) => saveSnapshot({ ...options, name, signal }),
+    snapshots: {
+      // Opening it would drop its locks.
+      createdAt: async () => (await stat(options.paths.database)).birthtime,
+      save: (name, signal) => saveSnapshot({ ...options, name, signal }),
+    },
   }
 }
 

@@ -10,15 +10,25 @@ export interface Storage {
   readonly components: readonly Component[]
   /** How kube-apiserver finds it, by the names of its flags. */
   readonly apiserverFlags: Readonly<Record<string, string>>
+  /** It is elsewhere: whoever needs it waits for it, and gives nothing up. */
+  readonly mayBeAway: boolean
   /** Settles, with the reason, when it is lost for good and the daemon has to end. */
   readonly failed: Promise<AppError>
   /** Resolves when what of it lives in this process answers; never while that hangs. */
   ping(): Promise<void>
-  /** When it was made, empty. */
+  /** Not of one that others run. */
+  readonly snapshots?: SnapshotSource
+}
+
+export interface SnapshotSource {
+  /** When the storage was made, empty. */
   createdAt(): Promise<Date>
   /** Saves a snapshot of the cluster under this name into the directory of snapshots; returns its path. */
-  saveSnapshot(name: string, signal: AbortSignal): Promise<string>
+  save(name: string, signal: AbortSignal): Promise<string>
 }
 
 /** What a storage is made of. */
-export type StorageOptions = Pick<ComponentContext, 'config' | 'paths' | 'payload' | 'log'>
+export type StorageOptions = Pick<
+  ComponentContext,
+  'config' | 'paths' | 'payload' | 'pki' | 'credentials' | 'log'
+>

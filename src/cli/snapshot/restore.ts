@@ -1,5 +1,5 @@
 import { type Command, type Invocation, requirePayload } from '../command.ts'
-import { placeOptions, secretOf, secretOption, snapshotSettings } from './place.ts'
+import { placeOptions, requireOwnStorage, secretOf, secretOption, snapshotSettings } from './place.ts'
 
 export const snapshotRestore: Command = {
   name: 'snapshot restore',
@@ -24,6 +24,7 @@ async function handler(invocation: Invocation): Promise<number> {
   const { operands, environment, print } = invocation
   const settings = await snapshotSettings(invocation)
   const { paths, dir } = settings
+  requireOwnStorage(paths, 'restore a snapshot')
   requirePayload(environment)
   const [{ refuseWhileRunning }, { openPayload }, { restoreSnapshot, snapshotPath }] = await Promise.all([
     import('../../control/client.ts'),

@@ -1,6 +1,6 @@
 import { usageError } from '../../config/table/setting.ts'
 import { type Command, type Invocation, requirePayload } from '../command.ts'
-import { placeOptions, secretOf, secretOption, snapshotSettings } from './place.ts'
+import { placeOptions, requireOwnStorage, secretOf, secretOption, snapshotSettings } from './place.ts'
 
 const defaultName = 'on-demand'
 
@@ -34,6 +34,7 @@ async function handler(invocation: Invocation): Promise<number> {
     )
   }
   const settings = await snapshotSettings(invocation)
+  requireOwnStorage(settings.paths, 'take a snapshot')
   requirePayload(environment)
   const [{ openPayload }, { saveSnapshot }] = await Promise.all([
     import('../../payload/payload.ts'),

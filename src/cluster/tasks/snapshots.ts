@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { describeError } from '../../base/errors.ts'
+import { assert, describeError } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { Config } from '../../config/config.ts'
 import { type Cron, nextTime, parseCron } from '../../config/table/cron.ts'
 import { listSnapshots, pruneSnapshots, scheduledName } from '../../snapshot/store.ts'
-import type { Storage } from '../../storage/storage.ts'
+import type { SnapshotSource } from '../../storage/storage.ts'
 import { Trouble } from '../trouble.ts'
 import type { Task } from './task.ts'
 
@@ -15,7 +15,7 @@ const makeUpDelayMs = 60_000
 
 interface ScheduleOptions {
   readonly config: Config
-  readonly storage: Pick<Storage, 'saveSnapshot' | 'createdAt'>
+  readonly source: SnapshotSource
   readonly log: Logger
   readonly signal: AbortSignal
   /** What this daemon has taken, the oldest first: the newest there are, whatever their dates say. */
@@ -27,11 +27,13 @@ export const snapshots: Task = {
   purpose: 'take snapshots',
   leaderOnly: true,
   async run({ whenReady, ...context }, signal) {
+    const { snapshots: source } = context.storage
+    assert(source !== undefined, 'a storage without snapshots has no such task')
     await whenReady('node')
     const { board, log } = context
     const next = 'the next try is at its next time'
     const trouble = new Trouble({ ...snapshots, purpose: 'take the scheduled snapshot', next, board, log })
-    await takeSnapshots({ ...context, signal, made: [] }, trouble)
+    await takeSnapshots({ ...context, source, signal, made: [] }, trouble)
   },
 }
 
@@ -58,14 +60,14 @@ export async function firstTime(
   cron: Cron,
   {
     config: { nodeName, snapshotDir },
-    storage,
-  }: { config: Pick<Config, 'nodeName' | 'snapshotDir'>; storage: Pick<Storage, 'createdAt'> },
+    source,
+  }: { config: Pick<Config, 'nodeName' | 'snapshotDir'>; source: Pick<SnapshotSource, 'createdAt'> },
   now: Date,
 ): Promise<Date | undefined> {
   const { snapshots } = await listSnapshots(snapshotDir, now)
   const newest = snapshots.find(({ name, isAhead }) => !isAhead && name === scheduledName(nodeName))
   // Before the first snapshot the times count from the making of the storage.
-  const since = newest === undefined ? await storage.createdAt() : newest.header.createdAt
+  const since = newest === undefined ? await source.createdAt() : newest.header.createdAt
   const next = nextTime(cron, new Date(since))
   return next !== undefined && next <= now ? new Date(now.getTime() + makeUpDelayMs) : nextTime(cron, now)
 }
@@ -87,11 +89,11 @@ async function sleepUntil(first: Date, { cron, signal }: { cron: Cron; signal: A
 }
 
 /** Takes one now, and removes what is too much of the schedule's own. */
-export async function takeSnapshot({ config, storage, log, signal, made }: ScheduleOptions): Promise<void> {
+export async function takeSnapshot({ config, source, log, signal, made }: ScheduleOptions): Promise<void> {
   const { snapshotDir, snapshotRetention } = config
   const name = scheduledName(config.nodeName)
   const begun = performance.now()
-  made.push(await storage.saveSnapshot(name, signal))
+  made.push(await source.save(name, signal))
   const { removed, warning } = await pruneSnapshots(snapshotDir, { retention: snapshotRetention, name, made })
   made.splice(0, made.length - snapshotRetention)
   if (warning !== undefined) log.warn({ dir: snapshotDir }, `snapshots are ${warning}`)

@@ -1,4 +1,5 @@
 import { everyRole, type PresentRole, presentRoles, type RoleSetting, roles, servers } from '../roles.ts'
+import { choice } from '../table/kinds.ts'
 import { Refused, type ValueKind } from '../table/option.ts'
 import type { Rows } from './rows.ts'
 
@@ -20,22 +21,8 @@ const role: ValueKind<PresentRole> = {
   },
 }
 
-/** One server until several can share a datastore. */
-const serverMode: ValueKind<'single' | 'ha'> = {
-  placeholder: 'MODE',
-  allowed: 'single',
-  choices: ['single'],
-  parse(text) {
-    if (text === 'single') return text
-    return text === 'ha'
-      ? new Refused('clusters of several servers are not there yet; allowed is single')
-      : new Refused()
-  },
-}
-
 export interface RoleSettings {
   readonly role: PresentRole
-  /** 'ha' is reserved for clusters of several servers, and refused until they exist. */
   readonly serverMode: 'single' | 'ha'
 }
 
@@ -51,7 +38,7 @@ export const roleSettings: Rows<RoleSettings> = {
   'server-mode': {
     group,
     description: 'How many servers share the cluster, and so the kind of its storage.',
-    kind: serverMode,
+    kind: choice('single', 'ha'),
     default: 'single',
     roles: servers,
     factOf: 'cluster',

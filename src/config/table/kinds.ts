@@ -158,6 +158,13 @@ export const clientUrl: ValueKind<string> = {
   },
 }
 
+/** As --etcd-prefix of kube-apiserver, which puts a slash behind it. */
+export const keyPrefix: ValueKind<string> = {
+  placeholder: 'PREFIX',
+  allowed: 'a path such as /registry, of letters, digits, "-", "_", "." and "/", with no slash at its end',
+  parse: (text) => (/^(\/[\w.-]+)+$/.test(text) && text.length <= 200 ? text : new Refused()),
+}
+
 interface PrefixLimits {
   readonly 4: { readonly from: number; readonly to: number }
   readonly 6: { readonly from: number; readonly to: number }

@@ -1,13 +1,12 @@
 import { once } from 'node:events'
-import { chmodSync, lstatSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
-import { type AddressInfo, type Server, type Socket, connect, createServer } from 'node:net'
-import { dirname, join } from 'node:path'
+import { rmSync } from 'node:fs'
+import { type AddressInfo, type Server, type Socket, createServer } from 'node:net'
 
-import { AppError, describeError, errorCode } from '../../base/errors.ts'
+import { AppError, describeError } from '../../base/errors.ts'
 import { ConnectionLimit } from '../../base/connection-limit.ts'
-import { privateMode } from '../../base/files.ts'
 import type { Logger } from '../../base/logger.ts'
 import { RareLog } from '../../base/rare-log.ts'
+import { listenPrivately } from '../../base/unix-socket.ts'
 import type { Certificates, TlsFiles } from './certificates.ts'
 import type { Methods } from './http2/call.ts'
 import { Connection } from './http2/connection.ts'
@@ -83,24 +82,9 @@ export class GrpcServer {
     clearTimeout(timer)
   }
 
-  /** The socket is made in a private directory and moved, so that it is never open to others. */
   async #listenUnix(path: string): Promise<string> {
-    await refuseTaken(path)
     const server = createServer({ noDelay: true }, (socket) => this.#accept(socket))
-    // In the directory itself, which may be a mount. (join would take the dot away.)
-    const directory = mkdtempSync(`${dirname(path)}/.`)
-    try {
-      const socketPath = join(directory, 's')
-      server.listen(socketPath)
-      await once(server, 'listening')
-      chmodSync(socketPath, privateMode)
-      renameSync(socketPath, path)
-    } catch (thrown) {
-      server.close()
-      throw thrown
-    } finally {
-      rmSync(directory, { recursive: true, force: true })
-    }
+    await listenPrivately(server, path)
     this.#watch(server)
     this.#unixPath = path
     return `unix://${path}`
@@ -160,34 +144,5 @@ export class GrpcServer {
     })
     this.#connections.add(connection)
     socket.on('close', () => this.#connections.delete(connection))
-  }
-}
-
-/** A socket that nobody listens on is what a killed process left, and is replaced; nothing else is. */
-async function refuseTaken(path: string): Promise<void> {
-  let isSocket: boolean
-  try {
-    isSocket = lstatSync(path).isSocket()
-  } catch (thrown) {
-    if (errorCode(thrown) === 'ENOENT') return
-    throw thrown
-  }
-  if (isSocket && !(await answers(path))) return
-  throw new AppError(`cannot listen on ${path}: ${isSocket ? 'another process does' : 'it is a file'}`, {
-    code: 'DATASTORE_LISTEN',
-    address: path,
-    remedy: `${isSocket ? 'Stop that process, or name' : 'Name'} another path.`,
-  })
-}
-
-async function answers(path: string): Promise<boolean> {
-  const socket = connect(path)
-  try {
-    await once(socket, 'connect')
-    return true
-  } catch {
-    return false
-  } finally {
-    socket.destroy()
   }
 }

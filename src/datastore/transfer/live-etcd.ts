@@ -1,10 +1,11 @@
-import { createWriteStream, readFileSync } from 'node:fs'
+import { createWriteStream } from 'node:fs'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 
 import { AppError, describeError } from '../../base/errors.ts'
 import { privateMode } from '../../base/files.ts'
 import { Connections, type HttpRequest, request, requestStream, type TlsIdentity } from '../../base/http.ts'
+import { readTlsIdentity, type TlsClientFiles } from '../../base/tls-files.ts'
 import type { Dump, DumpedVersion } from '../log/dump.ts'
 
 /** etcd's limits of a transaction (--max-txn-ops) and of a request (--max-request-bytes), with a margin. */
@@ -16,14 +17,7 @@ const lineLimit = 4 * 1024 * 1024
 /** In Base64 a quota of 48 GiB; etcd's advice is 8 GiB. */
 const snapshotLimitBytes = 64 * 1024 ** 3
 
-/** What a client of an etcd shows and trusts. */
-interface ClientFiles {
-  readonly caFile?: string | undefined
-  readonly certFile?: string | undefined
-  readonly keyFile?: string | undefined
-}
-
-export interface LiveEtcdOptions extends ClientFiles {
+export interface LiveEtcdOptions extends TlsClientFiles {
   /** http(s)://HOST:PORT */
   readonly endpoint: string
 }
@@ -126,22 +120,6 @@ export class LiveEtcd implements Disposable {
       remedy:
         'check its address, that it wants no other certificates, and that its JSON gateway is not switched off',
     })
-  }
-}
-
-export function readTlsIdentity({ caFile, certFile, keyFile }: ClientFiles): TlsIdentity {
-  return { ca: readTls(caFile), cert: readTls(certFile), key: readTls(keyFile) }
-}
-
-/** Without an authority in it, a file would have the system's trusted. */
-function readTls(path: string | undefined): string | undefined {
-  if (path === undefined) return undefined
-  try {
-    const text = readFileSync(path, 'utf8')
-    if (!text.includes('-----BEGIN ')) throw new Error('there is nothing in PEM in it')
-    return text
-  } catch (cause) {
-    throw new AppError(`cannot read ${path}`, { code: 'LIVE_ETCD', path }, { cause })
   }
 }
 

@@ -16,17 +16,19 @@ function recorded({
   name,
   events,
   policy = 'fatal',
+  readyTimeoutMs = 60_000,
 }: {
   name: keyof typeof borders
   events: string[]
   policy?: Component['policy']
+  readyTimeoutMs?: number
 }) {
   const isReady = Promise.withResolvers<void>()
   const component: Component = {
     name,
     ...borders[name],
     policy,
-    readyTimeoutMs: 60_000,
+    readyTimeoutMs,
     stopTimeoutMs: 60_000,
     init: async () => {},
     start: async () => void events.push(`start ${name}`),
@@ -145,6 +147,24 @@ describe('the start', () => {
     expect(await refused).toMatchObject({
       message: 'cannot wait longer for datastore: it was not ready within 0.001 s',
     })
+  })
+
+  test('waits for any time for what has no limit', async () => {
+    const events: string[] = []
+    const storage = recorded({ name: 'datastore', events, readyTimeoutMs: Number.POSITIVE_INFINITY })
+    const clock = recorded({ name: 'containerd', events, policy: 'degraded', readyTimeoutMs: 1 })
+    const started = startComponents({
+      components: [storage.component, clock.component],
+      signal: new AbortController().signal,
+      onReady: ({ name }) => events.push(`ready ${name}`),
+      onDegraded: () => events.push('a limit has passed'),
+      retryMs: 1,
+    })
+    clock.isReady.reject(new Error('not ready'))
+    await vi.waitUntil(() => events.length > 10, { timeout: 30_000 })
+    storage.isReady.resolve()
+    await started.serving
+    expect(events).toContain('ready datastore')
   })
 
   test('tells what cannot be prepared in time, which is waited for and not begun again', async () => {

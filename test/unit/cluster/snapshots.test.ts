@@ -16,8 +16,15 @@ const main = new URL('../../../src/main.ts', import.meta.url).pathname
 
 function take(config: Config, made: string[] = []): Promise<void> {
   const payload = openPayload(commandEnvironment().K8S_PAYLOAD_DIR)
-  const storage = embeddedStorage({ config, paths: pathsOf(config), payload, log: silentLogger, main })
-  return takeSnapshot({ config, storage, log: silentLogger, signal: new AbortController().signal, made })
+  const { snapshots } = embeddedStorage({ config, paths: pathsOf(config), payload, log: silentLogger, main })
+  if (snapshots === undefined) throw new Error('it takes snapshots')
+  return takeSnapshot({
+    config,
+    source: snapshots,
+    log: silentLogger,
+    signal: new AbortController().signal,
+    made,
+  })
 }
 
 test('the schedule takes a snapshot while the datastore serves, and keeps as many as it shall', async () => {
@@ -64,7 +71,7 @@ test('times that were missed while no daemon ran are made up for once, soon', as
   const midnight = parseCron('0 0 * * *') as Cron
   const day = (days: number) => new Date(2099, 0, 1 + days)
   const made = day(-100)
-  const options = { config: { nodeName: 'one', snapshotDir }, storage: { createdAt: async () => made } }
+  const options = { config: { nodeName: 'one', snapshotDir }, source: { createdAt: async () => made } }
   // As none was taken yet, the age of the storage counts.
   expect(await firstTime(midnight, options, made)).toEqual(nextTime(midnight, made))
   const soon = (now: Date) => new Date(now.getTime() + 60_000)
@@ -109,9 +116,9 @@ test('the fresh one stays, whatever the dates of the others say', async () => {
   // A clock that was put back dates the newest as the oldest.
   const third = join(snapshotDir, 'scheduled-one-20200101T000000Z.tar.zst')
   writeFileSync(third, kept)
-  const storage = { saveSnapshot: async () => third, createdAt: async () => new Date() }
+  const source = { save: async () => third, createdAt: async () => new Date() }
   const signal = new AbortController().signal
-  await takeSnapshot({ config, storage, log: silentLogger, signal, made })
+  await takeSnapshot({ config, source, log: silentLogger, signal, made })
   expect(existsSync(third)).toBe(true)
   expect(made.map((path) => existsSync(path))).toEqual([true, true])
 })

@@ -286,10 +286,13 @@ describe('the wait for readiness', () => {
     )
   })
 
-  test('of a component that may be degraded goes on until its signal fires', async () => {
+  test.each<[string, Partial<ProcessRecipe>]>([
+    ['may be degraded', { policy: 'degraded' }],
+    ['waits for others without a limit', { readyTimeoutMs: Number.POSITIVE_INFINITY }],
+  ])('of a component that %s goes on until its signal fires', async (_, recipe) => {
     const giveUp = new AbortController()
     const component = make(shell('exit 1'), {
-      policy: 'degraded',
+      ...recipe,
       probe: () => Promise.reject(new Error('nobody listens')),
     })
     await component.start(never)

@@ -90,12 +90,52 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
       `cannot use --node-name=${'a'.repeat(64)}: allowed is ${node}`,
     ],
     ['an upper-case name', { flags: ['--node-name=One'] }, `cannot use --node-name=One: allowed is ${node}`],
+    ['no mode', { flags: ['--server-mode=both'] }, 'cannot use --server-mode=both: allowed is single or ha'],
     [
-      'the mode that is to come',
-      { flags: ['--server-mode=ha'] },
-      'cannot use --server-mode=ha: clusters of several servers are not there yet; allowed is single',
+      'a setting of the other mode',
+      { flags: ['--etcd-prefix=/one'] },
+      'cannot use --etcd-prefix: a server has no such setting; leave it away, or choose server-mode ha, which has it',
     ],
-    ['no mode', { flags: ['--server-mode=both'] }, 'cannot use --server-mode=both: allowed is single'],
+    [
+      'a setting of the one mode in the other',
+      { flags: ['--server-mode=ha', '--quota-backend-bytes=1'] },
+      'cannot use --quota-backend-bytes: a server of server-mode ha has no such setting; leave it away, or choose server-mode single, which has it',
+    ],
+    [
+      'no endpoint of etcd',
+      { flags: ['--server-mode=ha', '--etcd-endpoints=10.0.0.1:2379'] },
+      'cannot use --etcd-endpoints=10.0.0.1:2379: allowed is http://HOST:PORT or https://HOST:PORT, with a host that clients can go to and nothing after it',
+    ],
+    [
+      'endpoints of etcd with TLS and without',
+      { flags: ['--server-mode=ha', '--etcd-endpoints=https://a:1,http://b:2'] },
+      'cannot use --etcd-endpoints=https://a:1,http://b:2: all have to be https:// or none, and http://b:2 is not',
+    ],
+    [
+      'an endpoint of etcd that is named twice',
+      { flags: ['--server-mode=ha', '--etcd-endpoints=http://a:1,http://a:1'] },
+      'cannot use --etcd-endpoints=http://a:1,http://a:1: http://a:1 is there more than once',
+    ],
+    [
+      'authorities of an etcd without TLS',
+      { flags: ['--server-mode=ha', '--etcd-ca-file=/ca.crt'] },
+      'cannot use --etcd-ca-file=/ca.crt: there is no TLS with http://127.0.0.1:2379; say https://, or leave the files away',
+    ],
+    [
+      'a certificate for etcd without its key',
+      { flags: ['--server-mode=ha', '--etcd-endpoints=https://a:1', '--etcd-cert-file=/a.crt'] },
+      'cannot use --etcd-cert-file=/a.crt: it needs etcd-key-file beside it',
+    ],
+    [
+      'a key for etcd without its certificate',
+      { flags: ['--server-mode=ha', '--etcd-endpoints=https://a:1', '--etcd-key-file=/a.key'] },
+      'cannot use --etcd-key-file=/a.key: it needs etcd-cert-file beside it',
+    ],
+    [
+      'a prefix that ends with a slash',
+      { flags: ['--server-mode=ha', '--etcd-prefix=/one/'] },
+      'cannot use --etcd-prefix=/one/: allowed is a path such as /registry, of letters, digits, "-", "_", "." and "/", with no slash at its end',
+    ],
     [
       'no address',
       { flags: ['--node-ip=10.0.0.300'] },
@@ -194,7 +234,7 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
     [
       'that the daemon owns',
       { flags: ['--kube-apiserver-arg=etcd-servers=http://elsewhere'] },
-      'cannot use --kube-apiserver-arg=etcd-servers: etcd-servers belongs to the daemon: the daemon is its datastore',
+      'cannot use --kube-apiserver-arg=etcd-servers: etcd-servers belongs to the daemon: the daemon stands in front of its storage; use --etcd-endpoints, with --server-mode=ha',
     ],
     [
       'for which there is a setting',

@@ -58,8 +58,7 @@ describe('the role', () => {
       .filter(([, { isThere }]) => !isThere)
       .map(([name]) => name),
   )('%s is refused until it is there', async (name) => {
-    const flag = name === 'ha' ? '--server-mode=ha' : `--role=${name}`
-    const error = await load({ flags: [flag] }).catch((thrown: unknown) => thrown)
+    const error = await load({ flags: [`--role=${name}`] }).catch((thrown: unknown) => thrown)
     expect(error).toMatchObject({ code: 'USAGE', message: expect.stringContaining('not there yet') })
   })
 })

@@ -114,14 +114,14 @@ test('a socket that a killed process left is replaced; another file, or a socket
   await expect(
     runDatastore({ path: join(directory, 'a/state.db'), listen: { unixPath } }),
   ).rejects.toMatchObject({
-    code: 'DATASTORE_LISTEN',
+    code: 'SOCKET_TAKEN',
     message: `cannot listen on ${unixPath}: it is a file`,
   })
   const used = join(directory, 'used.sock')
   await runDatastore({ path: join(directory, 'b/state.db'), listen: { unixPath: used } })
   await expect(
     runDatastore({ path: join(directory, 'c/state.db'), listen: { unixPath: used } }),
-  ).rejects.toMatchObject({ code: 'DATASTORE_LISTEN' })
+  ).rejects.toMatchObject({ code: 'SOCKET_TAKEN' })
 })
 
 test('a taken port is named', async () => {

@@ -25,7 +25,7 @@ test('a datastore whose thread hangs is shown so, and no watchdog is fed', async
     log: silentLogger,
     silenceLimitMs: 50,
   })
-  expect(await storage.createdAt()).toEqual(statSync(pipe).birthtime)
+  expect(await storage.snapshots?.createdAt()).toEqual(statSync(pipe).birthtime)
   const [component] = storage.components
   const signal = new AbortController().signal
   await component!.start(signal)

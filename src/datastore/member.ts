@@ -1,0 +1,127 @@
+import { AppError } from '../base/errors.ts'
+import { EtcdClient, type EtcdServer } from './grpc/client.ts'
+import { MessageReader } from './grpc/protobuf/message-reader.ts'
+import { MessageWriter } from './grpc/protobuf/message-writer.ts'
+
+/** etcdserverpb.RangeRequest */
+const rangeTags = { key: 0x0a, serializable: 0x38, keysOnly: 0x40 } as const
+/** etcdserverpb.StatusResponse */
+const statusFields = { version: 2, errors: 8 } as const
+/** etcdserverpb.TxnRequest, Compare, RequestOp, PutRequest */
+const txnTags = { compare: 0x0a, success: 0x12, failure: 0x1a } as const
+const compareTags = { key: 0x1a, version: 0x20, rangeEnd: 0x202 } as const
+const operationTags = { range: 0x0a, put: 0x12 } as const
+const putTags = { key: 0x0a, value: 0x12 } as const
+/** etcdserverpb.TxnResponse.succeeded and responses, ResponseOp.response_range, RangeResponse.kvs, KeyValue.value */
+const txnFields = { succeeded: 2, responses: 3, range: 1, keyValues: 2, value: 5 } as const
+
+/** google.rpc.Code: etcd answers so where users and roles are, and it is healthy. */
+const permissionDenied = 7
+
+/** What a member says of itself. */
+export interface MemberStatus {
+  readonly version: string
+  /** In etcd's words: no leader, an alarm. */
+  readonly errors: readonly string[]
+}
+
+/** A member of an etcd cluster, or another server of etcd's API, as who stands in front of it sees it. */
+export class Member implements Disposable {
+  readonly #client: EtcdClient
+
+  constructor(server: EtcdServer) {
+    this.#client = new EtcdClient(server)
+  }
+
+  /**
+   * Resolves when it can read the newest state of `key`, for which it needs a leader with a majority; as /health does
+   * (etcdhttp/health.go). With `isLocal` it is enough that it answers. Rejects as EtcdClient.call.
+   */
+  async read(key: string, { isLocal, signal }: { isLocal: boolean; signal: AbortSignal }): Promise<void> {
+    const request = new MessageWriter()
+    request.text(rangeTags.key, key)
+    request.bool(rangeTags.serializable, isLocal)
+    request.bool(rangeTags.keysOnly, true)
+    try {
+      await this.#client.call({ method: '/etcdserverpb.KV/Range', framed: request.framed(), signal })
+    } catch (error) {
+      if (!(error instanceof AppError) || error.fields['status'] !== permissionDenied) throw error
+    }
+  }
+
+  async status(signal: AbortSignal): Promise<MemberStatus> {
+    const framed = new MessageWriter().framed()
+    const reply = await this.#client.call({ method: '/etcdserverpb.Maintenance/Status', framed, signal })
+    const response = new MessageReader(reply)
+    let version = ''
+    const errors: string[] = []
+    while (response.next()) {
+      if (response.field === statusFields.version) version = response.text()
+      else if (response.field === statusFields.errors) errors.push(response.text())
+      else response.skip()
+    }
+    return { version, errors }
+  }
+
+  /**
+   * Puts the value when neither the key nor any below `prefix` is there. Returns what the key has then; undefined: it is not there,
+   * and others are.
+   */
+  async claim(
+    { key, value, prefix }: { key: string; value: string; prefix: string },
+    signal: AbortSignal,
+  ): Promise<string | undefined> {
+    const put = new MessageWriter()
+    put.text(putTags.key, key)
+    put.text(putTags.value, value)
+    const get = new MessageWriter()
+    get.text(rangeTags.key, key)
+    const request = new MessageWriter()
+    request.bytes(txnTags.compare, isAbsent(key))
+    // '0' is what follows '/'.
+    request.bytes(txnTags.compare, isAbsent(`${prefix}/`, `${prefix}0`))
+    request.bytes(txnTags.success, operation(operationTags.put, put))
+    request.bytes(txnTags.failure, operation(operationTags.range, get))
+    const framed = request.framed()
+    const reply = await this.#client.call({ method: '/etcdserverpb.KV/Txn', framed, signal })
+    if (hasSucceeded(new MessageReader(reply))) return value
+    const path = [txnFields.responses, txnFields.range, txnFields.keyValues, txnFields.value]
+    return bytesAt(new MessageReader(reply), path)?.toString()
+  }
+
+  [Symbol.dispose](): void {
+    this.#client[Symbol.dispose]()
+  }
+}
+
+function operation(tag: number, writer: MessageWriter): Buffer {
+  const message = new MessageWriter()
+  message.bytes(tag, writer.bytesWritten())
+  return message.bytesWritten()
+}
+
+/** A comparison that holds when the key, or all from it to `end`, are not there: VERSION EQUAL 0, which is in 0 but for the last. */
+function isAbsent(key: string, end = ''): Buffer {
+  const compare = new MessageWriter()
+  compare.text(compareTags.key, key)
+  compare.raw(Uint8Array.of(compareTags.version, 0))
+  compare.text(compareTags.rangeEnd, end)
+  return compare.bytesWritten()
+}
+
+/** The first field that this path of numbers leads to. */
+function bytesAt(message: MessageReader, [field, ...rest]: readonly number[]): Buffer | undefined {
+  while (message.next()) {
+    if (message.field !== field) message.skip()
+    else return rest.length === 0 ? message.bytes() : bytesAt(message.message(), rest)
+  }
+  return undefined
+}
+
+function hasSucceeded(message: MessageReader): boolean {
+  while (message.next()) {
+    if (message.field === txnFields.succeeded) return message.bool()
+    message.skip()
+  }
+  return false
+}

@@ -1,0 +1,138 @@
+import { text } from 'node:stream/consumers'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { Traffic } from './harness/api-traffic.ts'
+import { addTestImage, Cluster } from './harness/cluster.ts'
+import { EtcdCluster } from './harness/etcd.ts'
+import { Machine, repository, type Running } from './harness/machine.ts'
+import { reportFailures } from './harness/report.ts'
+
+// A server on an etcd of three members that others run, whose members come and go.
+
+let cluster: Cluster
+let etcd: EtcdCluster
+
+beforeAll(async () => {
+  const machine = await Machine.create({ name: 'external-etcd' })
+  addTestImage(machine)
+  etcd = new EtcdCluster(machine, 3)
+  cluster = new Cluster(machine, { flags: ['--server-mode=ha', ...etcd.flags] })
+})
+afterAll(async () => {
+  await cluster?.[Symbol.asyncDispose]()
+  await etcd?.[Symbol.asyncDispose]()
+})
+reportFailures(() => cluster)
+
+test('an etcd that is away at the start is waited for, and shown with the reason', async () => {
+  cluster.startDaemon()
+  await cluster.waitFor('the wait is shown', async () => {
+    const { stdout } = await cluster.k8s(['status'], { check: false })
+    return /^etcd-proxy +running .*/m.test(stdout) && stdout.includes('ECONNREFUSED')
+  })
+  etcd.startAll()
+  await cluster.ready()
+  const { stdout } = await cluster.k8s(['status'])
+  expect(stdout).toMatch(/^etcd-proxy +ready /m)
+})
+
+test.each<['is killed' | 'hangs', 'SIGKILL' | 'SIGSTOP']>([
+  ['is killed', 'SIGKILL'],
+  ['hangs', 'SIGSTOP'],
+])(
+  'when the member that is spoken to %s, another takes its place, and clients notice little',
+  async (what, signal) => {
+    const before = await restartsOfApiserver()
+    await using traffic = startTraffic()
+    await traffic.writing
+    const index = await memberInUse()
+    await etcd.signal(index, signal)
+    await cluster.waitFor('another member is spoken to', async () => (await memberInUse()) !== index)
+    await cluster.waitFor('writes are taken', () =>
+      cluster.kubectl(['create', 'configmap', what.replace(' ', '-')]),
+    )
+    expect((await cluster.k8s(['status'], { check: false })).stdout).toMatch(
+      new RegExp(`etcd-proxy: https://127.0.0.1:${2379 + 100 * index} is away: `),
+    )
+    if (signal === 'SIGKILL') etcd.start(index)
+    else await etcd.signal(index, 'SIGCONT')
+    await cluster.ready()
+    const seen = await traffic.stop()
+    expect(seen.listed).toEqual(expect.arrayContaining([...seen.acknowledged]))
+    expect([...seen.watched].sort()).toEqual([...seen.listed].sort())
+    expect(seen.relists).toBe(0)
+    // The controllers end by themselves when an answer fails while they start.
+    expect(await restartsOfApiserver()).toBe(before)
+  },
+)
+
+test('without a majority nothing is written, the states are clear, and all comes back', async () => {
+  await etcd.signal(0, 'SIGKILL')
+  await etcd.signal(1, 'SIGKILL')
+  await cluster.waitFor('the missing leader is shown', async () =>
+    /etcd-proxy: .*https:\/\/127\.0\.0\.1:2579 has no leader: /.test(
+      (await cluster.k8s(['status'], { check: false })).stdout,
+    ),
+  )
+  const refused = await cluster.kubectl(['create', 'configmap', 'lost', '--request-timeout=5s'], {
+    check: false,
+  })
+  expect(refused.exitCode).not.toBe(0)
+  etcd.start(0, 1)
+  await cluster.ready()
+  await cluster.waitFor('writes are taken', () => cluster.kubectl(['create', 'configmap', 'found']))
+  expect(cluster.daemon.ending).toBeUndefined()
+})
+
+test('the keys of another cluster are refused, with the way out', async () => {
+  const { exitCode, stderr } = await cluster.exec(
+    ['k8s', '--server-mode=ha', '--data-dir=/var/lib/other', '--https-listen-port=7443', ...etcd.flags],
+    { check: false },
+  )
+  expect(exitCode).toBe(2)
+  expect(stderr).toMatch(
+    /^k8s: cannot use the etcd at https:\/\/127\.0\.0\.1:2\d79: below \/registry it has a cluster whose keys are not in \/var\/lib\/other\. Name another --etcd-prefix/m,
+  )
+})
+
+test('k8s db disarm speaks to the etcd', async () => {
+  expect((await cluster.k8s(['db', 'disarm'])).stdout).toBe('There is no alarm.\n')
+})
+
+async function restartsOfApiserver(): Promise<number | undefined> {
+  return (await cluster.status()).components.find(({ name }) => name === 'kube-apiserver')?.restarts
+}
+
+/** Which member the API server's connections go to. */
+async function memberInUse(): Promise<number> {
+  for (const [index] of etcd.endpoints.entries()) {
+    const port = 2379 + 100 * index
+    const { stdout: lines } = await cluster.exec(['ss', '-Htnp', 'state', 'established', `dport = :${port}`])
+    // One is the question how it is.
+    if (lines.split('\n').filter((line) => line.includes(`pid=${cluster.daemon.pid},`)).length > 1)
+      return index
+  }
+  throw new Error('no member is spoken to')
+}
+
+function startTraffic() {
+  const program = `${repository}/test/integration/harness/api-traffic.ts`
+  const running: Running = cluster.machine.spawn(
+    [process.execPath, program, '/var/lib/k8s/admin.kubeconfig'],
+    {
+      stdio: ['pipe', 'pipe', 'ignore'],
+    },
+  )
+  const { stdin, stdout } = running.child
+  if (stdin === null || stdout === null) throw new Error('bug: the client has no pipes')
+  const begun = Promise.withResolvers<void>()
+  stdout.once('readable', begun.resolve)
+  return {
+    writing: begun.promise,
+    async stop(): Promise<Traffic> {
+      stdin.end()
+      const lines = (await text(stdout)).trim().split('\n')
+      return JSON.parse(lines.at(-1) ?? '') as Traffic
+    },
+    [Symbol.asyncDispose]: () => running[Symbol.asyncDispose](),
+  }
+}

@@ -1,0 +1,81 @@
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { testAuthority } from '../../unit/datastore/test-certificates.ts'
+import { type Machine, repository, type Running } from './machine.ts'
+
+const program = `${repository}/build/peers/etcd`
+const directory = '/var/lib/etcd'
+
+/** Members of an etcd of its own in a machine, on loopback: clients at 2379, 2479, ..., and with certificates alone. */
+export class EtcdCluster implements AsyncDisposable {
+  readonly #machine: Machine
+  readonly #members: (Running | undefined)[]
+
+  constructor(machine: Machine, size: number) {
+    this.#machine = machine
+    this.#members = Array.from({ length: size }, () => undefined)
+    const authority = testAuthority('etcd')
+    const server = authority.issue({ usage: 'server', names: ['localhost'], addresses: ['127.0.0.1'] })
+    const client = authority.issue({ usage: 'client' })
+    mkdirSync(machine.path(directory), { recursive: true })
+    const files = {
+      ...{ 'ca.crt': authority.cert, 'server.crt': server.cert, 'server.key': server.key },
+      ...{ 'client.crt': client.cert, 'client.key': client.key },
+    }
+    for (const [name, text] of Object.entries(files))
+      writeFileSync(machine.path(`${directory}/${name}`), text)
+  }
+
+  get endpoints(): string[] {
+    return this.#members.map((_, index) => `https://127.0.0.1:${clientPort(index)}`)
+  }
+
+  /** By which k8s uses it. */
+  get flags(): string[] {
+    return [
+      `--etcd-endpoints=${this.endpoints.join(',')}`,
+      `--etcd-ca-file=${directory}/ca.crt`,
+      `--etcd-cert-file=${directory}/client.crt`,
+      `--etcd-key-file=${directory}/client.key`,
+    ]
+  }
+
+  start(...indexes: number[]): void {
+    for (const index of indexes) this.#members[index] = this.#startOne(index)
+  }
+
+  startAll(): void {
+    this.start(...this.#members.keys())
+  }
+
+  /** Signals a member; waits for the end of one that is killed. */
+  async signal(index: number, signal: 'SIGKILL' | 'SIGSTOP' | 'SIGCONT'): Promise<void> {
+    const member = this.#members[index]
+    member?.kill(signal)
+    if (signal === 'SIGKILL') await member?.ended
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const member of this.#members) await member?.[Symbol.asyncDispose]()
+  }
+
+  #startOne(index: number): Running {
+    const peer = (at: number) => `http://127.0.0.1:${clientPort(at) + 1}`
+    const client = `https://127.0.0.1:${clientPort(index)}`
+    return this.#machine.spawn(
+      [
+        program,
+        ...[`--name=m${index}`, `--data-dir=${directory}/m${index}`, '--log-level=error'],
+        ...[`--listen-client-urls=${client}`, `--advertise-client-urls=${client}`],
+        ...[`--listen-peer-urls=${peer(index)}`, `--initial-advertise-peer-urls=${peer(index)}`],
+        `--initial-cluster=${this.#members.map((_, at) => `m${at}=${peer(at)}`).join(',')}`,
+        ...[`--cert-file=${directory}/server.crt`, `--key-file=${directory}/server.key`],
+        ...['--client-cert-auth', `--trusted-ca-file=${directory}/ca.crt`],
+      ],
+      { stdio: ['ignore', 'ignore', 'ignore'] },
+    )
+  }
+}
+
+function clientPort(index: number): number {
+  return 2379 + 100 * index
+}
