@@ -1,5 +1,7 @@
+import { AppError } from '../base/errors.ts'
+import { isStoredElsewhere } from '../config/facts.ts'
 import { loadDataDir } from '../config/load.ts'
-import { paths } from '../config/paths.ts'
+import { type Paths, paths } from '../config/paths.ts'
 import { schema } from '../config/schema.ts'
 import { configOption, type Invocation } from './command.ts'
 
@@ -13,4 +15,13 @@ export async function controlSocketOf(invocation: Invocation): Promise<string> {
 export async function pathsOf({ flags, environment }: Pick<Invocation, 'flags' | 'environment'>) {
   const settings = flags.filter(({ name }) => Object.hasOwn(daemonOptions, name))
   return paths({ dataDir: await loadDataDir({ flags: settings, environment }) })
+}
+
+/** Throws STORED_ELSEWHERE where the cluster's objects are not on this machine; `action` is what cannot be done. */
+export function requireOwnStorage({ dataDir, pkiDir }: Paths, action: string): void {
+  if (!isStoredElsewhere(dataDir)) return
+  throw new AppError(`cannot ${action}: the objects of this cluster are in an etcd that others run`, {
+    code: 'STORED_ELSEWHERE',
+    remedy: `use etcdctl and etcdutl there; a snapshot of it needs ${pkiDir} beside it`,
+  })
 }

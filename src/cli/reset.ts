@@ -1,3 +1,4 @@
+import { isStoredElsewhere } from '../config/facts.ts'
 import { type AnyConfig, hasNode } from '../config/config.ts'
 import { boolean } from '../config/table/kinds.ts'
 import { loadAnyConfig } from '../config/load.ts'
@@ -99,5 +100,9 @@ async function isConfirmed(config: AnyConfig): Promise<boolean> {
       ? `This removes all data of the cluster on ${config.nodeName}: ${config.dataDir} and ${config.kubeletRootDir}.\n`
       : `This removes all data of the datastore: ${config.dataDir}.\n`,
   )
+  if (isStoredElsewhere(config.dataDir))
+    process.stdout.write(
+      'The objects of the cluster stay in etcd, and the keys that their Secrets are encrypted with go.\n',
+    )
   return (await terminal.question('Type yes to go on: ')) === 'yes'
 }

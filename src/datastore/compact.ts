@@ -13,11 +13,12 @@ const revisionField = 3
 
 /**
  * Compacts the datastore that serves there, at its newest revision if none is given; returns
- * when the superseded versions are gone and their space is given back.
+ * when the superseded versions are gone and, with `defragment`, their space is given back.
  */
 export async function compactDatastore(options: {
   server: EtcdServer
   revision: number | undefined
+  defragment: boolean
 }): Promise<{ revision: number }> {
   const { server } = options
   const revision = options.revision ?? (await currentRevision(server))
@@ -31,7 +32,8 @@ export async function compactDatastore(options: {
   } catch (thrown) {
     if (!isDone(thrown)) throw thrown
   }
-  await callUnary({ server, method: '/etcdserverpb.Maintenance/Defragment', framed: noFields() })
+  if (options.defragment)
+    await callUnary({ server, method: '/etcdserverpb.Maintenance/Defragment', framed: noFields() })
   return { revision }
 }
 

@@ -3,27 +3,48 @@ import { MessageReader } from './grpc/protobuf/message-reader.ts'
 import { MessageWriter } from './grpc/protobuf/message-writer.ts'
 
 /** etcdserverpb.AlarmRequest, and its values for lowering NOSPACE. */
-const requestTags = { action: 0x08, alarm: 0x18 } as const
+const requestTags = { action: 0x08, memberId: 0x10, alarm: 0x18 } as const
 const deactivate = 2
 const noSpace = 1
-/** AlarmResponse.alarms */
+/** AlarmResponse.alarms, AlarmMember */
 const alarmsField = 2
+const alarmFields = { memberId: 1, alarm: 2 } as const
 
-/** Lowers the alarm NOSPACE of the datastore, or of the etcd, that serves there; returns whether it was raised. */
+/**
+ * Lowers the alarm NOSPACE of the datastore, or of the members of the etcd, that serves there; returns whether it was raised. Each
+ * member has its own, and is named (client/v3/maintenance.go, AlarmDisarm).
+ */
 export async function disarmDatastore(server: EtcdServer): Promise<boolean> {
-  const request = new MessageWriter()
-  request.uint(requestTags.action, deactivate)
-  request.uint(requestTags.alarm, noSpace)
-  const reply = await callUnary({
-    server,
-    method: '/etcdserverpb.Maintenance/Alarm',
-    framed: request.framed(),
-  })
-  const response = new MessageReader(reply)
-  let wasRaised = false
-  while (response.next()) {
-    if (response.field === alarmsField) wasRaised = true
-    response.skip()
+  const call = async (request: MessageWriter): Promise<Buffer> =>
+    callUnary({ server, method: '/etcdserverpb.Maintenance/Alarm', framed: request.framed() })
+  const members = raisedIn(await call(new MessageWriter()))
+  for (const memberId of members) {
+    const request = new MessageWriter()
+    request.uint(requestTags.action, deactivate)
+    request.bigint(requestTags.memberId, memberId)
+    request.uint(requestTags.alarm, noSpace)
+    await call(request)
   }
-  return wasRaised
+  return members.length > 0
+}
+
+/** The members whose alarm it is. */
+function raisedIn(reply: Buffer): bigint[] {
+  const members: bigint[] = []
+  const response = new MessageReader(reply)
+  while (response.next()) {
+    if (response.field !== alarmsField) {
+      response.skip()
+      continue
+    }
+    const alarm = response.message()
+    let [memberId, type] = [0n, 0]
+    while (alarm.next()) {
+      if (alarm.field === alarmFields.memberId) memberId = alarm.uint64()
+      else if (alarm.field === alarmFields.alarm) type = alarm.number()
+      else alarm.skip()
+    }
+    if (type === noSpace) members.push(memberId)
+  }
+  return members
 }

@@ -5,6 +5,10 @@ import { MessageWriter } from './grpc/protobuf/message-writer.ts'
 
 /** etcdserverpb.RangeRequest */
 const rangeTags = { key: 0x0a, serializable: 0x38, keysOnly: 0x40 } as const
+/** etcdserverpb.RangeResponse.kvs, KeyValue.value */
+const rangeFields = { keyValues: 2, value: 5 } as const
+/** ResponseHeader, with which every reply begins, and its cluster_id */
+const headerFields = { header: 1, clusterId: 1 } as const
 /** etcdserverpb.StatusResponse */
 const statusFields = { version: 2, errors: 8 } as const
 /** etcdserverpb.TxnRequest, Compare, RequestOp, PutRequest */
@@ -12,8 +16,8 @@ const txnTags = { compare: 0x0a, success: 0x12, failure: 0x1a } as const
 const compareTags = { key: 0x1a, version: 0x20, rangeEnd: 0x202 } as const
 const operationTags = { range: 0x0a, put: 0x12 } as const
 const putTags = { key: 0x0a, value: 0x12 } as const
-/** etcdserverpb.TxnResponse.succeeded and responses, ResponseOp.response_range, RangeResponse.kvs, KeyValue.value */
-const txnFields = { succeeded: 2, responses: 3, range: 1, keyValues: 2, value: 5 } as const
+/** etcdserverpb.TxnResponse.succeeded and responses, ResponseOp.response_range */
+const txnFields = { succeeded: 2, responses: 3, range: 1 } as const
 
 /** google.rpc.Code: etcd answers so where users and roles are, and it is healthy. */
 const permissionDenied = 7
@@ -35,18 +39,33 @@ export class Member implements Disposable {
 
   /**
    * Resolves when it can read the newest state of `key`, for which it needs a leader with a majority; as /health does
-   * (etcdhttp/health.go). With `isLocal` it is enough that it answers. Rejects as EtcdClient.call.
+   * (etcdhttp/health.go), and with the id of its cluster, if it tells. With `isLocal` it is enough that it answers. Rejects as EtcdClient.call.
    */
-  async read(key: string, { isLocal, signal }: { isLocal: boolean; signal: AbortSignal }): Promise<void> {
+  async read(
+    key: string,
+    { isLocal, signal }: { isLocal: boolean; signal: AbortSignal },
+  ): Promise<{ clusterId: bigint | undefined }> {
     const request = new MessageWriter()
     request.text(rangeTags.key, key)
     request.bool(rangeTags.serializable, isLocal)
     request.bool(rangeTags.keysOnly, true)
+    const framed = request.framed()
     try {
-      await this.#client.call({ method: '/etcdserverpb.KV/Range', framed: request.framed(), signal })
+      const reply = await this.#client.call({ method: '/etcdserverpb.KV/Range', framed, signal })
+      return { clusterId: clusterIdOf(new MessageReader(reply)) }
     } catch (error) {
       if (!(error instanceof AppError) || error.fields['status'] !== permissionDenied) throw error
+      return { clusterId: undefined }
     }
+  }
+
+  /** The newest value of a key; undefined: it is not there. */
+  async get(key: string, signal: AbortSignal): Promise<string | undefined> {
+    const request = new MessageWriter()
+    request.text(rangeTags.key, key)
+    const framed = request.framed()
+    const reply = await this.#client.call({ method: '/etcdserverpb.KV/Range', framed, signal })
+    return bytesAt(new MessageReader(reply), [rangeFields.keyValues, rangeFields.value])?.toString()
   }
 
   async status(signal: AbortSignal): Promise<MemberStatus> {
@@ -85,7 +104,7 @@ export class Member implements Disposable {
     const framed = request.framed()
     const reply = await this.#client.call({ method: '/etcdserverpb.KV/Txn', framed, signal })
     if (hasSucceeded(new MessageReader(reply))) return value
-    const path = [txnFields.responses, txnFields.range, txnFields.keyValues, txnFields.value]
+    const path = [txnFields.responses, txnFields.range, rangeFields.keyValues, rangeFields.value]
     return bytesAt(new MessageReader(reply), path)?.toString()
   }
 
@@ -114,6 +133,21 @@ function bytesAt(message: MessageReader, [field, ...rest]: readonly number[]): B
   while (message.next()) {
     if (message.field !== field) message.skip()
     else return rest.length === 0 ? message.bytes() : bytesAt(message.message(), rest)
+  }
+  return undefined
+}
+
+function clusterIdOf(reply: MessageReader): bigint | undefined {
+  while (reply.next()) {
+    if (reply.field !== headerFields.header) {
+      reply.skip()
+      continue
+    }
+    const header = reply.message()
+    while (header.next()) {
+      if (header.field === headerFields.clusterId) return header.uint64()
+      header.skip()
+    }
   }
   return undefined
 }

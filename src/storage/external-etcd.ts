@@ -1,8 +1,10 @@
 import { createHash, X509Certificate } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError, assert, describeError, errorCode } from '../base/errors.ts'
 import type { TlsIdentity } from '../base/http.ts'
+import type { Logger } from '../base/logger.ts'
 import { readTlsIdentity } from '../base/tls-files.ts'
 import type { Component } from '../components/component.ts'
 import { Member } from '../datastore/member.ts'
@@ -43,8 +45,10 @@ class EtcdProxy implements Component {
   readonly #options: StorageOptions
   readonly #members: Members
   readonly #proxy: MemberProxy
+  readonly #log: Logger
   readonly #end = new AbortController()
   #watching: Promise<void> | undefined
+  #starting: Promise<void> | undefined
   #state: ProcessStatus['state'] = 'idle'
   #since = new Date()
   /** Of what was asked of a member that serves. */
@@ -55,6 +59,7 @@ class EtcdProxy implements Component {
     const log = options.log.child({ component: this.name })
     const tls = () => this.#tls()
     this.#options = options
+    this.#log = log
     this.#members = new Members({
       endpoints: config.etcdEndpoints ?? [],
       key: config.etcdPrefix ?? '',
@@ -71,23 +76,25 @@ class EtcdProxy implements Component {
   async start(): Promise<void> {
     this.#enter('starting')
     this.#watching = this.#members.watch(this.#end.signal)
-    await this.#proxy.listen()
-    this.#enter('running')
+    this.#starting = this.#proxy.listen()
+    await this.#starting
+    if (!this.#end.signal.aborted) this.#enter('running')
   }
 
   async ready(signal: AbortSignal): Promise<void> {
+    const until = AbortSignal.any([signal, this.#end.signal])
     for (;;) {
-      const endpoint = await this.#members.whenServing(signal)
+      const endpoint = await this.#members.whenServing(until)
       try {
-        await this.#claim(endpoint)
+        await this.#claim(endpoint, until)
         break
       } catch (error) {
         if (errorCode(error) === 'ETCD_OF_ANOTHER_CLUSTER') throw error
-        this.#trouble = describeError(error)
+        this.#tell(describeError(error))
       }
-      await sleep(claimRetryMs, undefined, { signal, ref: false })
+      await sleep(claimRetryMs, undefined, { signal: until, ref: false })
     }
-    this.#trouble = undefined
+    this.#tell(undefined)
     this.#enter('ready')
   }
 
@@ -95,20 +102,27 @@ class EtcdProxy implements Component {
     if (this.#state === 'idle' || this.#state === 'stopped') return
     this.#enter('stopping')
     this.#end.abort()
+    await this.#starting?.catch(() => {})
     await Promise.all([this.#proxy.stop(), this.#watching])
     this.#enter('stopped')
   }
 
   status(): ProcessStatus {
-    const reason = this.#members.trouble() ?? this.#trouble
+    const reasons = [this.#members.trouble(), this.#trouble].filter((reason) => reason !== undefined)
     return {
       name: this.name,
-      ...(reason !== undefined && { reason }),
+      ...(reasons.length > 0 && { reason: reasons.join('; ') }),
       state: this.#state,
       restarts: 0,
       since: this.#since.toISOString(),
       ...(this.#watching && { pid: process.pid }),
     }
+  }
+
+  #tell(trouble: string | undefined): void {
+    if (trouble !== undefined && trouble !== this.#trouble)
+      this.#log.error({ reason: trouble }, 'cannot ask etcd whose cluster it has; it is asked again')
+    this.#trouble = trouble
   }
 
   #enter(state: ProcessStatus['state']): void {
@@ -122,30 +136,53 @@ class EtcdProxy implements Component {
   }
 
   /**
-   * Writes beside the cluster's objects whose they are, or throws ETCD_OF_ANOTHER_CLUSTER: with other keys than those that
-   * made it, every Secret is unreadable and no token holds.
+   * Writes beside a new cluster's objects whose they are, or throws ETCD_OF_ANOTHER_CLUSTER: with other keys than those that
+   * made it, every Secret is unreadable and no token holds, and in an empty etcd all objects would be gone without a word.
    */
-  async #claim(endpoint: string): Promise<void> {
-    const { config, pki } = this.#options
+  async #claim(endpoint: string, signal: AbortSignal): Promise<void> {
+    const { config, paths, pki } = this.#options
     const { etcdPrefix: prefix = '', dataDir } = config
+    const key = `/k8s.local/cluster${prefix}`
     const value = await fingerprint(pki.authorities.server.certFile)
+    const limited = AbortSignal.any([signal, AbortSignal.timeout(claimLimitMs)])
     using member = new Member({ address: endpoint, tls: this.#tls() })
-    const mark = { key: `/k8s.local/cluster${prefix}`, value, prefix }
-    if ((await member.claim(mark, AbortSignal.timeout(claimLimitMs))) === value) return
-    throw new AppError(
-      `cannot use the etcd at ${endpoint}: below ${prefix} it has a cluster whose keys are not in ${dataDir}`,
-      {
-        code: 'ETCD_OF_ANOTHER_CLUSTER',
-        endpoint,
-        remedy: `name another --etcd-prefix for a new cluster, or bring the pki directory of that one`,
-      },
-    )
+    const { clusterId } = await member.read(key, { isLocal: false, signal: limited })
+    const isNew = !existsSync(paths.clusterFacts)
+    const holder = isNew
+      ? await member.claim({ key, value, prefix }, limited)
+      : await member.get(key, limited)
+    if (holder === value) {
+      this.#members.clusterId = clusterId
+      return
+    }
+    throw new AppError(`cannot use the etcd at ${endpoint}: ${refusal({ holder, isNew, prefix, dataDir })}`, {
+      code: 'ETCD_OF_ANOTHER_CLUSTER',
+      endpoint,
+      remedy:
+        holder === undefined && isNew
+          ? `name another --etcd-prefix for a new cluster; where they belong to the keys in ${pki.dir}, say so: etcdctl put ${key} ${value}`
+          : `name the --etcd-endpoints and the --etcd-prefix of this cluster, or for a new one another prefix and --data-dir; ${key} says in etcd whose it is, and may be deleted when that cluster is gone`,
+    })
   }
 }
 
-/** Of a certificate file, in PEM. */
+function refusal(given: {
+  holder: string | undefined
+  isNew: boolean
+  prefix: string
+  dataDir: string
+}): string {
+  const { holder, isNew, prefix, dataDir } = given
+  if (holder !== undefined) return `below ${prefix} it has a cluster whose keys are not in ${dataDir}`
+  return isNew
+    ? `below ${prefix} it has objects, and nothing says whose they are`
+    : `below ${prefix} it does not have the cluster of ${dataDir}`
+}
+
+/** Of the key of a certificate file, in PEM: the certificate may be made anew. */
 async function fingerprint(path: string): Promise<string> {
+  const { publicKey } = new X509Certificate(await readFile(path))
   return createHash('sha256')
-    .update(new X509Certificate(await readFile(path)).raw)
+    .update(publicKey.export({ type: 'spki', format: 'der' }))
     .digest('hex')
 }

@@ -13,8 +13,8 @@ const connectLimitMs = 5_000
 const keepAliveDelayMs = 30_000
 /** What a client says before it is answered: in HTTP/2 its preface and its settings. */
 const earlyLimitBytes = 64 * 1024
-/** More than kube-apiserver ever has. */
-const connectionsLimit = 1_000
+/** kube-apiserver has one for each kind of object. */
+const connectionsLimit = 10_000
 
 export interface MemberProxyOptions {
   /** The Unix socket. */
@@ -36,12 +36,17 @@ export class MemberProxy {
   /** The client's end of each connection, with the member behind it. */
   readonly #connections = new Map<Socket, string>()
   readonly #waiting = new Set<Socket>()
+  /** Those that are being connected, with what gives it up. */
+  readonly #connecting = new Map<AbortController, string>()
 
   constructor(options: MemberProxyOptions) {
     this.#options = options
     this.#server.maxConnections = connectionsLimit
     this.#server.on('error', (error) =>
       options.log.error({ reason: describeError(error) }, 'cannot accept a client'),
+    )
+    this.#server.on('drop', () =>
+      options.log.warn({ limit: connectionsLimit }, 'turning a client away: there are too many connections'),
     )
     options.members.onChange(() => this.#leave())
   }
@@ -84,6 +89,10 @@ export class MemberProxy {
         const endpoint = await this.#options.members.whenServing(gone.signal)
         const upstream = await this.#connect(endpoint, gone.signal)
         if (upstream === undefined) continue
+        if (!this.#options.members.serves(endpoint)) {
+          upstream.destroy()
+          continue
+        }
         client.off('data', keep)
         for (const part of early) upstream.write(part)
         this.#join(client, upstream, endpoint)
@@ -107,18 +116,23 @@ export class MemberProxy {
       noDelay: true,
     }
     let upstream: Socket | undefined
+    const over = new AbortController()
+    this.#connecting.set(over, endpoint)
     try {
       upstream = isTls
         ? connectTls({ ...where, ...this.#options.tls(), ALPNProtocols: ['h2'] })
         : connect(where)
       upstream.on('error', () => {})
-      const limited = AbortSignal.any([signal, AbortSignal.timeout(connectLimitMs)])
+      const limited = AbortSignal.any([signal, over.signal, AbortSignal.timeout(connectLimitMs)])
       await once(upstream, isTls ? 'secureConnect' : 'connect', { signal: limited })
       return upstream
     } catch (error) {
       upstream?.destroy()
-      if (!signal.aborted) this.#options.members.suspect(endpoint, describeError(error))
+      if (!signal.aborted && !over.signal.aborted)
+        this.#options.members.suspect(endpoint, describeError(error))
       return undefined
+    } finally {
+      this.#connecting.delete(over)
     }
   }
 
@@ -133,7 +147,12 @@ export class MemberProxy {
       this.#connections.delete(client)
       upstream.destroy()
     })
-    upstream.on('close', () => client.destroy())
+    upstream.on('close', () => {
+      // With TLS 1.3 one hears only now that our certificate is refused.
+      if (upstream.bytesRead === 0 && !client.destroyed)
+        this.#options.members.suspect(endpoint, 'it ends connections before it says a word')
+      client.destroy()
+    })
     client.pipe(upstream)
     upstream.pipe(client)
   }
@@ -141,14 +160,13 @@ export class MemberProxy {
   /** Who speaks to a member that does not serve is better off with another, if there is one. */
   #leave(): void {
     const { members, log } = this.#options
-    const { best } = members
-    if (best === undefined) return
+    for (const [over, endpoint] of this.#connecting) if (!members.serves(endpoint)) over.abort()
     let left = 0
     for (const [client, endpoint] of this.#connections) {
-      if (members.serves(endpoint)) continue
+      if (members.refuge(endpoint) === undefined) continue
       client.destroy()
       left++
     }
-    if (left > 0) log.warn({ connections: left, to: best }, 'going over to another member of etcd')
+    if (left > 0) log.warn({ connections: left, to: members.best }, 'going over to another member of etcd')
   }
 }

@@ -11,7 +11,7 @@ import { Member } from '../datastore/member.ts'
  *
  *    serving      it reads the newest state: a leader and a majority stand behind it
  *    waiting      it answers, but has no leader: an election, or it is cut off from the others
- *    away         no answer, or one that is no etcd's
+ *    away         no answer, or one that is no etcd's, or that of another etcd
  *
  * A member leaves `serving` after two failures in a row, and comes back with the first success.
  */
@@ -21,12 +21,13 @@ export interface MembersTiming {
   /** Between two questions to a member, where there are others to go to, and where there is no other. */
   readonly intervalMs: number
   readonly lonelyIntervalMs: number
-  /** Between two questions to one that is away. */
+  /** Between two questions to one that does not serve. */
   readonly awayIntervalMs: number
-  /** Longer than this for an answer is a failure; one that is alone has more time. */
+  /** Longer than this for an answer is a failure of one that serves. */
   readonly answerLimitMs: number
+  /** The same for one that has to be connected to first, and where there is no other. */
   readonly patientLimitMs: number
-  /** Between two looks at what it says of itself: its alarms, its version. */
+  /** Between two looks at what it says of itself: its alarms. */
   readonly statusIntervalMs: number
 }
 
@@ -44,10 +45,15 @@ interface Watched {
   readonly endpoint: string
   state: MemberState
   reason: string | undefined
+  /** Whether its state was logged. */
+  isTold: boolean
+  /** Over which it is asked. */
+  connection: Member | undefined
+  /** When the last question was put that it answered by serving, and when the first that it has not since then. */
+  servedAtMs: number
+  failedAtMs: number
   /** In etcd's words. */
   alarms: readonly string[]
-  /** Asked at once instead of after the interval. */
-  hurry: AbortController
 }
 
 export interface MembersOptions {
@@ -62,6 +68,8 @@ export interface MembersOptions {
 
 /** The members of an etcd cluster, and how each of them is. */
 export class Members {
+  /** Of the etcd that they have to be members of, once it is known. */
+  clusterId: bigint | undefined
   readonly #options: MembersOptions
   readonly #timing: MembersTiming
   readonly #members: readonly Watched[]
@@ -73,7 +81,13 @@ export class Members {
     this.#timing = { ...defaultTiming, ...options.timing }
     this.#members = options.endpoints.map((endpoint) => ({
       endpoint,
-      ...{ state: 'away', reason: 'it has not answered yet', alarms: [], hurry: new AbortController() },
+      state: 'away',
+      reason: 'it has not answered yet',
+      isTold: false,
+      connection: undefined,
+      servedAtMs: Number.NEGATIVE_INFINITY,
+      failedAtMs: Number.NEGATIVE_INFINITY,
+      alarms: [],
     }))
     this.#events.setMaxListeners(0)
   }
@@ -83,7 +97,7 @@ export class Members {
     await Promise.all(this.#members.map((member) => this.#watchOne(member, signal)))
   }
 
-  /** Called whenever one of them has become another way. */
+  /** Called whenever one of them has become another way, or is there to go to from one that has. */
   onChange(listener: () => void): void {
     this.#events.on('change', listener)
   }
@@ -97,7 +111,20 @@ export class Members {
   }
 
   serves(endpoint: string): boolean {
-    return this.#members.some((member) => member.endpoint === endpoint && member.state === 'serving')
+    return this.#find(endpoint)?.state === 'serving'
+  }
+
+  /**
+   * Whom to go to from this member; undefined: it is best to stay. One that merely has no leader is left only for one that has served
+   * since: when all of an etcd stalls, some of its members fail a moment before the others.
+   */
+  refuge(endpoint: string): string | undefined {
+    const left = this.#find(endpoint)
+    if (left === undefined || left.state === 'serving') return undefined
+    const isSafe = (member: Watched) => left.state === 'away' || member.servedAtMs > left.failedAtMs
+    return this.#members.some((member) => member.state === 'serving' && isSafe(member))
+      ? this.best
+      : undefined
   }
 
   /** Resolves with one that serves, as soon as there is one. Rejects with the reason of the signal. */
@@ -109,12 +136,12 @@ export class Members {
     }
   }
 
-  /** Somebody has found that it does not take connections: it is left at once, and asked. */
+  /** Somebody has found that it does not take connections: it has to take a new one of ours before it is trusted again. */
   suspect(endpoint: string, reason: string): void {
-    const member = this.#members.find((candidate) => candidate.endpoint === endpoint)
+    const member = this.#find(endpoint)
     if (member === undefined) return
+    hangUp(member)
     this.#enter(member, 'away', reason)
-    member.hurry.abort()
   }
 
   /** What is the matter, in a sentence; undefined when all is well. */
@@ -128,66 +155,75 @@ export class Members {
     return said.length === 0 ? undefined : said.join('; ')
   }
 
+  #find(endpoint: string): Watched | undefined {
+    return this.#members.find((member) => member.endpoint === endpoint)
+  }
+
   async #watchOne(member: Watched, signal: AbortSignal): Promise<void> {
-    let connection: Member | undefined
     let failures = 0
     let statusAtMs = Number.NEGATIVE_INFINITY
     while (!signal.aborted) {
-      try {
-        connection ??= new Member({ address: member.endpoint, tls: this.#options.tls() })
-        const state = await this.#ask(connection, {
-          isSure: failures === 0 && member.state === 'serving',
-          signal,
-        })
-        failures = state.name === 'serving' ? 0 : failures + 1
-        // The first failure of one that serves says little: it is asked again at once.
-        if (failures === 1 && member.state === 'serving') continue
-        this.#enter(member, state.name, state.reason)
-        if (state.name === 'away') {
-          connection[Symbol.dispose]()
-          connection = undefined
-        } else if (performance.now() - statusAtMs >= this.#timing.statusIntervalMs) {
-          statusAtMs = performance.now()
-          await this.#lookAtAlarms(connection, member, signal)
-        }
-      } catch (error) {
-        this.#enter(member, 'away', describeError(error))
+      const askedAtMs = performance.now()
+      const isSure = failures === 0 && member.state === 'serving'
+      const state = await this.#ask(member, { isSure, signal })
+      if (state.name === 'serving') {
+        failures = 0
+        member.servedAtMs = askedAtMs
+      } else if (failures++ === 0) member.failedAtMs = askedAtMs
+      // The first failure of one that serves says little: it is asked again at once.
+      if (failures === 1 && member.state === 'serving' && !signal.aborted) continue
+      this.#enter(member, state.name, state.reason)
+      if (state.name === 'away') hangUp(member)
+      else if (askedAtMs - statusAtMs >= this.#timing.statusIntervalMs) {
+        statusAtMs = askedAtMs
+        await this.#lookAtAlarms(member, signal)
       }
       await this.#pause(member, signal)
     }
-    connection?.[Symbol.dispose]()
+    hangUp(member)
   }
 
   async #ask(
-    connection: Member,
+    member: Watched,
     { isSure, signal }: { isSure: boolean; signal: AbortSignal },
   ): Promise<{ name: MemberState; reason?: string }> {
     const { answerLimitMs, patientLimitMs } = this.#timing
-    const limitMs = this.#members.length === 1 ? patientLimitMs : answerLimitMs
-    const read = async (isLocal: boolean): Promise<string | undefined> => {
-      using limit = new TimeLimit('get an answer', limitMs)
+    const isPatient = member.state !== 'serving' || this.#members.length === 1
+    const ask = async (isLocal: boolean): Promise<string | undefined> => {
+      using limit = new TimeLimit('get an answer', isPatient ? patientLimitMs : answerLimitMs)
       const limited = AbortSignal.any([signal, limit.signal])
       try {
-        await connection.read(this.#options.key, { isLocal, signal: limited })
-        return undefined
+        const connection = (member.connection ??= this.#connect(member))
+        const { clusterId } = await connection.read(this.#options.key, { isLocal, signal: limited })
+        const isKnown = this.clusterId !== undefined && clusterId !== undefined
+        if (!isKnown || this.clusterId === clusterId) return undefined
+        return `it belongs to another etcd, ${clusterId?.toString(16)} and not ${this.clusterId?.toString(16)}`
       } catch (error) {
         return shortReason(error)
       }
     }
-    const newest = read(false)
-    const local = isSure ? undefined : read(true)
+    const newest = ask(false)
+    const local = isSure ? undefined : ask(true)
     const reason = await newest
     if (reason === undefined) return { name: 'serving' }
-    return (await local) === undefined ? { name: 'waiting', reason } : { name: 'away', reason }
+    return local !== undefined && (await local) === undefined
+      ? { name: 'waiting', reason }
+      : { name: 'away', reason }
   }
 
-  async #lookAtAlarms(connection: Member, member: Watched, signal: AbortSignal): Promise<void> {
-    using limit = new TimeLimit('get an answer', this.#timing.patientLimitMs)
-    const { errors } = await connection
-      .status(AbortSignal.any([signal, limit.signal]))
-      .catch(() => ({ errors: [] as string[] }))
+  #connect({ endpoint }: Watched): Member {
+    return new Member({ address: endpoint, tls: this.#options.tls() })
+  }
+
+  /** What is known of them stays when there is no answer. */
+  async #lookAtAlarms(member: Watched, signal: AbortSignal): Promise<void> {
+    using limit = new TimeLimit('get an answer', this.#timing.answerLimitMs)
+    const status = await member.connection
+      ?.status(AbortSignal.any([signal, limit.signal]))
+      .catch(() => undefined)
+    if (status === undefined) return
     // That there is no leader is known otherwise.
-    const alarms = errors.filter((error) => /\balarm\b/i.test(error))
+    const alarms = status.errors.filter((error) => /\balarm\b/i.test(error))
     if (alarms.join() === member.alarms.join()) return
     member.alarms = alarms
     const { log } = this.#options
@@ -197,27 +233,29 @@ export class Members {
   }
 
   #enter(member: Watched, state: MemberState, reason?: string): void {
-    const isNews = member.state !== state || member.reason !== reason
-    const former = member.state
+    const isOther = member.state !== state
     Object.assign(member, { state, reason })
-    if (former !== state) {
+    if (isOther || !member.isTold) {
+      member.isTold = true
       const { log } = this.#options
       const said = { endpoint: member.endpoint, ...(reason !== undefined && { reason }) }
       if (state === 'serving') log.info(said, 'etcd serves')
       else log.warn(said, state === 'waiting' ? 'etcd has no leader' : 'etcd is away')
     }
-    if (isNews) this.#events.emit('change')
+    if (isOther || this.#members.some((one) => one.state !== 'serving')) this.#events.emit('change')
   }
 
   async #pause(member: Watched, signal: AbortSignal): Promise<void> {
     const { awayIntervalMs, lonelyIntervalMs, intervalMs } = this.#timing
     const calmMs = this.#members.length === 1 ? lonelyIntervalMs : intervalMs
-    member.hurry = new AbortController()
-    await sleep(member.state === 'serving' ? calmMs : awayIntervalMs, undefined, {
-      signal: AbortSignal.any([signal, member.hurry.signal]),
-      ref: false,
-    }).catch(() => {})
+    const pauseMs = member.state === 'serving' ? calmMs : awayIntervalMs
+    await sleep(pauseMs, undefined, { signal, ref: false }).catch(() => {})
   }
+}
+
+function hangUp(member: Watched): void {
+  member.connection?.[Symbol.dispose]()
+  member.connection = undefined
 }
 
 /** The innermost one, without what was called: of every member the same is asked. */

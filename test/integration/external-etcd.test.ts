@@ -90,12 +90,42 @@ test('the keys of another cluster are refused, with the way out', async () => {
   )
   expect(exitCode).toBe(2)
   expect(stderr).toMatch(
-    /^k8s: cannot use the etcd at https:\/\/127\.0\.0\.1:2\d79: below \/registry it has a cluster whose keys are not in \/var\/lib\/other\. Name another --etcd-prefix/m,
+    /^k8s: cannot use the etcd at https:\/\/127\.0\.0\.1:2\d79: below \/registry it has a cluster whose keys are not in \/var\/lib\/other\. Name the --etcd-endpoints and the --etcd-prefix of this cluster/m,
   )
 })
 
-test('k8s db disarm speaks to the etcd', async () => {
+test("k8s db disarm lowers the etcd's alarm, which the status shows, and other commands say that they are not for it", async () => {
   expect((await cluster.k8s(['db', 'disarm'])).stdout).toBe('There is no alarm.\n')
+  await etcd.raiseNoSpace()
+  await cluster.waitFor('the alarm is shown', async () =>
+    (await cluster.k8s(['status'], { check: false })).stdout.includes(
+      'no writes: etcd has reached its quota (NOSPACE)',
+    ),
+  )
+  expect((await cluster.k8s(['db', 'disarm'])).stdout).toBe('Lowered the alarm NOSPACE.\n')
+  await cluster.waitFor('writes are taken', () => cluster.kubectl(['create', 'configmap', 'after-the-alarm']))
+  expect((await cluster.k8s(['db', 'compact'])).stdout).toMatch(/^Compacted at revision \d+\.$/m)
+  for (const command of [
+    ['db', 'status'],
+    ['snapshot', 'save'],
+  ]) {
+    const { exitCode, stderr } = await cluster.k8s(command, { check: false })
+    expect([exitCode, stderr]).toEqual([
+      1,
+      expect.stringContaining('the objects of this cluster are in an etcd that others run'),
+    ])
+  }
+})
+
+test('an etcd without this cluster is refused, so that nobody takes it for an empty one', async () => {
+  await cluster.k8s(['stop'])
+  await cluster.daemon.ended
+  await etcd.forget('/k8s.local/cluster/registry')
+  const { exitCode, stderr } = await cluster.exec(['k8s', ...etcd.flags], { check: false })
+  expect(exitCode).toBe(2)
+  expect(stderr).toMatch(
+    /^k8s: cannot use the etcd at .*: below \/registry it does not have the cluster of \/var\/lib\/k8s\. /m,
+  )
 })
 
 async function restartsOfApiserver(): Promise<number | undefined> {

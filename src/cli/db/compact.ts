@@ -1,6 +1,7 @@
 import { integer } from '../../config/table/kinds.ts'
 import { type Command, type Invocation, optionValues } from '../command.ts'
-import { daemonOptions } from '../daemon.ts'
+import { isStoredElsewhere } from '../../config/facts.ts'
+import { daemonOptions, pathsOf } from '../daemon.ts'
 import { askDatastore, endpointOptions } from './live.ts'
 
 const ownOptions = {
@@ -30,8 +31,11 @@ export const dbCompact: Command = {
 async function handler(invocation: Invocation): Promise<number> {
   const { revision, ...endpoint } = optionValues(ownOptions, invocation.flags)
   const { compactDatastore } = await import('../../datastore/compact.ts')
+  // Each member of an etcd has a file of its own, and stands still while it is made smaller.
+  const { dataDir } = await pathsOf(invocation)
+  const defragment = endpoint.endpoint !== undefined || !isStoredElsewhere(dataDir)
   const compacted = await askDatastore(invocation, { ...endpoint, verb: 'compact' }, (server) =>
-    compactDatastore({ server, revision }),
+    compactDatastore({ server, revision, defragment }),
   )
   invocation.print(`Compacted at revision ${compacted.revision}.\n`)
   return 0

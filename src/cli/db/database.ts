@@ -1,6 +1,6 @@
 import type { DatabaseFile } from '../../datastore/log/inspect.ts'
 import { type Invocation, requirePayload } from '../command.ts'
-import { pathsOf } from '../daemon.ts'
+import { pathsOf, requireOwnStorage } from '../daemon.ts'
 
 /** The program that knows etcd's own files. */
 export async function etcdFileProgram(environment: Invocation['environment']): Promise<string> {
@@ -11,6 +11,7 @@ export async function etcdFileProgram(environment: Invocation['environment']): P
 /** The database that the flags name, with what it takes to open it. */
 export async function databaseOf(invocation: Invocation): Promise<Required<DatabaseFile>> {
   const paths = await pathsOf(invocation)
+  requireOwnStorage(paths, 'use the database')
   requirePayload(invocation.environment)
   const [{ openPayload }, { refuseUnfinishedRestore }] = await Promise.all([
     import('../../payload/payload.ts'),

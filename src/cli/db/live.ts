@@ -1,6 +1,6 @@
-import { existsSync } from 'node:fs'
 import { AppError, errorCode } from '../../base/errors.ts'
 import { readTlsIdentity } from '../../base/tls-files.ts'
+import { isStoredElsewhere } from '../../config/facts.ts'
 import { Refused, type ValueKind } from '../../config/table/option.ts'
 import type { DatabaseFile } from '../../datastore/log/inspect.ts'
 import type { EtcdServer } from '../../datastore/datastore.ts'
@@ -41,10 +41,8 @@ export async function askDatastore<Answer>(
   if (endpoint !== undefined) {
     return ask({ address: endpoint, tls: readTlsIdentity(tlsFiles(files)) })
   }
-  const { database, datastoreSocket } = await pathsOf(invocation)
-  // Behind it is an etcd, of which there is no file here.
-  if (!existsSync(database) && existsSync(datastoreSocket))
-    return ask({ address: `unix://${datastoreSocket}` })
+  const { dataDir, database, datastoreSocket } = await pathsOf(invocation)
+  if (isStoredElsewhere(dataDir)) return ask({ address: `unix://${datastoreSocket}` })
   requirePayload(invocation.environment)
   const { openPayload } = await import('../../payload/payload.ts')
   const payload = openPayload(invocation.environment['K8S_PAYLOAD_DIR'])

@@ -1,5 +1,3 @@
-import { AppError } from '../../base/errors.ts'
-import { isStoredElsewhere } from '../../config/facts.ts'
 import { loadSettings, snapshotDirIn } from '../../config/load.ts'
 import { type Paths, paths } from '../../config/paths.ts'
 import { type SettingName, schema } from '../../config/schema.ts'
@@ -37,15 +35,6 @@ export async function snapshotSettings({ flags, environment }: Invocation): Prom
     secretFile: values['snapshot-secret-file'],
     retention: Number(values['snapshot-retention']),
   }
-}
-
-/** Throws SNAPSHOT_STORAGE where the cluster's objects are not on this machine; `action` is what cannot be done. */
-export function requireOwnStorage({ dataDir }: Paths, action: string): void {
-  if (!isStoredElsewhere(dataDir)) return
-  throw new AppError(`cannot ${action}: the objects of this cluster are in an etcd that others run`, {
-    code: 'SNAPSHOT_STORAGE',
-    remedy: `use etcdctl snapshot save and etcdutl snapshot restore there, and keep ${paths({ dataDir }).pkiDir} with it`,
-  })
 }
 
 export async function secretOf({ secretFile }: SnapshotSettings): Promise<string | undefined> {

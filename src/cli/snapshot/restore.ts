@@ -1,5 +1,6 @@
 import { type Command, type Invocation, requirePayload } from '../command.ts'
-import { placeOptions, requireOwnStorage, secretOf, secretOption, snapshotSettings } from './place.ts'
+import { requireOwnStorage } from '../daemon.ts'
+import { placeOptions, secretOf, secretOption, snapshotSettings } from './place.ts'
 
 export const snapshotRestore: Command = {
   name: 'snapshot restore',

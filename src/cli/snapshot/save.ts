@@ -1,6 +1,7 @@
 import { usageError } from '../../config/table/setting.ts'
 import { type Command, type Invocation, requirePayload } from '../command.ts'
-import { placeOptions, requireOwnStorage, secretOf, secretOption, snapshotSettings } from './place.ts'
+import { requireOwnStorage } from '../daemon.ts'
+import { placeOptions, secretOf, secretOption, snapshotSettings } from './place.ts'
 
 const defaultName = 'on-demand'
 

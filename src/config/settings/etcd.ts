@@ -22,7 +22,7 @@ export const etcdSettings: Rows<EtcdSettings> = {
     kind: clientUrl,
     separator: 'comma',
     default: ['http://127.0.0.1:2379'],
-    defaultText: '`http://127.0.0.1:2379`',
+    defaultText: 'http://127.0.0.1:2379',
     roles: severalServers,
   },
   'etcd-prefix': {

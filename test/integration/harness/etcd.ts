@@ -1,6 +1,6 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { testAuthority } from '../../unit/datastore/test-certificates.ts'
-import { type Machine, repository, type Running } from './machine.ts'
+import { type ExecResult, type Machine, repository, type Running } from './machine.ts'
 
 const program = `${repository}/build/peers/etcd`
 const directory = '/var/lib/etcd'
@@ -54,6 +54,48 @@ export class EtcdCluster implements AsyncDisposable {
     if (signal === 'SIGKILL') await member?.ended
   }
 
+  /** As a member does whose quota is reached. */
+  async raiseNoSpace(): Promise<void> {
+    const { stdout } = await this.#ctl(['endpoint', 'status', '-w', 'json'])
+    // A number that JavaScript would round.
+    const memberId = /"member_id":(\d+)/.exec(stdout)?.[1]
+    // ACTIVATE, by the JSON gateway: etcdctl lowers alarms only.
+    const body = JSON.stringify({
+      action: 'ACTIVATE',
+      memberID: memberId,
+      alarm: 'NOSPACE',
+    })
+    const files = [
+      '--cacert',
+      `${directory}/ca.crt`,
+      '--cert',
+      `${directory}/client.crt`,
+      '--key',
+      `${directory}/client.key`,
+    ]
+    await this.#machine.exec([
+      'curl',
+      '-sf',
+      ...files,
+      '-d',
+      body,
+      `${this.endpoints[0]}/v3/maintenance/alarm`,
+    ])
+  }
+
+  async forget(key: string): Promise<void> {
+    await this.#ctl(['del', key])
+  }
+
+  #ctl(command: readonly string[]): Promise<ExecResult> {
+    const files = [
+      `--cacert=${directory}/ca.crt`,
+      `--cert=${directory}/client.crt`,
+      `--key=${directory}/client.key`,
+    ]
+    return this.#machine.exec([`${program}ctl`, `--endpoints=${this.endpoints[0]}`, ...files, ...command])
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     for (const member of this.#members) await member?.[Symbol.asyncDispose]()
   }
@@ -69,6 +111,8 @@ export class EtcdCluster implements AsyncDisposable {
         ...[`--listen-peer-urls=${peer(index)}`, `--initial-advertise-peer-urls=${peer(index)}`],
         `--initial-cluster=${this.#members.map((_, at) => `m${at}=${peer(at)}`).join(',')}`,
         ...[`--cert-file=${directory}/server.crt`, `--key-file=${directory}/server.key`],
+        // Its JSON gateway is a client of its own server.
+        ...[`--client-cert-file=${directory}/client.crt`, `--client-key-file=${directory}/client.key`],
         ...['--client-cert-auth', `--trusted-ca-file=${directory}/ca.crt`],
       ],
       { stdio: ['ignore', 'ignore', 'ignore'] },

@@ -67,7 +67,7 @@ test('the bytes go to a member that serves, past those that are silent, away or 
   await until(() => (members.trouble()?.split('; ').length ?? 0) === 3)
   expect(members.trouble()).toContain(`${away} is away: connect ECONNREFUSED`)
   await until(() =>
-    members.trouble()?.includes(`${silent.endpoint} is away: cannot get an answer within 0.3 s`),
+    members.trouble()?.includes(`${silent.endpoint} is away: cannot get an answer within 5 s`),
   )
 })
 
@@ -122,6 +122,48 @@ test('what keeps a member from being trusted is told, and certificates that chan
   await served()
   await until(() => members.trouble() === undefined)
   expect(members.best).toBe(listening)
+})
+
+test('a member that takes no new connections is left, although it answers over the one that it has, and asked at leisure', async () => {
+  const { listening } = await datastoreIn('a')
+  const port = Number(new URL(listening).port)
+  let isOpen = true
+  let refused = 0
+  const gate = await listener((socket) => {
+    if (!isOpen) {
+      refused++
+      socket.destroy()
+      return
+    }
+    const behind = connect(port, '127.0.0.1').on('error', () => {})
+    socket.pipe(behind).pipe(socket)
+  })
+  const { path, members, served } = await standInFront([gate.endpoint])
+  await served()
+  isOpen = false
+  const client = connect(path)
+    .on('error', () => {})
+    .resume()
+  client.write('PRI * HTTP/2.0\r\n')
+  await until(() => members.trouble()?.includes(`${gate.endpoint} is away: `))
+  expect(members.best).toBeUndefined()
+  client.destroy()
+  const before = refused
+  await until(() => refused > before)
+  isOpen = true
+  await served()
+  await until(() => members.trouble() === undefined)
+})
+
+test('a member of another etcd is not gone to', async () => {
+  const [first, second] = [await datastoreIn('a'), await datastoreIn('b')]
+  using member = new Member({ address: first.listening })
+  const { clusterId } = await member.read('/registry', { isLocal: true, signal: AbortSignal.timeout(30_000) })
+  const { members, served } = await standInFront([second.listening, first.listening])
+  members.clusterId = clusterId
+  await until(() => members.trouble()?.includes(`${second.listening} is away: it belongs to another etcd`))
+  await served()
+  expect(members.best).toBe(first.listening)
 })
 
 test('an etcd belongs to the cluster that came first, and one with objects of nobody to none', async () => {
