@@ -23,7 +23,7 @@ export type Level = 'best' | 'fast'
 
 const zstdOptions: Readonly<Record<Level, string>> = { best: '-19', fast: '-3' }
 
-const keptDir = process.env['SECTIONS_DIR'] ?? 'build/sections'
+const keptDirectory = (): string => process.env['SECTIONS_DIR'] ?? 'build/sections'
 
 /** Both levels of what an artifact and a few before it are made of. */
 const keptLimit = 32
@@ -37,6 +37,7 @@ export function isLevel(text: string | undefined): text is Level {
  * 2 ** `windowLog` bytes, or what is usual for the level.
  */
 export async function compress(parts: readonly Buffer[], level: Level, windowLog?: number): Promise<Buffer> {
+  const keptDir = keptDirectory()
   mkdirSync(keptDir, { recursive: true })
   const options = [zstdOptions[level], ...(windowLog === undefined ? [] : [`--zstd=wlog=${windowLog}`])]
   const digest = createHash('sha256')
@@ -77,6 +78,7 @@ async function unpacksTo(compressed: Buffer, expected: string): Promise<boolean>
 
 /** Removes what was not used for longest. */
 export function forgetOld(): void {
+  const keptDir = keptDirectory()
   const files = readdirSync(keptDir).map((name) => join(keptDir, name))
   const newestFirst = files.toSorted((a, b) => usedAt(b) - usedAt(a))
   for (const old of newestFirst.slice(keptLimit)) rmSync(old, { force: true })

@@ -16,12 +16,14 @@ asked=false
 trap 'asked=true; kill -TERM "$daemon" 2>/dev/null || :' INT TERM HUP
 setsid "$root/dist/artifacts/k8s" --server-mode=single --data-dir="$data" --log-format=text --stop-pods 2>"$log" &
 daemon=$!
-# `wait` returns early when a signal came, and says later how it ended.
-while kill -0 "$daemon" 2>/dev/null; do wait "$daemon" || :; done
+# `wait` returns early when a signal came, with the signal; bash 5.2 says -1 of what has ended just then. The launcher ends
+# by the signal itself.
 status=0
-wait "$daemon" || status=$?
-# The launcher ends by the signal itself.
-if $asked && ((status == 128 + 15)); then status=0; fi
+while kill -0 "$daemon" 2>/dev/null; do
+  status=0
+  wait "$daemon" || status=$?
+done
+if $asked && ((status < 0 || status > 128)); then status=0; fi
 if ((status != 0)); then
   tail -n 20 "$log" >&2
   echo "k8s ended with $status; the whole log is in $log" >&2

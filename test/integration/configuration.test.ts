@@ -76,9 +76,9 @@ const inputs: Readonly<Record<string, BadInput>> = {
     flags: ['--kube-apiserver-arg=etcd-servers=http://127.0.0.1:2379'],
     says: ['--kube-apiserver-arg', 'etcd-servers'],
   },
-  'a server mode that does not exist yet': {
-    flags: ['--server-mode=ha'],
-    says: ['--server-mode', 'ha', 'single'],
+  'a server mode that does not exist': {
+    flags: ['--server-mode=both'],
+    says: ['--server-mode', 'both', 'single or ha'],
   },
   'ranges that overlap': {
     flags: ['--cluster-cidr=10.96.0.0/16'],

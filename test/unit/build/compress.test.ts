@@ -3,12 +3,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { expect, test, vi } from 'vitest'
+import { compress } from '../../../scripts/compress.ts'
 
-// The directory is read when the module is loaded.
-async function compressIn(directory: string) {
+function compressIn(directory: string) {
   vi.stubEnv('SECTIONS_DIR', directory)
-  vi.resetModules()
-  const { compress } = await import('../../../scripts/compress.ts')
   return async (text: string) => zstdDecompressSync(await compress([Buffer.from(text)], 'fast')).toString()
 }
 
@@ -19,14 +17,14 @@ test.each([
   ['of another content', (file: string) => writeFileSync(file, zstdCompressSync('another content'))],
 ])('what was compressed before is not used when it is %s', async (_, spoil) => {
   using directory = mkdtempDisposableSync(join(tmpdir(), 'k8s-sections-'))
-  const compress = await compressIn(directory.path)
+  const compressed = compressIn(directory.path)
   const told = vi.spyOn(console, 'error').mockImplementation(() => {})
-  expect(await compress('a section')).toBe('a section')
+  expect(await compressed('a section')).toBe('a section')
   const [kept = ''] = readdirSync(directory.path)
-  expect(await compress('a section')).toBe('a section')
+  expect(await compressed('a section')).toBe('a section')
   expect(told).not.toHaveBeenCalled()
   spoil(join(directory.path, kept))
-  expect(await compress('a section')).toBe('a section')
+  expect(await compressed('a section')).toBe('a section')
   expect(told).toHaveBeenCalledOnce()
   expect(readdirSync(directory.path)).toEqual([kept])
 })
