@@ -1,10 +1,10 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
-import { connect, type NetConnectOpts } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { answers } from '../../src/base/unix-socket.ts'
 import { freePort } from '../../test/free-port.ts'
 import { repository } from '../../test/integration/harness/machine.ts'
 
@@ -85,7 +85,7 @@ export class Server implements AsyncDisposable {
         ? [`unix://${socket}`, { path: socket }]
         : [`http://127.0.0.1:${port}`, { host: '127.0.0.1', port }]
     const server = new Server(child, directory, endpoint)
-    for (const giveUpMs = Date.now() + startTimeoutMs; !(await accepts(where)); await sleep(50)) {
+    for (const giveUpMs = Date.now() + startTimeoutMs; !(await answers(where)); await sleep(50)) {
       if (child.exitCode === null && Date.now() < giveUpMs) continue
       const words = readFileSync(log, 'utf8').slice(-2000)
       await server[Symbol.asyncDispose]()
@@ -127,16 +127,4 @@ export function buildClient(): string {
   const output = `${repository}/build/bench/datastore-client`
   execFileSync('go', ['build', '-o', output, '.'], { cwd: `${import.meta.dirname}/client`, stdio: 'inherit' })
   return output
-}
-
-async function accepts(where: NetConnectOpts): Promise<boolean> {
-  const socket = connect(where)
-  try {
-    await once(socket, 'connect')
-    return true
-  } catch {
-    return false
-  } finally {
-    socket.destroy()
-  }
 }

@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { chmodSync, lstatSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
-import { connect, type Server } from 'node:net'
+import { connect, type NetConnectOpts, type Server } from 'node:net'
 import { dirname, join } from 'node:path'
 
 import { AppError, errorCode } from './errors.ts'
@@ -37,7 +37,7 @@ async function refuseTaken(path: string): Promise<void> {
     if (errorCode(thrown) === 'ENOENT') return
     throw thrown
   }
-  if (isSocket && !(await answers(path))) return
+  if (isSocket && !(await answers({ path }))) return
   throw new AppError(`cannot listen on ${path}: ${isSocket ? 'another process does' : 'it is a file'}`, {
     code: 'SOCKET_TAKEN',
     address: path,
@@ -45,8 +45,9 @@ async function refuseTaken(path: string): Promise<void> {
   })
 }
 
-async function answers(path: string): Promise<boolean> {
-  const socket = connect(path)
+/** Whether somebody takes connections there. */
+export async function answers(where: NetConnectOpts): Promise<boolean> {
+  const socket = connect(where)
   try {
     await once(socket, 'connect')
     return true

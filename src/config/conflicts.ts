@@ -151,11 +151,16 @@ function kubeProxy(config: Config, describe: Describe): Conflict | undefined {
 }
 
 function etcdFiles({ etcdCertFile, etcdKeyFile }: Config): Conflict | undefined {
-  if (etcdCertFile !== undefined && etcdKeyFile === undefined)
-    return { name: 'etcd-cert-file', reason: 'it needs etcd-key-file beside it' }
-  if (etcdKeyFile !== undefined && etcdCertFile === undefined)
-    return { name: 'etcd-key-file', reason: 'it needs etcd-cert-file beside it' }
-  return undefined
+  return halfPair(['etcd-cert-file', etcdCertFile], ['etcd-key-file', etcdKeyFile])
+}
+
+type NamedFile = readonly [name: SettingName, path: string | undefined]
+
+/** A certificate is nothing without its key, nor the key without it. */
+function halfPair(certificate: NamedFile, key: NamedFile): Conflict | undefined {
+  const [given, missing] = certificate[1] === undefined ? [key, certificate] : [certificate, key]
+  if (given[1] === undefined || missing[1] !== undefined) return undefined
+  return { name: given[0], reason: `it needs ${missing[0]} beside it` }
 }
 
 function etcdSchemes({ etcdEndpoints = [], etcdCaFile, etcdCertFile }: Config): Conflict | undefined {
@@ -174,10 +179,8 @@ function etcdSchemes({ etcdEndpoints = [], etcdCaFile, etcdCertFile }: Config): 
 }
 
 function tlsFiles({ certFile, keyFile, trustedCaFile }: DatastoreConfig): Conflict | undefined {
-  if (certFile !== undefined && keyFile === undefined)
-    return { name: 'cert-file', reason: 'it needs key-file beside it' }
-  if (keyFile !== undefined && certFile === undefined)
-    return { name: 'key-file', reason: 'it needs cert-file beside it' }
+  const half = halfPair(['cert-file', certFile], ['key-file', keyFile])
+  if (half !== undefined) return half
   return trustedCaFile !== undefined && certFile === undefined
     ? { name: 'trusted-ca-file', reason: 'it needs cert-file and key-file beside it' }
     : undefined

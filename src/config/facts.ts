@@ -52,21 +52,22 @@ export function readFacts(dataDir: string): Facts {
   return { cluster, node: { ...node, ...(role !== undefined && { role }) }, hostName }
 }
 
-/** The role of what is in a data directory, as far as it is known; a damaged record says nothing. */
+/** The role of what is in a data directory, as far as it is known. */
 export function roleIn(dataDir: string): string | undefined {
-  try {
-    return readFacts(dataDir).node['role']
-  } catch {
-    return undefined
-  }
+  return knownFacts(dataDir)?.node['role']
 }
 
 /** Whether the objects of the cluster in a data directory are elsewhere, as far as it is known. */
 export function isStoredElsewhere(dataDir: string): boolean {
+  return knownFacts(dataDir)?.cluster['server-mode'] === 'ha'
+}
+
+/** A damaged record says nothing. */
+function knownFacts(dataDir: string): Facts | undefined {
   try {
-    return readFacts(dataDir).cluster['server-mode'] === 'ha'
+    return readFacts(dataDir)
   } catch {
-    return false
+    return undefined
   }
 }
 

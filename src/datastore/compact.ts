@@ -1,6 +1,6 @@
 import { describeError } from '../base/errors.ts'
 import { type EtcdServer, callUnary } from './grpc/client.ts'
-import { MessageReader } from './grpc/protobuf/message-reader.ts'
+import { findField, MessageReader } from './grpc/protobuf/message-reader.ts'
 import { MessageWriter } from './grpc/protobuf/message-writer.ts'
 
 /** Part of etcd's message when there is nothing left to compact at a revision. */
@@ -43,19 +43,7 @@ async function currentRevision(server: EtcdServer): Promise<number> {
     method: '/etcdserverpb.Maintenance/Status',
     framed: noFields(),
   })
-  const response = new MessageReader(reply)
-  while (response.next()) {
-    if (response.field !== headerField) {
-      response.skip()
-      continue
-    }
-    const header = response.message()
-    while (header.next()) {
-      if (header.field === revisionField) return header.number()
-      header.skip()
-    }
-  }
-  return 0
+  return findField(new MessageReader(reply), [headerField, revisionField])?.number() ?? 0
 }
 
 function noFields(): Buffer {

@@ -1,6 +1,6 @@
 import { AppError } from '../base/errors.ts'
 import { EtcdClient, type EtcdServer } from './grpc/client.ts'
-import { MessageReader } from './grpc/protobuf/message-reader.ts'
+import { findField, MessageReader } from './grpc/protobuf/message-reader.ts'
 import { MessageWriter } from './grpc/protobuf/message-writer.ts'
 
 /** etcdserverpb.RangeRequest */
@@ -52,7 +52,8 @@ export class Member implements Disposable {
     const framed = request.framed()
     try {
       const reply = await this.#client.call({ method: '/etcdserverpb.KV/Range', framed, signal })
-      return { clusterId: clusterIdOf(new MessageReader(reply)) }
+      const id = findField(new MessageReader(reply), [headerFields.header, headerFields.clusterId])
+      return { clusterId: id?.uint64() }
     } catch (error) {
       if (!(error instanceof AppError) || error.fields['status'] !== permissionDenied) throw error
       return { clusterId: undefined }
@@ -65,7 +66,7 @@ export class Member implements Disposable {
     request.text(rangeTags.key, key)
     const framed = request.framed()
     const reply = await this.#client.call({ method: '/etcdserverpb.KV/Range', framed, signal })
-    return bytesAt(new MessageReader(reply), [rangeFields.keyValues, rangeFields.value])?.toString()
+    return findField(new MessageReader(reply), [rangeFields.keyValues, rangeFields.value])?.text()
   }
 
   async status(signal: AbortSignal): Promise<MemberStatus> {
@@ -103,9 +104,9 @@ export class Member implements Disposable {
     request.bytes(txnTags.failure, operation(operationTags.range, get))
     const framed = request.framed()
     const reply = await this.#client.call({ method: '/etcdserverpb.KV/Txn', framed, signal })
-    if (hasSucceeded(new MessageReader(reply))) return value
+    if (findField(new MessageReader(reply), [txnFields.succeeded])?.bool()) return value
     const path = [txnFields.responses, txnFields.range, rangeFields.keyValues, rangeFields.value]
-    return bytesAt(new MessageReader(reply), path)?.toString()
+    return findField(new MessageReader(reply), path)?.text()
   }
 
   [Symbol.dispose](): void {
@@ -126,36 +127,4 @@ function isAbsent(key: string, end = ''): Buffer {
   compare.raw(Uint8Array.of(compareTags.version, 0))
   compare.text(compareTags.rangeEnd, end)
   return compare.bytesWritten()
-}
-
-/** The first field that this path of numbers leads to. */
-function bytesAt(message: MessageReader, [field, ...rest]: readonly number[]): Buffer | undefined {
-  while (message.next()) {
-    if (message.field !== field) message.skip()
-    else return rest.length === 0 ? message.bytes() : bytesAt(message.message(), rest)
-  }
-  return undefined
-}
-
-function clusterIdOf(reply: MessageReader): bigint | undefined {
-  while (reply.next()) {
-    if (reply.field !== headerFields.header) {
-      reply.skip()
-      continue
-    }
-    const header = reply.message()
-    while (header.next()) {
-      if (header.field === headerFields.clusterId) return header.uint64()
-      header.skip()
-    }
-  }
-  return undefined
-}
-
-function hasSucceeded(message: MessageReader): boolean {
-  while (message.next()) {
-    if (message.field === txnFields.succeeded) return message.bool()
-    message.skip()
-  }
-  return false
 }

@@ -162,6 +162,18 @@ export class MessageReader {
   }
 }
 
+/** A reader at the first field that this path of numbers leads to, through one message in another. */
+export function findField(
+  message: MessageReader,
+  [field, ...rest]: readonly number[],
+): MessageReader | undefined {
+  while (message.next()) {
+    if (message.field === field) return rest.length === 0 ? message : findField(message.message(), rest)
+    message.skip()
+  }
+  return undefined
+}
+
 function malformed(what: string): StatusError {
   return new StatusError(codes.internal, `grpc: error unmarshalling request: proto: cannot parse: ${what}`)
 }
