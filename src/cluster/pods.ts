@@ -1,6 +1,10 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Paths } from '../config/paths.ts'
+import { HostFiles } from '../node/facts/host-files.ts'
+import { runFileStep } from '../node/reset/file-steps.ts'
+import { readPodProcesses } from '../node/reset/pod-processes.ts'
 import type { Payload } from '../payload/payload.ts'
 import { runCommand } from '../supervisor/spawn.ts'
 
@@ -9,6 +13,9 @@ const defaultGraceSeconds = 30
 /** No pod holds the stop of the daemon up for longer, whatever its grace period. */
 const longestGraceSeconds = 120
 const commandMarginMs = 10_000
+/** containerd deletes the task of a sandbox, and with it the shim, a moment after it has answered. */
+const shimLimitMs = 2_000
+const shimIntervalMs = 20
 
 /** As `crictl ps -o json` prints it; the kubelet sets the annotation (pkg/kubelet/kuberuntime/labels.go). */
 interface ContainerList {
@@ -29,7 +36,7 @@ interface StopPodsOptions {
 /**
  * Ends all pods through the CRI while no kubelet runs that would start them again: first each
  * container with SIGTERM and its pod's grace period, all at once, then the sandboxes with their networks. preStop
- * hooks are the kubelet's and do not run.
+ * hooks are the kubelet's and do not run. Returns when no shim is left: without containerd none of them ends.
  */
 export async function stopPods(options: StopPodsOptions): Promise<void> {
   try {
@@ -54,11 +61,43 @@ async function endPods(options: StopPodsOptions): Promise<void> {
       return crictl(options, ['stop', `--timeout=${graceSeconds}`, id], graceSeconds * 1000 + commandMarginMs)
     }),
   )
-  const sandboxes = (await crictl(options, ['pods', '--state=Ready', '--quiet'], commandMarginMs))
+  const pods = await stopSandboxes(options, ['--state=Ready'])
+  if (!(await shimsEnd(options))) await endRest(options)
+  log.info({ containers: containers.length, pods }, 'ended the pods')
+}
+
+/**
+ * What the kubelet was about to start, or to end, when it was stopped itself: its sandbox is not ready, or none is known
+ * by then.
+ */
+async function endRest(options: StopPodsOptions): Promise<void> {
+  await stopSandboxes(options)
+  if (await shimsEnd(options)) return
+  for (const { pid, startTicks, command } of remaining(options)) {
+    options.log.warn({ pid, process: command }, 'containerd does not end what is left of a pod: killed')
+    await runFileStep({ kind: 'kill', description: `kill ${command} (${pid})`, pid, startTicks })
+  }
+}
+
+/** Returns how many they were. */
+async function stopSandboxes(options: StopPodsOptions, filter: readonly string[] = []): Promise<number> {
+  const ids = (await crictl(options, ['pods', ...filter, '--quiet'], commandMarginMs))
     .split('\n')
     .filter(Boolean)
-  if (sandboxes.length > 0) await crictl(options, ['stopp', ...sandboxes], longestGraceSeconds * 1000)
-  log.info({ containers: containers.length, pods: sandboxes.length }, 'ended the pods')
+  if (ids.length > 0) await crictl(options, ['stopp', ...ids], longestGraceSeconds * 1000)
+  return ids.length
+}
+
+async function shimsEnd(options: StopPodsOptions): Promise<boolean> {
+  const endMs = performance.now() + shimLimitMs
+  for (; remaining(options).length > 0; await sleep(shimIntervalMs, undefined, { signal: options.signal })) {
+    if (performance.now() > endMs) return false
+  }
+  return true
+}
+
+function remaining({ paths }: StopPodsOptions) {
+  return readPodProcesses(new HostFiles(), paths.containerdSocket)
 }
 
 function graceOf(annotations: Readonly<Record<string, string>> | undefined): number {

@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempDisposableSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -35,3 +37,37 @@ test('a runtime that refuses is told with its words', async () => {
   const stopped = stopPods({ ...given('echo "no such socket" >&2; exit 1'), signal })
   await expect(stopped).rejects.toThrow('no such socket')
 })
+
+test('a pod that containerd was about to start or to end does not outlive the stop', async () => {
+  const { signal } = new AbortController()
+  const options = given(
+    [
+      'case "$*" in',
+      // The sandbox is in no list of ready ones.
+      '*" pods --quiet") echo half-made ;;',
+      '*" stopp half-made") kill "$(cat "${0%/*}/half-made.pid")" ;;',
+      `*" ps "*) echo '{"containers":[]}' ;;`,
+      'esac',
+    ].join('\n'),
+  )
+  const socket = options.paths.containerdSocket
+  writeFileSync(socket, '')
+  const [halfMade, unknown] = [shimAt(socket), shimAt(socket)]
+  const ended = [halfMade, unknown].map(async (shim) => once(shim, 'exit'))
+  writeFileSync(`${join(socket, '..')}/half-made.pid`, String(halfMade.pid))
+  await stopPods({ ...options, signal })
+  expect(await Promise.all(ended)).toEqual([
+    [null, 'SIGTERM'],
+    [null, 'SIGKILL'],
+  ])
+})
+
+/** A process that looks like a shim of this containerd. */
+function shimAt(socket: string) {
+  const shim = spawn('bash', ['-c', 'read', 'shim', '-address', socket], {
+    argv0: '/payload/bin/containerd-shim-runc-v2',
+    stdio: ['pipe', 'ignore', 'ignore'],
+  })
+  onTestFinished(() => void shim.kill('SIGKILL'))
+  return shim
+}
