@@ -42,6 +42,6 @@ done
 stage "$root/node_modules/better-sqlite3/prebuilds/linux-x64.node" lib/better_sqlite3.node
 # Of gcc's run-time libraries the one that minimal systems lack.
 stage "$(realpath "$(gcc -print-file-name=libatomic.so.1)")" lib/libatomic.so.1
-printf '{"type":"module"}\n' >"$payload/lib/package.json"
+printf '{"type":"commonjs"}\n' >"$payload/lib/package.json"
 stage "$build/version.json" lib/version.json
 touch "$payload/.complete"

@@ -6,16 +6,15 @@ import { describeError, errorCode } from './errors.ts'
  * Whoever reads the daemon's output may be stuck: a terminal after Ctrl-S, a pager, a journal whose disk hangs. The
  * daemon goes on without it:
  *
- *    line ──▶ the descriptor takes it at once                    a reader that keeps up: nothing is kept
- *         └─▶ it is full: line ──▶ queue (queueLimit bytes) ──▶ tried again until it is empty
- *                                   └─▶ beyond that: counted, and told in a line of its own when there is room
+ *    line ──▶ queue (queueLimit bytes) ──▶ written once a turn of the event loop, and tried again while the descriptor is full
+ *              └─▶ beyond that: counted, and told in a line of its own when there is room
  *
  * A descriptor is written without blocking, which is a property of what is open (open(2)) and not of the process: a
  * shell that shares it would find its own writes fail. So pipes and terminals are opened once more. Sockets
  * cannot be; systemd gives each unit its own.
  *
- * A file has no reader, and its disk may hang, which no descriptor tells before: what is logged in one turn of the event
- * loop is written by a thread of libuv's, and what comes meanwhile waits in the queue as for a reader.
+ * A file has no reader, and its disk may hang, which no descriptor tells before: it is written by a thread of libuv's, and
+ * what comes meanwhile waits in the queue as for a reader.
  */
 
 /** The bytes that wait for a reader. */
@@ -55,7 +54,7 @@ export class BoundedWriter {
   #timer: NodeJS.Timeout | undefined
   #isGone = false
   readonly #isFile: boolean
-  /** Of a file: a turn's lines wait for its end, or the first entry of the queue is being written. */
+  /** A turn's lines wait for its end, or, of a file, the first entry of the queue is being written. */
   #isBusy = false
   #isInThread = false
   #hangs = false
@@ -78,7 +77,16 @@ export class BoundedWriter {
     this.#enqueueLeftOut()
     this.#enqueue({ bytes, lines: 1 })
     if (this.#isFile) this.#writeAside()
-    else if (this.#timer === undefined) this.#drain()
+    else if (this.#timer === undefined) this.#drainSoon()
+  }
+
+  #drainSoon(): void {
+    if (this.#isBusy) return
+    this.#isBusy = true
+    setImmediate(() => {
+      this.#isBusy = false
+      this.#drain()
+    })
   }
 
   #enqueue(entry: Entry): void {

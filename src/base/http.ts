@@ -1,5 +1,6 @@
 import http from 'node:http'
 import https from 'node:https'
+import { createSecureContext } from 'node:tls'
 import { AppError, errorCode } from './errors.ts'
 import { TimeLimit } from './time-limit.ts'
 
@@ -73,6 +74,25 @@ export async function requestStream(asked: HttpRequest): Promise<HttpStream> {
   }
 }
 
+/**
+ * By what they show and trust, the last ones: to read certificates costs more than a request, and a server that knows the
+ * session asks for less. Their connections are not kept.
+ */
+const agents = new Map<string, https.Agent>()
+const agentsLimit = 8
+
+function agentOf(tls: TlsIdentity = {}): https.Agent {
+  const key = JSON.stringify([tls.ca, tls.cert, tls.key])
+  const agent =
+    agents.get(key) ??
+    new https.Agent({ secureContext: createSecureContext({ ...tls, minVersion: 'TLSv1.2' }) })
+  agents.delete(key)
+  agents.set(key, agent)
+  const [oldest] = agents.keys()
+  if (agents.size > agentsLimit && oldest !== undefined) agents.delete(oldest)
+  return agent
+}
+
 /** Connections to one server that are kept and used again by requests that name them. */
 export class Connections implements Disposable {
   readonly agent: http.Agent
@@ -95,13 +115,11 @@ function send(asked: HttpRequest, limit: TimeLimit): Promise<http.IncomingMessag
     method,
     signal: AbortSignal.any(signals),
     headers: { ...headers, ...(connections === undefined && { connection: 'close' }) },
-    agent: connections?.agent ?? false,
+    agent: connections?.agent ?? (isTls(url) ? agentOf(tls) : false),
     ...(socketPath !== undefined && { socketPath }),
   }
   return new Promise((resolve, reject) => {
-    const sent = isTls(url)
-      ? https.request(url, { ...options, ...tls, minVersion: 'TLSv1.2' })
-      : http.request(url, options)
+    const sent = isTls(url) ? https.request(url, options) : http.request(url, options)
     sent.on('error', reject)
     sent.on('response', resolve)
     sent.end(body)

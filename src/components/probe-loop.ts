@@ -97,7 +97,7 @@ export async function probeLoop(options: ProbeLoopOptions): Promise<void> {
 interface Finding {
   readonly isAlive: boolean
   /** undefined: it is ready. */
-  readonly reason?: string
+  readonly reason?: string | undefined
 }
 
 async function look(
@@ -106,11 +106,20 @@ async function look(
 ): Promise<Finding> {
   const timeoutMs = hasAnswered ? timing.timeoutMs : timing.firstTimeoutMs
   const ask = (question: Probe) => askWithin(question, timeoutMs, life)
+  if (alive === undefined) {
+    const reason = await ask(probe)
+    return { isAlive: reason === undefined, reason }
+  }
+  // Nobody listens for most of a start, and one question finds that out as well as two.
+  if (!hasAnswered) {
+    const silence = await ask(alive)
+    return { isAlive: silence === undefined, reason: silence ?? (await ask(probe)) }
+  }
   // One that was ready and is not any more may be silent to both: they are not waited for one after the other.
-  const early = alive !== undefined && hasAnswered && isFailing ? ask(alive) : undefined
+  const early = isFailing ? ask(alive) : undefined
   const reason = await ask(probe)
   if (reason === undefined) return { isAlive: true }
-  if (alive === undefined || life.aborted) return { isAlive: false, reason }
+  if (life.aborted) return { isAlive: false, reason }
   return { isAlive: (await (early ?? ask(alive))) === undefined, reason }
 }
 

@@ -19,8 +19,8 @@ import { DatastoreServer } from './server.ts'
 assert(parentPort !== null, 'the datastore’s worker was started as a program')
 const data = workerData as WorkerData
 if (data.role === 'log-writer') runLogWriter(parentPort, data.database)
-else if (data.role === 'export') await exportDatabase(parentPort, data)
-else await serve(parentPort, data)
+else if (data.role === 'export') void exportDatabase(parentPort, data)
+else void serve(parentPort, data)
 
 async function exportDatabase(
   port: MessagePort,
