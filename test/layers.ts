@@ -7,7 +7,7 @@ import { globSync, readFileSync } from 'node:fs'
 const inComponents = ['supervisor', 'pki', 'node', 'payload', 'config', 'base']
 // control: status and stop talk to the daemon. node: check and reset work without a cluster.
 // payload: the server opens it, and version prints what is in it.
-const inCommands = ['cluster', 'control', 'node', 'payload', 'config', 'base']
+const inCommands = ['cluster', 'cluster/join', 'control', 'node', 'payload', 'config', 'base']
 
 /** A room is the longest of these paths below src/ that a file's path starts with. */
 export const rooms: Readonly<Record<string, readonly string[]>> = {
@@ -29,7 +29,10 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
   datastore: ['datastore/log', 'datastore/mvcc', 'datastore/grpc', 'datastore/etcd-file', 'base'],
   components: inComponents,
   storage: ['components', 'datastore', ...inComponents],
+  // What a machine that joins and a server have in common.
+  'cluster/join': ['addons', 'pki', 'node', 'config', 'base'],
   cluster: [
+    'cluster/join',
     'components',
     'storage',
     'supervisor',
