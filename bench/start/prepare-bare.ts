@@ -8,6 +8,7 @@ import { prepareDirectories } from '../../src/cluster/directories.ts'
 import type { ComponentContext } from '../../src/components/component.ts'
 import { containerd } from '../../src/components/containerd.ts'
 import { kubelet } from '../../src/components/kubelet.ts'
+import { serverAccess } from '../../src/components/node-access.ts'
 import { addressesOf } from '../../src/cluster/node-address.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import { paths as pathsOf } from '../../src/config/paths.ts'
@@ -32,6 +33,7 @@ const context: ComponentContext = {
     host,
     payload: openPayload(payloadDir),
     pki: pkiFiles(paths.pkiDir),
+    access: serverAccess(config, paths),
     log: silentLogger,
   },
   choices: chooseForNode(config, host),

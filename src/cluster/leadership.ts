@@ -1,4 +1,4 @@
-import type { Task, TaskContext } from './tasks/task.ts'
+import type { Task } from './tasks/task.ts'
 
 /** Which of the servers that share a cluster does what only one may do. */
 export interface Leadership {
@@ -10,9 +10,9 @@ export interface Leadership {
 export const alone: Leadership = { whileLeading: (run, signal) => run(signal) }
 
 /** Runs a task where, and as long as, it is this server's. */
-export function runTask(
-  { leaderOnly, run }: Pick<Task, 'leaderOnly' | 'run'>,
-  { leadership, context, signal }: { leadership: Leadership; context: TaskContext; signal: AbortSignal },
+export function runTask<Context>(
+  { leaderOnly, run }: Pick<Task<Context>, 'leaderOnly' | 'run'>,
+  { leadership, context, signal }: { leadership: Leadership; context: Context; signal: AbortSignal },
 ): Promise<void> {
   const begin = (until: AbortSignal) => run(context, until)
   return leaderOnly ? leadership.whileLeading(begin, signal) : begin(signal)

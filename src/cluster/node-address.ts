@@ -6,7 +6,7 @@ import { publicMode, writeFileAtomically } from '../base/files.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Notifier } from '../base/notify.ts'
 import type { Addresses } from '../components/component.ts'
-import type { Config } from '../config/config.ts'
+import type { Config, NodeConfig } from '../config/config.ts'
 import { updateNodeRecord } from '../config/facts.ts'
 import type { Paths } from '../config/paths.ts'
 import { loopbackAddresses } from '../node/facts/addresses.ts'
@@ -29,12 +29,15 @@ const lookIntervalMs = 2_000
 const looksBetweenMessages = 15
 const commandTimeoutMs = 10_000
 
-export function addressesOf(config: Config, nodeIp: string): Addresses {
+export function addressesOf(
+  config: NodeConfig & Pick<Partial<Config>, 'advertiseAddress'>,
+  nodeIp: string,
+): Addresses {
   return { nodeIp, advertiseAddress: config.advertiseAddress ?? nodeIp }
 }
 
 interface AddressOptions {
-  readonly config: Config
+  readonly config: NodeConfig
   readonly paths: Paths
   readonly log: Logger
   readonly notify: Pick<Notifier, 'status' | 'extendTimeout'>

@@ -1,6 +1,6 @@
 import { assert } from '../base/errors.ts'
 import { apiserver } from '../components/apiserver.ts'
-import type { Component, ComponentContext } from '../components/component.ts'
+import type { Component, ComponentContext, NodeContext } from '../components/component.ts'
 import { containerd } from '../components/containerd.ts'
 import { controllerManager } from '../components/controller-manager.ts'
 import { kubeProxy } from '../components/kube-proxy.ts'
@@ -13,7 +13,7 @@ import type { RoleName } from '../config/roles.ts'
 import { embeddedStorage } from '../storage/embedded.ts'
 import { externalEtcd } from '../storage/external-etcd.ts'
 import type { Storage, StorageOptions } from '../storage/storage.ts'
-import { prepareCredentials } from './credentials.ts'
+import { type CredentialOptions, prepareCredentials } from './credentials.ts'
 import { alone, type Leadership } from './leadership.ts'
 import { addons } from './tasks/addons.ts'
 import { certificates } from './tasks/certificates.ts'
@@ -24,19 +24,19 @@ import { nodeAddress } from './tasks/node-address.ts'
 import { payloads } from './tasks/payloads.ts'
 import { knownPodCidr, podRange } from './tasks/pod-range.ts'
 import { snapshots } from './tasks/snapshots.ts'
-import type { Task, TaskContext } from './tasks/task.ts'
+import type { Surroundings, Task, TaskContext } from './tasks/task.ts'
 
-/** What a role consists of. */
+/** What a role of servers consists of. */
 export interface RoleRow {
   /** Brings certificates and kubeconfigs in order. */
-  readonly issueCredentials: TaskContext['issueCredentials']
+  readonly issueCredentials: (options: CredentialOptions) => Promise<void>
   /** The addresses of the Node's pods, as far as they are known before it is there. */
   readonly podCidr: (config: Config, paths: Paths) => string | undefined
   readonly storage: (options: StorageOptions) => Storage
   readonly leadership: Leadership
   /** In the order of their start; the stop goes through it backwards. One that is turned off has no recipe. */
   readonly components: readonly ((context: ComponentContext) => ProcessRecipe | undefined)[]
-  readonly tasks: readonly Task[]
+  readonly tasks: readonly Task<TaskContext>[]
 }
 
 const server: Omit<RoleRow, 'storage' | 'leadership'> = {
@@ -53,12 +53,13 @@ const roles: Partial<Record<RoleName, RoleRow>> = {
 }
 
 export interface Plan {
-  readonly storage: Storage
+  /** What of it lives in this process is a part of the daemon's own health. */
+  readonly storage: Pick<Storage, 'failed' | 'ping'>
   /** The storage's come first. */
   readonly components: readonly Component[]
-  readonly tasks: readonly Task[]
+  readonly tasks: readonly Task<Surroundings>[]
   readonly leadership: Leadership
-  readonly context: Omit<TaskContext, 'whenReady' | 'reached' | 'board' | 'moveNode' | 'restart' | 'isReady'>
+  readonly context: NodeContext
 }
 
 export function roleRow(role: RoleName): RoleRow {
@@ -72,14 +73,29 @@ export function planRole(
   row: RoleRow,
   given: Omit<ComponentContext, 'storageFlags' | 'storageMayBeAway'>,
 ): Plan {
+  const { config, addresses, paths, log } = given
   const storage = row.storage(given)
   const context = { ...given, storageFlags: storage.apiserverFlags, storageMayBeAway: storage.mayBeAway }
   const recipes = row.components.flatMap((recipe) => recipe(context) ?? [])
   return {
     storage,
     components: [...storage.components, ...recipes.map((recipe) => processComponent(recipe, context))],
-    tasks: row.tasks,
+    tasks: boundTasks(row.tasks, {
+      ...{ ...context, storage },
+      issueCredentials: () => row.issueCredentials({ config, addresses, paths, log }),
+    }),
     leadership: row.leadership,
-    context: { ...context, storage, issueCredentials: row.issueCredentials },
+    context,
   }
+}
+
+/** Tasks that lack nothing any more but the daemon around them. */
+function boundTasks<Context extends object>(
+  tasks: readonly Task<Context & Surroundings>[],
+  context: Context,
+): Task<Surroundings>[] {
+  return tasks.map((task) => ({
+    ...task,
+    run: (surroundings, signal) => task.run({ ...context, ...surroundings }, signal),
+  }))
 }

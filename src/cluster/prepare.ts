@@ -3,6 +3,7 @@ import type { Config } from '../config/config.ts'
 import type { Paths } from '../config/paths.ts'
 import { roleOf } from '../config/roles.ts'
 import { chooseForNode } from '../node/facts/choices.ts'
+import { serverAccess } from '../components/node-access.ts'
 import { detectHost } from '../node/facts/host.ts'
 import { pkiFiles } from '../pki/pki.ts'
 import { refuseLostKeys } from '../snapshot/lost-keys.ts'
@@ -55,6 +56,7 @@ export async function prepareRole(config: Config, options: PrepareOptions): Prom
   credentials.catch(() => {})
   const plan = planRole(row, {
     ...{ config, addresses, paths, payload, host, credentials, environment, log },
+    access: serverAccess(config, paths),
     pki: pkiFiles(paths.pkiDir),
     podCidr: row.podCidr(config, paths),
     choices: chooseForNode(config, host),

@@ -4,7 +4,6 @@ import type { Capability, Component, ComponentName } from '../components/compone
 import type { Config } from '../config/config.ts'
 import { paths as pathsOf } from '../config/paths.ts'
 import { serveControl } from '../control/server.ts'
-import { pkiFiles } from '../pki/pki.ts'
 import { UsageSampler } from '../supervisor/usage.ts'
 import { Readiness, TaskGroup } from './background.ts'
 import { Board } from './condition.ts'
@@ -38,7 +37,6 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
   const { payload, log, notify } = options
   const startedAt = new Date()
   const paths = pathsOf(config)
-  const pki = pkiFiles(paths.pkiDir)
   const requests = new StopRequests({
     ...{ signalled: options.stop, hurried: options.hurry },
     endPods: config.stopPods,
@@ -46,6 +44,7 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
   const failed = new AbortController()
   const board = new Board()
   let components: readonly Component[] = []
+  let plan: Plan | undefined
   using usage = new UsageSampler({
     pids: () => components.flatMap((component) => component.status().pid ?? []),
   })
@@ -57,13 +56,18 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
     path: paths.controlSocket,
     log,
     handlers: {
-      status: () => clusterStatus({ config, paths, payload, startedAt, components, board, usage, pki }),
+      status: () =>
+        clusterStatus({
+          ...{ role: config.role, config, paths, payload, startedAt, components, board, usage },
+          access: plan?.context.access,
+        }),
       stop: (request) => requests.ask(request),
     },
   })
   const prepared = await prepareRole(config, { ...options, paths, signal: requests.asked })
   if (prepared === undefined) return
-  const { plan, moveNode } = prepared
+  const { moveNode } = prepared
+  plan = prepared.plan
   components = plan.components
   void plan.storage.failed.then((error) => failed.abort(error))
   await endFormerProcesses(paths, { payload, log, signal: requests.hurried })
@@ -106,7 +110,7 @@ async function serve({ components, tasks, leadership, context }: Plan, options: 
   try {
     const find = (name: ComponentName) => components.find((candidate) => candidate.name === name)
     const taskContext = {
-      ...{ ...context, board, moveNode: options.moveNode },
+      ...{ board, moveNode: options.moveNode },
       whenReady: (capability: Capability) => readiness.of(capability),
       isReady: (name: ComponentName) => find(name)?.status().state === 'ready',
       restart: async (name: ComponentName, until: AbortSignal) => {

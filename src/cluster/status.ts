@@ -1,12 +1,12 @@
 import { describeError } from '../base/errors.ts'
 import { TimeLimit } from '../base/time-limit.ts'
 import type { Component } from '../components/component.ts'
+import type { NodeAccess } from '../components/node-access.ts'
 import { pressuresOf, probeNode } from '../components/node.ts'
-import type { Config } from '../config/config.ts'
+import type { NodeConfig } from '../config/config.ts'
 import type { Paths } from '../config/paths.ts'
 import type { ComponentStatus, DaemonStatus } from '../control/messages.ts'
 import type { Payload } from '../payload/payload.ts'
-import type { PkiFiles } from '../pki/pki.ts'
 import type { UsageSampler } from '../supervisor/usage.ts'
 import type { Board } from './condition.ts'
 import { installedPayloads } from './tasks/payloads.ts'
@@ -14,34 +14,40 @@ import { installedPayloads } from './tasks/payloads.ts'
 const nodeProbeTimeoutMs = 2_000
 
 interface StatusOptions {
-  readonly config: Config
+  readonly role: DaemonStatus['role']
+  readonly config: NodeConfig
+  /** undefined: nothing is known yet. */
+  readonly access: NodeAccess | undefined
   readonly paths: Paths
   readonly payload: Payload
   readonly startedAt: Date
   readonly components: readonly Component[]
   readonly board: Board
   readonly usage: UsageSampler
-  readonly pki: PkiFiles
 }
 
 /** What `k8s status` shows. The Node is asked for when somebody asks, never in between. */
 export async function clusterStatus({
+  role,
   config,
+  access,
   paths,
   payload,
   startedAt,
   components,
   board,
   usage,
-  pki,
 }: StatusOptions): Promise<DaemonStatus> {
   const { state, problems } = board.condition(components)
   const kubelet = components.find(({ provides }) => provides.includes('node'))
   // The Node's condition outlives a daemon that was killed: it says Ready before the new one has started anything.
   const isKubeletReady = kubelet?.status().state === 'ready'
-  const node = isKubeletReady ? await lookAtNode({ config, pki }) : { isReady: false, problems: [] }
+  const node =
+    isKubeletReady && access !== undefined
+      ? await lookAtNode({ config, access })
+      : { isReady: false, problems: [] }
   return {
-    role: config.role,
+    role,
     version: payload.version.gitVersion,
     startedAt: startedAt.toISOString(),
     nodeName: config.nodeName,
@@ -60,9 +66,10 @@ function componentStatus(component: Component, usage: UsageSampler): ComponentSt
   return { ...status, needs: component.needs, ...used }
 }
 
-async function lookAtNode(
-  given: Pick<StatusOptions, 'config' | 'pki'>,
-): Promise<{ isReady: boolean; problems: string[] }> {
+async function lookAtNode(given: {
+  config: NodeConfig
+  access: NodeAccess
+}): Promise<{ isReady: boolean; problems: string[] }> {
   using limit = new TimeLimit('look at the Node', nodeProbeTimeoutMs)
   try {
     return { isReady: true, problems: pressuresOf(await probeNode(given, limit.signal)) }

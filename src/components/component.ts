@@ -7,13 +7,14 @@
  */
 import type { AppError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
-import type { Config } from '../config/config.ts'
+import type { Config, NodeConfig } from '../config/config.ts'
 import type { Paths } from '../config/paths.ts'
 import type { NodeChoices } from '../node/facts/choices.ts'
 import type { HostFacts } from '../node/facts/host.ts'
 import type { Payload } from '../payload/payload.ts'
 import type { PkiFiles } from '../pki/pki.ts'
 import type { ProcessStatus } from '../supervisor/supervised-process.ts'
+import type { NodeAccess } from './node-access.ts'
 
 /**
  * What a component needs of others, without their names: whoever provides it may change with the role.
@@ -59,14 +60,14 @@ export interface Addresses {
   readonly advertiseAddress: string
 }
 
-/** What components are made from; the same for all of a daemon. */
-export interface ComponentContext {
-  readonly config: Config
+/** What the components of any node are made from; the same for all of a daemon. */
+export interface NodeContext {
+  readonly config: NodeConfig
   /** The Node's and the API server's, as they are now: the machine's may change. */
   readonly addresses: () => Addresses
   readonly paths: Paths
   readonly payload: Payload
-  readonly pki: PkiFiles
+  readonly access: NodeAccess
   /** What this machine is. */
   readonly host: HostFacts
   /** What `auto` stands for on it. */
@@ -75,16 +76,22 @@ export interface ComponentContext {
   readonly environment: Readonly<Record<string, string | undefined>>
   /** The addresses of this Node's pods; undefined: only the Node knows, once it is there. */
   readonly podCidr: string | undefined
-  /** The flags by which kube-apiserver finds its storage. */
-  readonly storageFlags: Readonly<Record<string, string>>
-  /** It is elsewhere, and may be away for any time. */
-  readonly storageMayBeAway: boolean
   /**
    * Settled when the certificates and kubeconfigs are there; every client of the API server waits for it. What could not
    * be renewed now, and can be used as it is, is its value.
    */
   readonly credentials: Promise<AppError | undefined>
   readonly log: Logger
+}
+
+/** What the components of a server are made from. */
+export interface ComponentContext extends NodeContext {
+  readonly config: Config
+  readonly pki: PkiFiles
+  /** The flags by which kube-apiserver finds its storage. */
+  readonly storageFlags: Readonly<Record<string, string>>
+  /** It is elsewhere, and may be away for any time. */
+  readonly storageMayBeAway: boolean
 }
 
 /** Every component that there is, in the order of their start in all roles; leftovers are ended in the reverse. */

@@ -7,7 +7,7 @@ import { renderContainerdConfig } from '../node/render/containerd-config.ts'
 import { hostPath } from '../node/facts/host-path.ts'
 import { applySysctls, networkSysctls } from '../node/render/sysctls.ts'
 import { runCommand } from '../supervisor/spawn.ts'
-import type { ComponentContext } from './component.ts'
+import type { NodeContext } from './component.ts'
 import { probeGrpcSocket } from './probe.ts'
 import type { ProcessRecipe } from './process-component.ts'
 
@@ -17,7 +17,7 @@ const modprobeTimeoutMs = 10_000
 const proxyVariables = ['HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY']
 
 /** containerd, with the network of pods: it calls the CNI plugins, and theirs is what it reads. */
-export function containerd(context: ComponentContext): ProcessRecipe {
+export function containerd(context: NodeContext): ProcessRecipe {
   const { config, paths, environment } = context
   return {
     name: 'containerd',
@@ -40,7 +40,7 @@ function configFile({ etcDir }: Paths): string {
   return join(etcDir, 'containerd.toml')
 }
 
-async function prepare(context: ComponentContext): Promise<void> {
+async function prepare(context: NodeContext): Promise<void> {
   const { config, paths, payload, host, choices, podCidr } = context
   const cniConfDir = join(paths.etcDir, 'cni')
   const dropInDir = join(paths.etcDir, 'containerd.d')
@@ -74,7 +74,7 @@ function cniConfigFile({ etcDir }: Paths): string {
 
 /** containerd watches the directory: what is started from then on has an address of this range. */
 export async function writeCniConfig(
-  { paths, host, choices }: Pick<ComponentContext, 'paths' | 'host' | 'choices'>,
+  { paths, host, choices }: Pick<NodeContext, 'paths' | 'host' | 'choices'>,
   podCidr: string,
 ): Promise<void> {
   const text = renderCniConfig({
@@ -96,7 +96,7 @@ async function loadModules(): Promise<void> {
   await runCommand({ ...modprobe, timeoutMs: modprobeTimeoutMs }).catch(() => {})
 }
 
-function proxyEnvironment(environment: ComponentContext['environment']): Record<string, string> {
+function proxyEnvironment(environment: NodeContext['environment']): Record<string, string> {
   const names = proxyVariables.flatMap((name) => [name, name.toLowerCase()])
   return Object.fromEntries(names.flatMap((name) => (environment[name] ? [[name, environment[name]]] : [])))
 }

@@ -1,14 +1,14 @@
 import { ports } from '../config/ports.ts'
 import { kubeconfigPath } from '../pki/kubeconfig.ts'
 import { flags } from './arguments.ts'
-import type { ComponentContext } from './component.ts'
+import type { NodeContext } from './component.ts'
 import { probeHttp } from './probe.ts'
 import { apiClient, type ProcessRecipe } from './process-component.ts'
 
 const healthPort = ports.kubeProxyHealth.number
 const metricsPort = ports.kubeProxyMetrics.number
 
-export function kubeProxy(context: ComponentContext): ProcessRecipe | undefined {
+export function kubeProxy(context: NodeContext): ProcessRecipe | undefined {
   const { config } = context
   if (config.disable.includes('kube-proxy')) return undefined
   return {
@@ -41,8 +41,8 @@ const conntrackAsItIs = {
  * over all other flags, and so over what a user passes through.
  */
 export function kubeProxyArguments(
-  context: Pick<ComponentContext, 'config' | 'paths' | 'choices'> & {
-    readonly host: Pick<ComponentContext['host'], 'canSetConntrack' | 'capabilities'>
+  context: Pick<NodeContext, 'config' | 'paths' | 'choices'> & {
+    readonly host: Pick<NodeContext['host'], 'canSetConntrack' | 'capabilities'>
   },
 ): string[] {
   const { config, paths, host, choices } = context

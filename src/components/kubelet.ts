@@ -5,9 +5,8 @@ import type { Paths } from '../config/paths.ts'
 import { HostFiles } from '../node/facts/host-files.ts'
 import { renderKubeletConfig } from '../node/render/kubelet-config.ts'
 import { ports } from '../config/ports.ts'
-import { kubeconfigPath } from '../pki/kubeconfig.ts'
 import { flags } from './arguments.ts'
-import type { ComponentContext } from './component.ts'
+import type { NodeContext } from './component.ts'
 import { probeHttp } from './probe.ts'
 import { shareDirectory } from './shared-directory.ts'
 import { probeNode, readLease, reportedAt, Reports } from './node.ts'
@@ -16,7 +15,7 @@ import type { ProcessRecipe } from './process-component.ts'
 const port = ports.kubelet.number
 const healthPort = ports.kubeletHealth.number
 
-export function kubelet(context: ComponentContext): ProcessRecipe {
+export function kubelet(context: NodeContext): ProcessRecipe {
   const { config, credentials, log } = context
   const reports = new Reports()
   return {
@@ -55,7 +54,7 @@ function configFile({ etcDir }: Paths): string {
   return join(etcDir, 'kubelet.yaml')
 }
 
-async function writeFiles({ config, paths, pki, host, choices }: ComponentContext): Promise<void> {
+async function writeFiles({ config, paths, access, host, choices }: NodeContext): Promise<void> {
   const staticPodDir = join(paths.dataDir, 'manifests')
   const resolvConf =
     host.resolvConf.kind === 'host' ? host.resolvConf.path : join(paths.etcDir, 'resolv.conf')
@@ -66,9 +65,8 @@ async function writeFiles({ config, paths, pki, host, choices }: ComponentContex
     userNamespace: host.isUserNamespace,
     proxyMode: choices.proxyMode,
     containerdSocket: paths.containerdSocket,
-    clientCaFile: pki.authorities.client.certFile,
-    tlsCertFile: pki.leaves.kubelet.certFile,
-    tlsKeyFile: pki.leaves.kubelet.keyFile,
+    clientCaFile: access.kubelet.clientCaFile,
+    serving: access.kubelet.serving,
     clusterDns: config.clusterDns,
     clusterDomain: config.clusterDomain,
     rootDir: config.kubeletRootDir,
@@ -86,12 +84,15 @@ export function kubeletArguments({
   config,
   addresses,
   paths,
-}: Pick<ComponentContext, 'config' | 'addresses' | 'paths'>): string[] {
+  access: { kubelet: credentials },
+}: Pick<NodeContext, 'config' | 'addresses' | 'paths' | 'access'>): string[] {
   return flags(
     {
+      'bootstrap-kubeconfig': credentials.requested?.bootstrapKubeconfig,
+      'cert-dir': credentials.requested?.dir,
       config: configFile(paths),
       'hostname-override': config.nodeName,
-      kubeconfig: kubeconfigPath(paths.kubeconfigDir, 'kubelet'),
+      kubeconfig: credentials.kubeconfig,
       'node-ip': addresses().nodeIp,
       'node-labels': config.nodeLabel.length > 0 ? config.nodeLabel.join(',') : undefined,
       // It looks for its mount by this very path, and binds one more over it at each start where a link leads there.

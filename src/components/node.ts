@@ -1,7 +1,5 @@
 import { request } from '../base/http.ts'
-import { readIdentity } from '../pki/pki.ts'
-import type { ComponentContext } from './component.ts'
-import { apiserverUrl } from './probe.ts'
+import type { NodeContext } from './component.ts'
 
 /** What is looked at of this machine's Node. */
 export interface Node {
@@ -16,13 +14,13 @@ export interface Node {
   }
 }
 
-type NodeContext = Pick<ComponentContext, 'config' | 'pki'>
+type AskerContext = Pick<NodeContext, 'config' | 'access'>
 
 /**
  * Asks the API server with the kubelet's own identity, which may read its Node and needs no rights beyond. undefined:
  * there is none. Rejects when there is no answer.
  */
-export function readNode(context: NodeContext, signal: AbortSignal): Promise<Node | undefined> {
+export function readNode(context: AskerContext, signal: AbortSignal): Promise<Node | undefined> {
   return read<Node>('api/v1/nodes', context, signal)
 }
 
@@ -32,17 +30,17 @@ interface Lease {
 }
 
 /** As `readNode`, the Lease of this machine's Node. */
-export function readLease(context: NodeContext, signal: AbortSignal): Promise<Lease | undefined> {
+export function readLease(context: AskerContext, signal: AbortSignal): Promise<Lease | undefined> {
   return read<Lease>('apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases', context, signal)
 }
 
 async function read<Type>(
   where: string,
-  { config, pki }: NodeContext,
+  { config, access }: AskerContext,
   signal: AbortSignal,
 ): Promise<Type | undefined> {
-  const url = `${apiserverUrl(config)}/${where}/${encodeURIComponent(config.nodeName)}`
-  const { status, body } = await request({ url, tls: await readIdentity(pki, 'kubelet-client'), signal })
+  const url = `${access.server}/${where}/${encodeURIComponent(config.nodeName)}`
+  const { status, body } = await request({ url, tls: await access.identity(), signal })
   if (status === 404) return undefined
   if (status !== 200) throw new Error(`${url} answers ${status}`)
   return JSON.parse(body) as Type
@@ -58,7 +56,7 @@ export function reportedAt(node: Node): string | undefined {
 }
 
 /** Resolves with the Node when its condition Ready is true, rejects with the reason why not. */
-export async function probeNode(context: NodeContext, signal: AbortSignal): Promise<Node> {
+export async function probeNode(context: AskerContext, signal: AbortSignal): Promise<Node> {
   const node = await readNode(context, signal)
   if (node === undefined) {
     // pkg/kubelet/kubelet_node_status.go: registrationCompleted

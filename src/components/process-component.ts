@@ -3,7 +3,7 @@ import { nodeOomScore } from '../base/oom-score.ts'
 import { hostPath } from '../node/facts/host-path.ts'
 import type { Backoff } from '../supervisor/backoff.ts'
 import { SupervisedProcess } from '../supervisor/supervised-process.ts'
-import type { Component, ComponentContext } from './component.ts'
+import type { Component, NodeContext } from './component.ts'
 import {
   defaultTiming,
   type Probe,
@@ -53,7 +53,7 @@ export interface ProcessRecipe
 }
 
 /** What those have in common that are clients of the API and nothing else. */
-export function apiClient({ credentials }: Pick<ComponentContext, 'credentials'>) {
+export function apiClient({ credentials }: Pick<NodeContext, 'credentials'>) {
   return {
     needs: ['api'],
     provides: [],
@@ -68,7 +68,7 @@ export function apiClient({ credentials }: Pick<ComponentContext, 'credentials'>
 /** A component that is a supervised process. Each of its lives has a probe loop of its own (probe-loop.ts). */
 export function processComponent(
   recipe: ProcessRecipe,
-  context: Pick<ComponentContext, 'payload' | 'paths' | 'log'>,
+  context: Pick<NodeContext, 'payload' | 'paths' | 'log'>,
 ): Component {
   const { name, needs, provides, policy, readyTimeoutMs, stopTimeoutMs, prepare } = recipe
   const supervised = new SupervisedProcess(

@@ -15,18 +15,25 @@ import type { DatastoreAloneSettings, StorageSettings } from './settings/storage
  * nothing else builds one. A field is its flag's name in camel case.
  */
 export interface Config
-  extends RoleSettings,
-    ClusterSettings,
+  extends NodeConfig,
+    RoleSettings,
     StorageSettings,
     EtcdSettings,
     ServerSettings,
-    NodeSettings,
-    NetworkSettings,
     ComponentsSettings,
-    SnapshotsSettings,
-    LoggingSettings {
+    SnapshotsSettings {
   readonly role: 'server'
 }
+
+/** What all nodes of a cluster have of it, whatever else they are. */
+export interface NodeConfig
+  extends ClusterSettings,
+    NodeSettings,
+    NetworkSettings,
+    LoggingSettings,
+    Pick<ServerSettings, 'disable'>,
+    Pick<StorageSettings, 'dataDir'>,
+    Pick<ComponentsSettings, 'kubeletArg' | 'kubeProxyArg'> {}
 
 /** The same of a datastore. */
 export interface DatastoreConfig

@@ -22,7 +22,7 @@ const pendingLimitMs = 120_000
 const dnsTries = 3
 
 /** Keeps the add-ons applied, and takes away those that are not wanted any more. */
-export const addons: Task = {
+export const addons: Task<TaskContext> = {
   name: 'addons',
   purpose: 'keep the add-ons',
   leaderOnly: true,

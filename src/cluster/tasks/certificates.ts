@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { ClockWatch } from '../../base/clock.ts'
 import { writeUserKubeconfig } from '../credentials.ts'
 import { Trouble } from '../trouble.ts'
-import type { Task } from './task.ts'
+import type { Task, TaskContext } from './task.ts'
 
 /** Certificates are renewed months before their end: a day more or less is nothing. */
 const renewalIntervalMs = 24 * 3_600_000
@@ -13,11 +13,11 @@ const lookIntervalMs = 60_000
 const clockToleranceMs = 60_000
 
 /** Looks once a day which certificates are to be renewed; the start of the daemon has just done so. */
-export const certificates: Task = {
+export const certificates: Task<TaskContext> = {
   name: 'certificates',
   purpose: 'renew certificates',
   leaderOnly: false,
-  async run({ config, addresses, paths, credentials, issueCredentials, log, board }, signal) {
+  async run({ config, paths, credentials, issueCredentials, log, board }, signal) {
     const trouble = new Trouble({ ...certificates, board, log })
     const clock = new ClockWatch()
     const write = () => writeUserKubeconfig({ config, paths, log, board })
@@ -29,7 +29,7 @@ export const certificates: Task = {
     for (;;) {
       const intervalMs = (await trouble.attempt(renew, signal)) ? renewalIntervalMs : retryIntervalMs
       await dueAgain({ clock, signal, intervalMs, write })
-      renew = () => issueCredentials({ config, addresses, paths, log })
+      renew = issueCredentials
     }
   },
 }

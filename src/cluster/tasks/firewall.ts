@@ -7,7 +7,7 @@ import { type Firewall, firewall as firewallOf, type Present } from '../../node/
 import { isStillThere, type PortMapping, readPortMappings } from '../../node/firewall/port-mappings.ts'
 import { runCommand } from '../../supervisor/spawn.ts'
 import { Trouble } from '../trouble.ts'
-import type { Task, TaskContext } from './task.ts'
+import type { Task, NodeTaskContext } from './task.ts'
 
 const lookIntervalMs = 5_000
 /** The rules themselves are read, and not only the names of tables, in each of so many looks. */
@@ -48,7 +48,7 @@ export const firewall: Task = {
 /** What the looks before have found: what is missing once may be about to be written, or to go. */
 export class FirewallWatch {
   readonly #firewall: Firewall
-  readonly #context: TaskContext
+  readonly #context: NodeTaskContext
   readonly #files = new HostFiles()
   /** Their rules were not there in the look before. */
   #suspects = new Set<string>()
@@ -56,7 +56,7 @@ export class FirewallWatch {
   readonly #lost = new Map<string, LostPorts>()
   #restartedAtMs = Number.NEGATIVE_INFINITY
 
-  constructor(rules: Firewall, context: TaskContext) {
+  constructor(rules: Firewall, context: NodeTaskContext) {
     this.#firewall = rules
     this.#context = context
   }

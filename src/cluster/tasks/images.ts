@@ -7,7 +7,7 @@ import { describeError, errorCode } from '../../base/errors.ts'
 import { privateMode, writeFileAtomicallySync } from '../../base/files.ts'
 import { runCommand } from '../../supervisor/spawn.ts'
 import { Trouble } from '../trouble.ts'
-import type { Task, TaskContext } from './task.ts'
+import type { Task, NodeTaskContext } from './task.ts'
 
 /** An archive of several gigabytes on a slow disk takes minutes. */
 const importTimeoutMs = 15 * 60_000
@@ -85,7 +85,7 @@ type ImportRecord = Record<string, Omit<Archive, 'path'> & { readonly images?: r
 
 /** One that did not change since its import is passed over while its images are there. */
 class Archives {
-  readonly #context: TaskContext
+  readonly #context: NodeTaskContext
   readonly #signal: AbortSignal
   readonly #recordFile: string
   readonly #problems = new Map<string, string>()
@@ -95,7 +95,7 @@ class Archives {
   readonly #failed = new Map<string, { archive: Archive; atMs: number }>()
   #record: ImportRecord = {}
 
-  constructor(context: TaskContext, signal: AbortSignal) {
+  constructor(context: NodeTaskContext, signal: AbortSignal) {
     this.#context = context
     this.#signal = signal
     this.#recordFile = join(context.paths.containerdRoot, 'imported-archives.json')

@@ -5,7 +5,7 @@ import { HostFiles } from '../../node/facts/host-files.ts'
 import { readHeldAddress, readLastAddress } from '../../node/facts/node-record.ts'
 import { chooseNodeAddress, readNetwork } from '../../node/facts/node-address.ts'
 import { holdWhileAway, rememberAddress } from '../node-address.ts'
-import type { Task, TaskContext } from './task.ts'
+import type { Task, NodeTaskContext } from './task.ts'
 
 const lookIntervalMs = 5_000
 /** In the status, while it cannot be followed. */
@@ -64,10 +64,7 @@ export class SettledChange {
   }
 }
 
-type FollowContext = Pick<
-  TaskContext,
-  'config' | 'paths' | 'addresses' | 'issueCredentials' | 'log' | 'moveNode' | 'restart'
->
+type FollowContext = Pick<NodeTaskContext, 'addresses' | 'issueCredentials' | 'log' | 'moveNode' | 'restart'>
 
 /** Rejects, with the former address as it was, when there are no certificates for the new one. */
 export async function follow(context: FollowContext, nodeIp: string, signal: AbortSignal): Promise<void> {
@@ -75,7 +72,7 @@ export async function follow(context: FollowContext, nodeIp: string, signal: Abo
   const from = addresses().nodeIp
   moveNode(nodeIp)
   try {
-    await issueCredentials(context)
+    await issueCredentials()
   } catch (error) {
     // A full disk: the next look finds the address changed again.
     moveNode(from)

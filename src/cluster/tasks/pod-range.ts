@@ -3,12 +3,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { describeError } from '../../base/errors.ts'
 import { writeCniConfig } from '../../components/containerd.ts'
 import { readNode } from '../../components/node.ts'
-import type { Config } from '../../config/config.ts'
+import type { NodeConfig } from '../../config/config.ts'
 import { readNodeRecord, updateNodeRecord } from '../../config/facts.ts'
 import type { Paths } from '../../config/paths.ts'
 import { nodePodCidr } from '../../node/render/cni-config.ts'
 import { Trouble } from '../trouble.ts'
-import type { Task, TaskContext } from './task.ts'
+import type { Task, NodeTaskContext } from './task.ts'
 
 /** While the Node has no range yet: its pods wait for it. */
 const shortIntervalMs = 250
@@ -42,18 +42,18 @@ export const podRange: Task = {
 }
 
 /** Of a new cluster the first Node has the first range; of one that has been there its Node says which it has. */
-export function knownPodCidr({ clusterCidr }: Config, paths: Paths): string | undefined {
+export function knownPodCidr({ clusterCidr }: NodeConfig, paths: Paths): string | undefined {
   return readNodeRecord(paths).podCidr ?? (existsSync(paths.database) ? undefined : nodePodCidr(clusterCidr))
 }
 
 /** undefined: the Node is not there yet, has none yet, or the API server does not answer. */
-async function assignedRange(context: TaskContext, signal: AbortSignal): Promise<string | undefined> {
+async function assignedRange(context: NodeTaskContext, signal: AbortSignal): Promise<string | undefined> {
   const node = await readNode(context, signal).catch(() => undefined)
   return node?.spec?.podCIDR
 }
 
 /** For the next start, which need not wait for the Node then. A full disk is no reason to stop here. */
-function remember({ paths, log }: TaskContext, podCidr: string): void {
+function remember({ paths, log }: NodeTaskContext, podCidr: string): void {
   try {
     if (readNodeRecord(paths).podCidr !== podCidr) updateNodeRecord(paths, { podCidr })
   } catch (error) {

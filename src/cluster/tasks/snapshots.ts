@@ -6,7 +6,7 @@ import { type Cron, nextTime, parseCron } from '../../config/table/cron.ts'
 import { listSnapshots, pruneSnapshots, scheduledName } from '../../snapshot/store.ts'
 import type { SnapshotSource } from '../../storage/storage.ts'
 import { Trouble } from '../trouble.ts'
-import type { Task } from './task.ts'
+import type { Task, TaskContext } from './task.ts'
 
 /** A clock that is set is noticed after that long. */
 const longestSleepMs = 60_000
@@ -22,7 +22,7 @@ interface ScheduleOptions {
   readonly made: string[]
 }
 
-export const snapshots: Task = {
+export const snapshots: Task<TaskContext> = {
   name: 'snapshots',
   purpose: 'take snapshots',
   leaderOnly: true,

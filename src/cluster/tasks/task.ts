@@ -1,10 +1,10 @@
-import type { Capability, ComponentContext, ComponentName } from '../../components/component.ts'
+import type { Capability, ComponentContext, ComponentName, NodeContext } from '../../components/component.ts'
+import type { Logger } from '../../base/logger.ts'
 import type { Board } from '../condition.ts'
-import type { CredentialOptions } from '../credentials.ts'
 import type { Storage } from '../../storage/storage.ts'
 
 /** What the daemon does beside keeping components running. It ends with the daemon; a failure of it ends nothing else. */
-export interface Task {
+export interface Task<Context = NodeTaskContext> {
   readonly name:
     | 'facts'
     | 'images'
@@ -20,13 +20,25 @@ export interface Task {
   /** Where several servers share the cluster, one of them does it (leadership.ts). */
   readonly leaderOnly: boolean
   /** Begins with the start of the daemon; resolves when there is nothing to do any more, or the signal fires. */
-  readonly run: (context: TaskContext, signal: AbortSignal) => Promise<void>
+  readonly run: (context: Context, signal: AbortSignal) => Promise<void>
 }
 
-export interface TaskContext extends ComponentContext {
+/** What the tasks of a server are given. */
+export interface TaskContext extends ComponentContext, Surroundings {
   readonly storage: Storage
-  /** Brings certificates and kubeconfigs in order, as at the start: the column of its role. */
-  readonly issueCredentials: (options: CredentialOptions) => Promise<void>
+  readonly issueCredentials: () => Promise<void>
+}
+
+/** What the tasks of any node are given. */
+export interface NodeTaskContext extends NodeContext, Surroundings {
+  /** Brings certificates and kubeconfigs in order, as at the start. */
+  readonly issueCredentials: () => Promise<void>
+}
+
+/** The daemon, as its tasks see it. */
+export interface Surroundings {
+  /** Names the task in each of its lines. */
+  readonly log: Logger
   /** Where it reports the parts that it brings, for `k8s status`. */
   readonly board: Board
   /** The Node has another address from now on; what is started from now on is told so. */

@@ -12,8 +12,8 @@ export interface KubeletOptions {
   /** Of containerd, without unix://. */
   readonly containerdSocket: string
   readonly clientCaFile: string
-  readonly tlsCertFile: string
-  readonly tlsKeyFile: string
+  /** undefined: it asks the cluster for its certificates, and renews them. */
+  readonly serving: { readonly certFile: string; readonly keyFile: string } | undefined
   readonly clusterDns: string
   readonly clusterDomain: string
   readonly rootDir: string
@@ -56,7 +56,7 @@ export function renderKubeletConfig(options: KubeletOptions): string {
 }
 
 /** Who may ask: holders of the client authority's certificates and tokens, each checked with the API server. */
-function access({ clientCaFile, tlsCertFile, tlsKeyFile }: KubeletOptions) {
+function access({ clientCaFile, serving }: KubeletOptions) {
   return {
     authentication: {
       anonymous: { enabled: false },
@@ -64,11 +64,11 @@ function access({ clientCaFile, tlsCertFile, tlsKeyFile }: KubeletOptions) {
       x509: { clientCAFile: clientCaFile },
     },
     authorization: { mode: 'Webhook' },
-    tlsCertFile,
-    tlsPrivateKeyFile: tlsKeyFile,
-    // The daemon issues and renews both of the kubelet's certificates.
-    rotateCertificates: false,
-    serverTLSBootstrap: false,
+    tlsCertFile: serving?.certFile,
+    tlsPrivateKeyFile: serving?.keyFile,
+    // The daemon of a server issues and renews both of the kubelet's certificates.
+    rotateCertificates: serving === undefined,
+    serverTLSBootstrap: serving === undefined,
     readOnlyPort: 0,
     healthzBindAddress: '127.0.0.1',
     healthzPort: ports.kubeletHealth.number,

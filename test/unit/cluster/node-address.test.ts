@@ -177,9 +177,11 @@ test('a change that cannot be followed, as on a full disk, is found again by the
   const { config, paths } = await machine()
   let nodeIp = '192.0.2.7'
   const restarted: string[] = []
+  const addresses = () => addressesOf(config, nodeIp)
   const context = {
-    ...{ config, paths, log: silentLogger, issueCredentials: prepareCredentials },
-    addresses: () => addressesOf(config, nodeIp),
+    log: silentLogger,
+    addresses,
+    issueCredentials: () => prepareCredentials({ config, addresses, paths, log: silentLogger }),
     moveNode: (address: string) => void (nodeIp = address),
     restart: (name: string) => Promise.resolve(void restarted.push(name)),
   }

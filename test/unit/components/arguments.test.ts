@@ -7,6 +7,7 @@ import { flags } from '../../../src/components/arguments.ts'
 import { controllerManagerArguments } from '../../../src/components/controller-manager.ts'
 import { kubeletArguments } from '../../../src/components/kubelet.ts'
 import { kubeProxyArguments } from '../../../src/components/kube-proxy.ts'
+import { serverAccess } from '../../../src/components/node-access.ts'
 import type { Config } from '../../../src/config/config.ts'
 import { loadConfig } from '../../../src/config/load.ts'
 import { paths } from '../../../src/config/paths.ts'
@@ -59,6 +60,11 @@ describe('kube-controller-manager', () => {
   })
 })
 
+const nodeOf = (config: Config) => ({
+  ...{ config, addresses, paths: paths(config) },
+  access: serverAccess(config, paths(config)),
+})
+
 describe('kubelet', () => {
   test('joins labels into one flag and passes the verbosity on', async () => {
     const config = await configOf(
@@ -66,7 +72,7 @@ describe('kubelet', () => {
       { name: 'node-label', text: 'c=d' },
       { name: 'v', text: '5' },
     )
-    const args = kubeletArguments({ config, addresses, paths: paths(config) })
+    const args = kubeletArguments(nodeOf(config))
     expect(args).toContain('--node-labels=a=b,c=d')
     expect(args).toContain('--v=5')
     expect(args).toContain('--node-ip=192.0.2.7')
@@ -78,7 +84,7 @@ test('the kubelet is told its directory as the kernel lists it', async () => {
   mkdirSync(join(directory.path, 'kubelet'))
   symlinkSync(join(directory.path, 'kubelet'), join(directory.path, 'link'))
   const config = await configOf({ name: 'kubelet-root-dir', text: join(directory.path, 'link') })
-  const args = kubeletArguments({ config, addresses, paths: paths(config) })
+  const args = kubeletArguments(nodeOf(config))
   expect(args).toContain(`--root-dir=${directory.path}/kubelet`)
 })
 
