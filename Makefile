@@ -182,7 +182,7 @@ build/bundle/main.js: $(sources) build/version.json package-lock.json scripts/bu
 binaries := $(addprefix build/bin/,node kubernetes containerd containerd-shim-runc-v2 runc cni crictl etcd-file)
 
 build/payload/.complete: $(binaries) build/images/pause.tar.zst build/images/coredns.tar.zst build/bundle/main.js \
-		build/version.json scripts/stage-payload.sh
+		build/version.json src/lab/machine.sh scripts/stage-payload.sh
 	@scripts/stage-payload.sh
 
 $(artifact): build/payload/.complete build/bin/launcher build/.level scripts/pack.ts scripts/artifact.ts scripts/compress.ts \

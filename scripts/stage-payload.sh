@@ -44,4 +44,5 @@ stage "$root/node_modules/better-sqlite3/prebuilds/linux-x64.node" lib/better_sq
 stage "$(realpath "$(gcc -print-file-name=libatomic.so.1)")" lib/libatomic.so.1
 printf '{"type":"commonjs"}\n' >"$payload/lib/package.json"
 stage "$build/version.json" lib/version.json
+stage "$root/src/lab/machine.sh" lib/machine.sh
 touch "$payload/.complete"

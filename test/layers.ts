@@ -28,6 +28,7 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
   // The files beside those folders put them together: the worker, and what starts it.
   datastore: ['datastore/log', 'datastore/mvcc', 'datastore/grpc', 'datastore/etcd-file', 'base'],
   components: inComponents,
+  lab: ['supervisor', 'base'],
   storage: ['components', 'datastore', ...inComponents],
   // What a machine that joins and a server have in common.
   'cluster/join': ['addons', 'pki', 'node', 'config', 'base'],
@@ -56,10 +57,11 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
     'config',
     'base',
   ],
-  cli: ['cli/datastore.ts', 'cli/db', 'cli/snapshot', ...inCommands],
+  cli: ['cli/datastore.ts', 'cli/db', 'cli/snapshot', 'cli/lab', ...inCommands],
   // The commands that work on the database itself.
   'cli/db': ['cli', 'snapshot', 'datastore', 'datastore/transfer', 'datastore/log', 'pki', ...inCommands],
   'cli/snapshot': ['cli', 'snapshot', ...inCommands],
+  'cli/lab': ['cli', 'lab', ...inCommands],
   'cli/datastore.ts': ['cli', 'cluster/run-datastore.ts', 'datastore', ...inCommands],
   'main.ts': ['cli'],
 }

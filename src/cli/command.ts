@@ -107,6 +107,16 @@ export function isBeforeUnpacking(environment: Environment): boolean {
   return environment['K8S_LAUNCHER'] === 'unpacked-not'
 }
 
+/** doing: what it is that needs root, as the end of "cannot ...". */
+export function requireRoot(doing: string, remedy = 'use sudo'): void {
+  const uid = process.geteuid?.()
+  if (uid === 0) return
+  throw new AppError(`cannot ${doing} as user ${uid}: mounts, networks and cgroups need root`, {
+    code: 'NOT_ROOT',
+    remedy,
+  })
+}
+
 /** What a configuration is loaded from, and where its warnings go. */
 export function sourcesOf({ flags, environment, complain }: Invocation) {
   return { flags, environment, warn: (line: string) => complain(`k8s: warning: ${line}\n`) }

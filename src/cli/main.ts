@@ -6,6 +6,7 @@ import { check } from './check.ts'
 import { type Invocation, isBeforeUnpacking, payloadNeededExitCode } from './command.ts'
 import { datastore } from './datastore.ts'
 import { dbCommands } from './db.ts'
+import { labCommands } from './lab.ts'
 import { reset } from './reset.ts'
 import { server } from './server.ts'
 import { snapshotCommands } from './snapshot.ts'
@@ -15,11 +16,23 @@ import { stop } from './stop.ts'
 import { version } from './version.ts'
 
 export const commands: Commands = {
-  all: [server, datastore, status, stop, check, reset, ...dbCommands, ...snapshotCommands, version],
+  all: [
+    server,
+    datastore,
+    status,
+    stop,
+    check,
+    reset,
+    ...dbCommands,
+    ...snapshotCommands,
+    ...labCommands,
+    version,
+  ],
   default: start,
   external: ['kubectl', 'crictl', 'ctr'],
   groups: {
     db: 'Look after the database by hand.',
+    lab: 'Try clusters of many nodes on one machine.',
     snapshot: 'Take snapshots of the cluster, and go back to one.',
   },
 }

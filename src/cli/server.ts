@@ -1,9 +1,15 @@
-import { AppError } from '../base/errors.ts'
 import type { Config } from '../config/config.ts'
 import { loadConfig } from '../config/load.ts'
 import { servers } from '../config/roles.ts'
 import { settingsOf } from '../config/schema.ts'
-import { type Command, configOption, type Invocation, requirePayload, sourcesOf } from './command.ts'
+import {
+  type Command,
+  configOption,
+  type Invocation,
+  requirePayload,
+  requireRoot,
+  sourcesOf,
+} from './command.ts'
 import { runOptions } from './run-options.ts'
 
 export const server: Command = {
@@ -35,19 +41,10 @@ async function handler(invocation: Invocation): Promise<number> {
 
 /** Runs the cluster until a signal ends it; returns the exit code. */
 export async function runServer(config: Config, { environment }: Invocation): Promise<number> {
-  requireRoot()
+  requireRoot('run the server', 'use sudo, or start it with systemctl start k8s')
   requirePayload(environment)
   const options = await runOptions(config, environment)
   const { runCluster } = await import('../cluster/run.ts')
   await runCluster(config, { ...options, environment })
   return 0
-}
-
-function requireRoot(): void {
-  const uid = process.geteuid?.()
-  if (uid === 0) return
-  throw new AppError(`cannot run the server as user ${uid}: mounts, networks and cgroups need root`, {
-    code: 'NOT_ROOT',
-    remedy: 'use sudo, or start it with systemctl start k8s',
-  })
 }

@@ -8,9 +8,12 @@
  */
 import { type ChildProcess, type ChildProcessByStdio, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { closeSync, openSync } from 'node:fs'
+import { constants } from 'node:os'
 import type { Readable, Writable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { AppError } from '../base/errors.ts'
+import { privateMode } from '../base/files.ts'
 import { commandOomScore, setOomScore } from '../base/oom-score.ts'
 
 /** How long the output of a process that has ended is awaited: a child of its own may hold the pipe open. */
@@ -18,6 +21,9 @@ const drainLimitMs = 250
 
 /** How long a process is awaited after SIGKILL: one that hangs in a system call may never end. */
 const defaultKilledLimitMs = 5_000
+
+/** What a shell adds to the number of a signal that ended a command. */
+const signalExitBase = 128
 
 /** The bytes of each output stream that runCommand keeps. */
 const commandOutputLimit = 4 * 1024 * 1024
@@ -161,6 +167,34 @@ export async function spawnPiped({ command, args, env }: ProcessCommand): Promis
   setOomScore(child.pid!, commandOomScore())
   const kill = () => killWithin(child, { onStuck: () => stuck.reject(stuckError(command)) })
   return { stdin: child.stdin, stdout: child.stdout, finished, kill }
+}
+
+/**
+ * Starts a process that outlives this one, in a session of its own, with its output in a file. Resolves with its pid;
+ * rejects with SPAWN_FAILED.
+ */
+export async function spawnDetached(
+  { command, args, env }: ProcessCommand,
+  outputFile: string,
+): Promise<number> {
+  const output = openSync(outputFile, 'a', privateMode)
+  try {
+    const child = spawn(command, args, { env: { ...env }, detached: true, stdio: ['ignore', output, output] })
+    await untilSpawned(child, command, undefined)
+    child.unref()
+    return child.pid!
+  } finally {
+    closeSync(output)
+  }
+}
+
+/** Runs a command with the input and output of this process; returns its exit code as a shell does. */
+export async function runInForeground({ command, args, env }: ProcessCommand): Promise<number> {
+  const child = spawn(command, args, { env: { ...env }, stdio: 'inherit' })
+  const ended = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>
+  await untilSpawned(child, command, undefined)
+  const [code, signal] = await ended
+  return code ?? signalExitBase + constants.signals[signal!]
 }
 
 /** Ends a process at once; one that is still there after the limit is let go of. */

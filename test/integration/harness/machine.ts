@@ -4,13 +4,13 @@ import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { text } from 'node:stream/consumers'
+import { machineScript } from '../../../src/lab/machine.ts'
 import { requireClusterHost } from './requirements.ts'
 
 export const repository = resolve(import.meta.dirname, '../../..')
 export const artifact = process.env['K8S_ARTIFACT'] ?? `${repository}/dist/artifacts/k8s`
 
-/** Sets the namespaces up, enters them, and cleans up. */
-export const machineScript = resolve(import.meta.dirname, 'machine.sh')
+export { machineScript }
 const defaultTimeoutMs = 60_000
 
 /** Nothing of the runner's environment reaches a machine, least of all K8S_* settings. */
@@ -112,7 +112,7 @@ export class Machine implements AsyncDisposable {
     requireClusterHost(parent)
     const directory = mkdtempSync(`${parent}/${name}-`)
     const id = `k8s-test-${name}-${randomBytes(3).toString('hex')}`
-    const run = ['/bin/bash', machineScript, 'run', id, directory, repository, program]
+    const run = ['/bin/bash', machineScript, 'run', id, directory, program, repository]
     const between = ['unshare', '--mount', '/bin/bash', '-e', '-c', `${host}\nexec "$@"`, 'between']
     const [command = '', ...args] = host === undefined ? run : [...between, ...run]
     const outer = spawn(command, args, {

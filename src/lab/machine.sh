@@ -1,8 +1,12 @@
 #!/bin/bash
-# One test machine: mount, network, pid, uts and cgroup namespaces of its own on this host.
+# A machine inside this one, for labs and tests: mount, network, pid, uts and cgroup namespaces of its own.
 #
-#   machine.sh run ID DIRECTORY REPOSITORY ARTIFACT   lives as long as its stdin is open, then cleans up
-#   machine.sh enter ID PID COMMAND...                runs a command inside, in the machine's cgroups
+#   machine.sh run ID DIRECTORY ARTIFACT [REPOSITORY [PAYLOAD]]   lives as long as its stdin is open, then cleans up
+#   machine.sh enter ID PID COMMAND...                            runs a command inside, in the machine's cgroups
+#   machine.sh clean ID DIRECTORY                                 removes what one has left that was killed with its parent
+#
+# ARTIFACT is what runs as k8s inside, and may be empty. PAYLOAD is the artifact's, unpacked: machines that share it unpack
+# nothing. The repository is there for tests. The host name is what follows the second dash of the ID.
 #
 # `run` stays outside, as the parent of everything inside, so that it can remove the cgroups and the
 # directory however the test runner ended: SIGKILL closes the runner's end of stdin too.
@@ -71,33 +75,37 @@ remove_cgroups() {
 }
 
 run() {
-  local id=$1 directory=$2 repository=$3 artifact=$4
-  # Stop signals only close stdin's reader; the clean-up below always runs.
-  trap 'kill "$inside" 2>/dev/null || true' TERM INT HUP
+  local id=$1 directory=$2
+  # A stop signal ends all inside; the clean-up below always runs. unshare itself takes no milder one.
+  trap 'kill -KILL "$inside" 2>/dev/null || true' TERM INT HUP
   make_cgroups "$id"
   # Only the subshell moves, so that this process can remove the groups.
   (
     join_cgroups "$id" root
     exec unshare --mount --net --pid --fork --uts --cgroup --kill-child=SIGKILL \
-      /bin/bash "$0" inside "$id" "$directory" "$repository" "$artifact"
+      /bin/bash "$0" inside "$@"
   ) <&0 &
   inside=$!
   local status=0
   wait "$inside" || status=$?
   # `wait` returns early when a signal came; the namespace must be gone before its directory goes.
   wait "$inside" 2>/dev/null || true
-  remove_cgroups "$id"
-  [[ -n ${K8S_TEST_KEEP-} ]] || rm -rf --one-file-system "$directory"
+  if [[ -n ${K8S_TEST_KEEP-} ]]; then remove_cgroups "$id"; else clean "$id" "$directory"; fi
   exit "$status"
 }
 
+clean() {
+  remove_cgroups "$1"
+  rm -rf --one-file-system "$2"
+}
+
 inside() {
-  local id=$1 directory=$2 repository=$3 artifact=$4 host_pid
+  local id=$1 directory=$2 artifact=$3 repository=${4-} payload=${5-} host_pid
   # This /proc is still the host's, and shows the number that the host knows this process by.
   read -r host_pid _ </proc/self/stat
-  mount_filesystems "$directory" "$repository" "$artifact"
+  mount_filesystems "$directory" "$artifact" "$repository" "$payload"
   set_up_network
-  hostname "${id#k8s-test-}"
+  hostname "${id#k8s-*-}"
   hostname >/etc/hostname
   echo "ready $host_pid"
   # bash reaps what is orphaned to it, as pid 1 must, while it waits for the end of its stdin.
@@ -105,26 +113,28 @@ inside() {
 }
 
 mount_filesystems() {
-  local directory=$1 repository=$2 artifact=$3 cgroup_mounts=$1/cgroup-mounts
+  local directory=$1 artifact=$2 repository=$3 payload=$4 cgroup_mounts=$1/cgroup-mounts
   # Staged before anything is hidden: the repository may be below a directory that is replaced.
   mkdir -p "$directory/run" "$directory/lib" "$directory/log"
   mount -t tmpfs -o mode=755 tmpfs "$directory/run"
   mkdir -p "$directory"/run/{repository,bin,lock,etc/upper,etc/work}
-  mount --bind "$repository" "$directory/run/repository"
+  [[ -z $repository ]] || mount --bind "$repository" "$directory/run/repository"
+  [[ -z $payload ]] || share_payload "$directory" "$payload"
   touch "$directory/run/bin/k8s"
   [[ -z $artifact ]] || mount --bind "$artifact" "$directory/run/bin/k8s"
-  unmount_foreign "$directory" "$repository" "$artifact"
+  unmount_foreign "$directory" "$artifact" "$repository" "$payload"
   mount -t overlay -o "lowerdir=/etc,upperdir=$directory/run/etc/upper,workdir=$directory/run/etc/work" overlay /etc
   # shellcheck disable=SC2086 # a list
   rm -rf $foreign_files
   mount --bind "$directory/log" /var/log
   hierarchies >"$cgroup_mounts"
   exec 3<"$cgroup_mounts"
-  mount --bind "$directory/lib" /var/lib
   umount --recursive --lazy /run 2>/dev/null || true
   mount --no-mtab --move "$directory/run" /run
+  # The last of the directory, which may be below it.
+  mount --rbind "$directory/lib" /var/lib
   mount -t tmpfs tmpfs /tmp
-  if [[ ! -e $repository/package.json ]]; then
+  if [[ -n $repository && ! -e $repository/package.json ]]; then
     mkdir -p "$repository"
     mount --bind /run/repository "$repository"
   fi
@@ -133,6 +143,16 @@ mount_filesystems() {
   mount --bind /run/etc/resolv.conf /etc/resolv.conf
   # The kubelet hands volumes to containers by mount propagation.
   mount --make-rshared /
+}
+
+# Where the launcher looks for it before it unpacks (launcher.c).
+share_payload() {
+  local place=$1/lib/k8s/data/${2##*/}
+  mkdir -p "$1/lib/k8s"
+  chmod 0755 "$1/lib/k8s"
+  mkdir -p "$place"
+  mount --bind "$2" "$place"
+  mount -o remount,bind,ro "$place"
 }
 
 # A mount of the host's below a directory that is replaced could not be seen any more, but would still be listed: another
