@@ -5,16 +5,20 @@ import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError, describeError } from '../base/errors.ts'
 import { privateMode, readFileIfPresent, writeFileAtomically } from '../base/files.ts'
+import { readStat } from '../base/proc.ts'
 import { runCommand, runInForeground, spawnDetached } from '../supervisor/spawn.ts'
 import { firstHost, Lan, lanScript, prefixLength } from './lan.ts'
 import { enterArguments, hostEnvironment, machineEnvironment, machineScript } from './machine.ts'
 import {
   isThere,
   type Keeper,
+  keeperFile,
   keeperOf,
   labPaths,
   type LabNode,
   type LabState,
+  logFile,
+  readKeeper,
   readLabs,
   requireLab,
   writeLab,
@@ -97,11 +101,12 @@ export async function deleteLab({ labDir, name }: { labDir: string; name: string
   const paths = labPaths(labDir, name)
   await Promise.all(
     lab.nodes.map(async (node) => {
-      await endKeeper(node.keeper, `the machine ${node.name}`)
-      await bash([machineScript, 'clean', machineId(node), paths.machine(node.name)])
+      const place = paths.machine(node.name)
+      await endKeeper(place, `the machine ${node.name}`)
+      await host(['/bin/bash', machineScript, 'clean', machineId(node), place])
     }),
   )
-  await endKeeper(lab.lan, `the network of ${name}`)
+  await endKeeper(paths.network, `the network of ${name}`)
   await rm(paths.dir, { recursive: true, force: true })
 }
 
@@ -161,11 +166,11 @@ async function freeSubnet(labDir: string): Promise<string> {
 /** The host reaches the lab by a link of its own, which goes with the network's namespace. */
 async function makeNetwork({ labDir, name }: LabOptions): Promise<void> {
   const lab = await requireLab(labDir, name)
-  const log = join(labPaths(labDir, name).dir, 'network.log')
+  const place = labPaths(labDir, name).network
   const command = ['unshare', '--net', '/bin/bash', '-c', lanScript(lab.subnet)]
-  const { keeper, readyPid } = await startKeeper({ command, log, what: 'the network of the lab' })
+  const keeper = await startKeeper({ command, place, what: 'the network of the lab' })
   await writeLab(labDir, { ...lab, lan: keeper })
-  const lan = new Lan({ pid: readyPid, subnet: lab.subnet })
+  const lan = lanOf({ ...lab, lan: keeper })
   const link = hostLink(lab)
   await lan.link(hostOnLan, { name: link, pid: process.pid })
   await host(['ip', 'address', 'add', `${lan.address(hostOnLan)}/${prefixLength}`, 'dev', link])
@@ -182,16 +187,14 @@ async function makeMachines(options: LabOptions): Promise<void> {
   const { nodes, ...lab } = await requireLab(labDir, name)
   const paths = labPaths(labDir, name)
   for (const node of nodes) {
-    const directory = paths.machine(node.name)
-    const imagesDir = join(directory, 'lib/k8s/images')
+    const place = paths.machine(node.name)
+    const imagesDir = join(place, 'lib/k8s/images')
     await mkdir(imagesDir, { recursive: true })
     for (const image of images) await copyFile(image, join(imagesDir, basename(image)))
-    const run = ['/bin/bash', machineScript, 'run', machineId(node), directory, artifact, '', payload]
-    const log = paths.log(node.name)
-    const { keeper, readyPid } = await startKeeper({ command: run, log, what: `the machine ${node.name}` })
-    const init = keeperOf(readyPid)
-    await changeNode(labDir, { name, nodeName: node.name }, { keeper, init })
-    await lanOf(lab).plug(readyPid, node.host)
+    const command = ['/bin/bash', machineScript, 'run', machineId(node), place, artifact, '', payload]
+    const init = await startKeeper({ command, place, what: `the machine ${node.name}` })
+    await changeNode(labDir, { name, nodeName: node.name }, { init })
+    await lanOf(lab).plug(init.pid, node.host)
     await inMachine({ ...node, init }, [
       'bash',
       '-c',
@@ -226,7 +229,7 @@ async function startDaemon(node: LabNode, log: string, args: readonly string[]):
 
 async function startServer({ labDir, name }: LabOptions): Promise<void> {
   const [server] = await nodesOf({ labDir, name }, 'server')
-  await startDaemon(server!, labPaths(labDir, name).log(server!.name), [])
+  await startDaemon(server!, logFile(labPaths(labDir, name).machine(server!.name)), [])
   // It is written before the API server is started.
   const kubeconfig = join(labPaths(labDir, name).machine(server!.name), 'lib/k8s/admin.kubeconfig')
   await until(`${server!.name} is ready`, async () => {
@@ -254,7 +257,7 @@ async function startAgents({ labDir, name }: LabOptions): Promise<void> {
   const url = `https://${lanOf(lab).address(server!.host)}:6443`
   for (const agent of agents) {
     await inMachine(agent, ['bash', '-c', `umask 077; cat >${tokenFile}`], [], stdout)
-    const log = labPaths(labDir, name).log(agent.name)
+    const log = logFile(labPaths(labDir, name).machine(agent.name))
     await startDaemon(agent, log, ['agent', `--server=${url}`, `--token-file=${tokenFile}`])
   }
 }
@@ -342,50 +345,52 @@ function inMachine(
   })
 }
 
-function bash(args: readonly string[]) {
-  return host(['/bin/bash', ...args])
-}
-
 async function host([command = '', ...args]: readonly string[]): Promise<void> {
   await runCommand({ command, args, env: hostEnvironment, timeoutMs: commandTimeoutMs })
 }
 
-/** Starts what prints "ready PID" and lives as long as its standard input is open: that is a pipe of its own. */
+/** Writes down who it is, and becomes the command, with a pipe as its input that nobody closes. */
+const keeperScript = [
+  'read -ra stat </proc/$$/stat',
+  'echo "$$ ${stat[21]}" >"$1"',
+  'exec 0<>"$2"',
+  'shift 2',
+  'exec "$@"',
+].join('\n')
+
+/** Starts what prints "ready PID" and lives as long as its standard input is open. Returns whom it has named. */
 async function startKeeper(given: {
   command: readonly string[]
-  log: string
+  place: string
   what: string
-}): Promise<{ keeper: Keeper; readyPid: number }> {
-  const { command, log, what } = given
-  const pipe = `${log}.stdin`
-  await rm(pipe, { force: true })
+}): Promise<Keeper> {
+  const { command, place, what } = given
+  const pipe = `${place}.pipe`
   await host(['mkfifo', '-m', '600', pipe])
-  const args = ['-c', 'exec 0<>"$0"; exec "$@"', pipe, ...command]
+  const args = ['-c', keeperScript, 'keeper', keeperFile(place), pipe, ...command]
+  const log = logFile(place)
   const pid = await spawnDetached({ command: '/bin/bash', args, env: hostEnvironment }, log)
-  const keeper = keeperOf(pid)
   const endMs = performance.now() + keeperLimitMs
   for (;;) {
     const said = (await readFileIfPresent(log)) ?? ''
     const readyPid = /^ready (\d+)$/m.exec(said)?.[1]
-    if (readyPid !== undefined) return { keeper, readyPid: Number(readyPid) }
-    if (!isThere(keeper) || performance.now() > endMs) {
+    if (readyPid !== undefined) return keeperOf(Number(readyPid))
+    if (readStat(pid) === undefined || performance.now() > endMs) {
       throw new AppError(`cannot make ${what}: ${said.trim() || 'it says nothing'}`, { code: 'LAB_KEEPER' })
     }
     await sleep(pollMs)
   }
 }
 
-async function endKeeper(keeper: Keeper | undefined, what: string): Promise<void> {
+async function endKeeper(place: string, what: string): Promise<void> {
+  const keeper = await readKeeper(place)
   const endMs = performance.now() + endLimitMs
   if (isThere(keeper)) process.kill(keeper.pid, 'SIGTERM')
   for (; isThere(keeper); await sleep(pollMs)) {
     if (performance.now() > endMs) {
       throw new AppError(
         `cannot end ${what}: the process ${keeper.pid} is still there after ${endLimitMs / 1000} s`,
-        {
-          code: 'LAB_DELETE',
-          remedy: 'end it by hand, and delete the lab again',
-        },
+        { code: 'LAB_DELETE', remedy: 'end it by hand, and delete the lab again' },
       )
     }
   }

@@ -12,10 +12,12 @@ import { isAlive, readStat } from '../base/proc.ts'
 /*
  * What is in the directory of labs:
  *
- *    NAME/lab.json       what the lab consists of, written before each part is made: what a crash leaves is found by it
+ *    NAME/lab.json       what the lab is to consist of, written first
  *    NAME/kubeconfig     for its user
  *    NAME/NODE/          the machine's disk: its /var/lib is lib/, its /var/log is log/
- *    NAME/NODE.log       what kept the machine says
+ *    NAME/NODE.keeper    the process that keeps the machine, written by itself before it begins: what a crash leaves is found by it
+ *    NAME/NODE.log       what that process says
+ *    NAME/network.*      the same of the network
  */
 
 /** A process that keeps namespaces: with its start it is one for good. */
@@ -31,7 +33,6 @@ export interface LabNode {
   readonly role: 'server' | 'agent'
   /** The last part of its address. */
   readonly host: number
-  readonly keeper?: Keeper
   /** Its pid 1, as the host numbers it. */
   readonly init?: Keeper
   readonly isCut?: boolean
@@ -41,6 +42,7 @@ export interface LabState {
   readonly name: string
   /** 10.89.0 */
   readonly subnet: string
+  /** What is in the network's namespace. */
   readonly lan?: Keeper
   readonly nodes: readonly LabNode[]
 }
@@ -52,8 +54,8 @@ export function labPaths(labDir: string, name: string) {
     dir,
     record: join(dir, 'lab.json'),
     kubeconfig: join(dir, 'kubeconfig'),
+    network: join(dir, 'network'),
     machine: (node: string) => join(dir, node),
-    log: (node: string) => join(dir, `${node}.log`),
   }
 }
 
@@ -77,7 +79,7 @@ export async function requireLab(labDir: string, name: string): Promise<LabState
     `cannot find the lab ${name}: ${names.length === 0 ? 'there is none' : `there are ${names.join(', ')}`}`,
     {
       code: 'NO_LAB',
-      remedy: 'k8s lab create makes one',
+      remedy: 'make one with k8s lab create',
     },
   )
 }
@@ -95,7 +97,7 @@ export async function requireNode(
   const names = labs.flatMap(({ nodes }) => nodes.map(({ name }) => name))
   throw new AppError(
     `cannot find the node ${nodeName}: ${names.length === 0 ? 'there is no lab' : `there are ${names.join(', ')}`}`,
-    { code: 'NO_LAB_NODE', remedy: 'k8s lab ls shows them' },
+    { code: 'NO_LAB_NODE', remedy: 'see k8s lab ls' },
   )
 }
 
@@ -110,6 +112,20 @@ export function keeperOf(pid: number): Keeper {
   if (stat === undefined)
     throw new AppError(`cannot find the process ${pid}: it has ended`, { code: 'LAB_KEEPER' })
   return { pid, startTicks: stat.startTicks }
+}
+
+/** What keeps the machine or the network at `place`. */
+export async function readKeeper(place: string): Promise<Keeper | undefined> {
+  const [pid, startTicks] = ((await readFileIfPresent(keeperFile(place))) ?? '').split(' ').map(Number)
+  return pid && startTicks ? { pid, startTicks } : undefined
+}
+
+export function keeperFile(place: string): string {
+  return `${place}.keeper`
+}
+
+export function logFile(place: string): string {
+  return `${place}.log`
 }
 
 /** Not after a reboot, nor when somebody has killed it. */

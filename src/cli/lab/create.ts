@@ -78,7 +78,7 @@ async function handler(invocation: Invocation): Promise<number> {
   if ((await findLab(labDir, name)) !== undefined) {
     throw new AppError(`cannot make the lab ${name}: there is one of that name`, {
       code: 'LAB_EXISTS',
-      remedy: `k8s lab delete ${name} removes it`,
+      remedy: `remove it with k8s lab delete ${name}`,
     })
   }
   const tell = (line: string) => print(`${line}\n`)
