@@ -1,6 +1,6 @@
 import http from 'node:http'
 import https from 'node:https'
-import { createSecureContext } from 'node:tls'
+import { checkServerIdentity, createSecureContext, type PeerCertificate } from 'node:tls'
 import { AppError, errorCode } from './errors.ts'
 import { TimeLimit } from './time-limit.ts'
 
@@ -14,6 +14,10 @@ export interface TlsIdentity {
   readonly ca?: string | undefined
   readonly cert?: string | undefined
   readonly key?: string | undefined
+  /** The name or address that the server's certificate must have, where it is not that of the URL. */
+  readonly checkedAs?: string
+  /** Whoever answers is taken for the server: what he says is checked in another way. */
+  readonly isUnchecked?: boolean
 }
 
 export interface HttpRequest {
@@ -82,10 +86,13 @@ const agents = new Map<string, https.Agent>()
 const agentsLimit = 8
 
 function agentOf(tls: TlsIdentity = {}): https.Agent {
-  const key = JSON.stringify([tls.ca, tls.cert, tls.key])
+  const key = JSON.stringify([tls.ca, tls.cert, tls.key, tls.checkedAs, tls.isUnchecked])
   const agent =
     agents.get(key) ??
-    new https.Agent({ secureContext: createSecureContext({ ...tls, minVersion: 'TLSv1.2' }) })
+    new https.Agent({
+      secureContext: createSecureContext({ ...secretsOf(tls), minVersion: 'TLSv1.2' }),
+      ...checksOf(tls),
+    })
   agents.delete(key)
   agents.set(key, agent)
   const [oldest] = agents.keys()
@@ -93,13 +100,27 @@ function agentOf(tls: TlsIdentity = {}): https.Agent {
   return agent
 }
 
+function secretsOf({ ca, cert, key }: TlsIdentity): https.AgentOptions {
+  return { ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }) }
+}
+
+function checksOf({ checkedAs, isUnchecked = false }: TlsIdentity): https.AgentOptions {
+  return {
+    ...(isUnchecked && { rejectUnauthorized: false, maxCachedSessions: 0 }),
+    ...(checkedAs !== undefined && {
+      checkServerIdentity: (_: string, certificate: PeerCertificate) =>
+        checkServerIdentity(checkedAs, certificate),
+    }),
+  }
+}
+
 /** Connections to one server that are kept and used again by requests that name them. */
 export class Connections implements Disposable {
   readonly agent: http.Agent
 
-  constructor(url: string, tls?: TlsIdentity) {
+  constructor(url: string, tls: TlsIdentity = {}) {
     this.agent = isTls(url)
-      ? new https.Agent({ keepAlive: true, ...tls })
+      ? new https.Agent({ keepAlive: true, ...secretsOf(tls), ...checksOf(tls) })
       : new http.Agent({ keepAlive: true })
   }
 

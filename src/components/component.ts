@@ -98,6 +98,7 @@ export interface ComponentContext extends NodeContext {
 export const componentNames = [
   'datastore',
   'etcd-proxy',
+  'api-balancer',
   'containerd',
   'kube-apiserver',
   'kube-controller-manager',

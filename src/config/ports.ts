@@ -9,6 +9,7 @@ interface Port {
 
 /** Ports that no setting chooses, in their order. Those of settings are their defaults (https-listen-port, listen-address). */
 export const ports = {
+  apiBalancer: { number: 6444, holder: 'the way to the API servers', roles: ['agent'] },
   kubeletHealth: { number: 10248, holder: "the kubelet's health", roles: nodes },
   kubeProxyMetrics: { number: 10249, holder: "kube-proxy's metrics", roles: clusterNodes },
   kubelet: { number: 10250, holder: 'the kubelet', roles: nodes },
