@@ -29,12 +29,14 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
   datastore: ['datastore/log', 'datastore/mvcc', 'datastore/grpc', 'datastore/etcd-file', 'base'],
   components: inComponents,
   lab: ['supervisor', 'base'],
+  balancer: ['components', 'supervisor', 'config', 'base'],
   storage: ['components', 'datastore', ...inComponents],
   // What a machine that joins and a server have in common.
   'cluster/join': ['addons', 'pki', 'node', 'config', 'base'],
   cluster: [
     'cluster/join',
     'components',
+    'balancer',
     'storage',
     'supervisor',
     'snapshot',

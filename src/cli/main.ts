@@ -2,6 +2,7 @@ import { BoundedWriter } from '../base/bounded-writer.ts'
 import { AppError, describeError, errorCode } from '../base/errors.ts'
 import { loadDataDir } from '../config/load.ts'
 import { type Commands, parseArguments, type Request } from './arguments.ts'
+import { agent } from './agent.ts'
 import { check } from './check.ts'
 import { type Invocation, isBeforeUnpacking, payloadNeededExitCode } from './command.ts'
 import { datastore } from './datastore.ts'
@@ -18,6 +19,7 @@ import { version } from './version.ts'
 export const commands: Commands = {
   all: [
     server,
+    agent,
     datastore,
     status,
     stop,
@@ -40,6 +42,10 @@ export const commands: Commands = {
 const exitCodes: Readonly<Record<string, number>> = {
   USAGE: 2,
   ETCD_OF_ANOTHER_CLUSTER: 2,
+  JOIN_CA_HASH: 2,
+  JOIN_REFUSED: 2,
+  JOIN_TOKEN: 2,
+  JOIN_TOKEN_UNKNOWN: 2,
   PAYLOAD_NEEDED: payloadNeededExitCode,
 }
 

@@ -1,5 +1,6 @@
 import { loadAnyConfig } from '../config/load.ts'
 import { schema } from '../config/schema.ts'
+import { runAgent } from './agent.ts'
 import { type Command, configOption, type Invocation, sourcesOf } from './command.ts'
 import { runDatastore } from './datastore.ts'
 import { runServer, server } from './server.ts'
@@ -16,6 +17,8 @@ async function handler(invocation: Invocation): Promise<number> {
   switch (config.role) {
     case 'server':
       return runServer(config, invocation)
+    case 'agent':
+      return runAgent(config, invocation)
     case 'datastore':
       return runDatastore(config, invocation)
   }

@@ -139,7 +139,7 @@ function renderPayloads(payloads: readonly PayloadStatus[]): string {
   return `\n${renderTable(['OTHER VERSION', 'STATE', 'DISK', 'PLACE'], rows)}`
 }
 
-function summaryOf({ nodeName, nodeReady, state }: DaemonStatus): string {
+function summaryOf({ role, nodeName, nodeReady, state }: DaemonStatus): string {
   if (nodeName === undefined) return `The datastore is ${state}.`
-  return `Node ${nodeName} is ${nodeReady === true ? 'Ready' : 'not Ready'}; the cluster is ${state}.`
+  return `Node ${nodeName} is ${nodeReady === true ? 'Ready' : 'not Ready'}; ${role === 'agent' ? 'the agent' : 'the cluster'} is ${state}.`
 }

@@ -12,12 +12,16 @@ import { isBelow, readMounts } from '../node/facts/mounts.ts'
  * Makes the directories of the daemon. Keys, rendered files and the database are for root alone; the way to a
  * container's root file system can be passed by everybody, as pods in user namespaces do.
  */
-export async function prepareDirectories(paths: Paths, log: Logger): Promise<void> {
+export async function prepareDirectories(
+  paths: Paths,
+  log: Logger,
+  { isServer = true }: { isServer?: boolean } = {},
+): Promise<void> {
   await mkdir(paths.dataDir, { recursive: true, mode: 0o755 })
   await forgetFormerBoot(paths.runDir)
   const modes: readonly (readonly [string, number])[] = [
-    [paths.databaseDir, privateDirectoryMode],
-    [paths.pkiDir, privateDirectoryMode],
+    // What joins a cluster has keys only when it has joined; until then they would tell of a server.
+    ...(isServer ? serverDirectories(paths) : []),
     [paths.kubeconfigDir, privateDirectoryMode],
     [paths.etcDir, privateDirectoryMode],
     [paths.imagesDir, 0o755],
@@ -30,6 +34,13 @@ export async function prepareDirectories(paths: Paths, log: Logger): Promise<voi
     }),
   )
   await rememberBoot(join(paths.runDir, 'boot-id'), log)
+}
+
+function serverDirectories({ databaseDir, pkiDir }: Paths): (readonly [string, number])[] {
+  return [
+    [databaseDir, privateDirectoryMode],
+    [pkiDir, privateDirectoryMode],
+  ]
 }
 
 /** A full disk is no reason not to start: what is of a boot that nobody knows is kept. */

@@ -20,11 +20,12 @@ import { certificates } from './tasks/certificates.ts'
 import { facts } from './tasks/facts.ts'
 import { firewall } from './tasks/firewall.ts'
 import { images } from './tasks/images.ts'
+import { join } from './tasks/join.ts'
 import { nodeAddress } from './tasks/node-address.ts'
 import { payloads } from './tasks/payloads.ts'
 import { knownPodCidr, podRange } from './tasks/pod-range.ts'
 import { snapshots } from './tasks/snapshots.ts'
-import type { Surroundings, Task, TaskContext } from './tasks/task.ts'
+import type { NodeTaskContext, Surroundings, Task, TaskContext } from './tasks/task.ts'
 
 /** What a role of servers consists of. */
 export interface RoleRow {
@@ -52,6 +53,15 @@ const roles: Partial<Record<RoleName, RoleRow>> = {
   ha: { ...server, storage: externalEtcd, leadership: alone },
 }
 
+/** What an agent consists of. */
+const agent: {
+  readonly components: readonly ((context: NodeContext) => ProcessRecipe | undefined)[]
+  readonly tasks: readonly Task<NodeTaskContext>[]
+} = {
+  components: [containerd, kubelet, kubeProxy],
+  tasks: [join, firewall, images, podRange, nodeAddress, payloads],
+}
+
 export interface Plan {
   /** What of it lives in this process is a part of the daemon's own health. */
   readonly storage: Pick<Storage, 'failed' | 'ping'>
@@ -60,6 +70,8 @@ export interface Plan {
   readonly tasks: readonly Task<Surroundings>[]
   readonly leadership: Leadership
   readonly context: NodeContext
+  /** Of a node whose servers are elsewhere: resolves when none of them serves, which no start waits for. */
+  readonly whenAway?: (signal: AbortSignal) => Promise<void>
 }
 
 export function roleRow(role: RoleName): RoleRow {
@@ -86,6 +98,29 @@ export function planRole(
     }),
     leadership: row.leadership,
     context,
+  }
+}
+
+/** The same of an agent; `balancer` provides the API. */
+export function planAgent(
+  context: NodeContext,
+  {
+    balancer,
+    issueCredentials,
+    whenAway,
+  }: Required<Pick<Plan, 'whenAway'>> & {
+    balancer: Component
+    issueCredentials: NodeTaskContext['issueCredentials']
+  },
+): Plan {
+  const recipes = agent.components.flatMap((recipe) => recipe(context) ?? [])
+  return {
+    storage: { failed: new Promise(() => {}), ping: async () => {} },
+    components: [balancer, ...recipes.map((recipe) => processComponent(recipe, context))],
+    tasks: boundTasks(agent.tasks, { ...context, issueCredentials }),
+    leadership: alone,
+    context,
+    whenAway,
   }
 }
 

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { describeError } from '../base/errors.ts'
 import type { Capability, Component, ComponentName } from '../components/component.ts'
-import type { Config } from '../config/config.ts'
+import type { AgentConfig, Config } from '../config/config.ts'
 import { paths as pathsOf } from '../config/paths.ts'
 import { serveControl } from '../control/server.ts'
 import { UsageSampler } from '../supervisor/usage.ts'
@@ -33,7 +33,7 @@ export interface RunOptions extends DaemonOptions {
  * Returns when nothing runs any more but the pods; throws what ended it otherwise, and before that what kept it from
  * starting or, where there is no such thing, from stopping.
  */
-export async function runCluster(config: Config, options: RunOptions): Promise<void> {
+export async function runCluster(config: Config | AgentConfig, options: RunOptions): Promise<void> {
   const { payload, log, notify } = options
   const startedAt = new Date()
   const paths = pathsOf(config)
@@ -50,7 +50,7 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
   })
 
   prepareProcess()
-  await prepareDirectories(paths, log)
+  await prepareDirectories(paths, log, { isServer: config.role === 'server' })
   // Before anything is opened: a restore, or a second daemon, finds this one by its socket.
   await using _control = await serveControl({
     path: paths.controlSocket,
@@ -64,7 +64,7 @@ export async function runCluster(config: Config, options: RunOptions): Promise<v
       stop: (request) => requests.ask(request),
     },
   })
-  const prepared = await prepareRole(config, { ...options, paths, signal: requests.asked })
+  const prepared = await prepareRole(config, { ...options, paths, board, signal: requests.asked })
   if (prepared === undefined) return
   const { moveNode } = prepared
   plan = prepared.plan
@@ -98,7 +98,8 @@ interface ServeOptions extends RunOptions {
 }
 
 /** From the start of the first component to the end: what is running then, the caller stops. */
-async function serve({ components, tasks, leadership, context }: Plan, options: ServeOptions): Promise<void> {
+async function serve(plan: Plan, options: ServeOptions): Promise<void> {
+  const { components, tasks, leadership, context } = plan
   const { log, notify, end, board } = options
   const over = new AbortController()
   const signal = AbortSignal.any([end, over.signal])
@@ -106,7 +107,8 @@ async function serve({ components, tasks, leadership, context }: Plan, options: 
   const readiness = new Readiness(signal)
   const command =
     context.host.command('k8s') === undefined ? (context.environment['K8S_ARTIFACT'] ?? 'k8s') : 'k8s'
-  const report = startReport({ ...options, paths: context.paths, command })
+  const isServer = components.some(({ name }) => name === 'kube-apiserver')
+  const report = startReport({ ...options, paths: context.paths, command, isServer })
   try {
     const find = (name: ComponentName) => components.find((candidate) => candidate.name === name)
     const taskContext = {
@@ -135,6 +137,7 @@ async function serve({ components, tasks, leadership, context }: Plan, options: 
           message === undefined ? board.forget(name) : board.report({ name, state: 'degraded', message }),
       )
     }
+    const late = Promise.withResolvers<void>()
     const start = startComponents({
       components,
       signal,
@@ -147,10 +150,13 @@ async function serve({ components, tasks, leadership, context }: Plan, options: 
         board.degraded(component, reason)
         log.error({ component: component.name, reason }, 'not ready; it is tried again')
         report.degraded(component.name, reason)
+        late.resolve()
       },
     })
     work.begin('tell how the cluster is', () => tellCondition({ ...options, components, signal, report }))
-    await extendStart(notify, start.serving)
+    const away = plan.whenAway?.(signal)
+    const up = away && Promise.race([readiness.of('node'), late.promise, away])
+    await extendStart(notify, Promise.all([start.serving, up]))
     notify.ready()
     if (!end.aborted) await once(end, 'abort')
   } finally {

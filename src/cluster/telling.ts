@@ -14,12 +14,15 @@ export function startReport({
   log,
   paths,
   command,
+  isServer,
 }: {
   /** What starts this program at a shell. */
   command: string
   announce: (line: string) => void
   log: Logger
   paths: Paths
+  /** Elsewhere there is no access to the cluster. */
+  isServer: boolean
 }) {
   const begun = performance.now()
   const named = new Set<string>()
@@ -28,6 +31,7 @@ export function startReport({
     if (isUseTold) return
     isUseTold = true
     announce('')
+    if (!isServer) return announce(first)
     announce(`${first} To use it from another terminal:`)
     // Without its data directory a command would unpack a payload in the usual one, and look for the daemon there.
     announce(`    export K8S_DATA_DIR=${paths.dataDir} KUBECONFIG=${paths.adminKubeconfig}`)
@@ -43,9 +47,9 @@ export function startReport({
     },
     degraded(name: string, reason: string) {
       announce(`${name.padEnd(24)} not ready: ${reason}`)
-      tellUse('The cluster serves without it.')
+      tellUse(isServer ? 'The cluster serves without it.' : 'The node goes on without it.')
     },
-    all: () => tellUse('The cluster is ready.'),
+    all: () => tellUse(isServer ? 'The cluster is ready.' : 'The node is ready.'),
   }
 }
 

@@ -1,8 +1,10 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import type { TlsIdentity } from '../base/http.ts'
 import type { Config } from '../config/config.ts'
 import type { Paths } from '../config/paths.ts'
 import type { KeyPairFiles } from '../pki/authority.ts'
-import { kubeconfigPath } from '../pki/kubeconfig.ts'
+import { bootstrapKubeconfigPath, kubeconfigPath } from '../pki/kubeconfig.ts'
 import { pkiFiles, readIdentity } from '../pki/pki.ts'
 import { apiserverUrl } from './probe.ts'
 
@@ -35,6 +37,45 @@ export function serverAccess(config: Config, { pkiDir, kubeconfigDir }: Paths): 
       clientCaFile: pki.authorities.client.certFile,
       kubeconfig: kubeconfigPath(kubeconfigDir, 'kubelet'),
       serving: pki.leaves.kubelet,
+    },
+  }
+}
+
+/** What a machine has of the cluster that it has joined. */
+export interface JoinedFiles {
+  readonly serverCaFile: string
+  readonly clientCaFile: string
+  /** The Node's certificate and its key in one file: the kubelet asks for it, and replaces it in time. */
+  readonly certificateFile: string
+  readonly bootstrapKubeconfig: string
+}
+
+/** Pure: no file is looked at. */
+export function joinedFiles({ pkiDir, kubeconfigDir }: Pick<Paths, 'pkiDir' | 'kubeconfigDir'>): JoinedFiles {
+  const { authorities } = pkiFiles(pkiDir)
+  return {
+    serverCaFile: authorities.server.certFile,
+    clientCaFile: authorities.client.certFile,
+    certificateFile: join(pkiDir, 'kubelet-client-current.pem'),
+    bootstrapKubeconfig: bootstrapKubeconfigPath(kubeconfigDir),
+  }
+}
+
+/** Of an agent, whose kubelet asks the cluster for its certificates. */
+export function joinedAccess(paths: Paths, server: string): NodeAccess {
+  const { serverCaFile, clientCaFile, certificateFile, bootstrapKubeconfig } = joinedFiles(paths)
+  return {
+    server,
+    async identity() {
+      const [ca, pair] = await Promise.all(
+        [serverCaFile, certificateFile].map((path) => readFile(path, 'utf8')),
+      )
+      return { ca, cert: pair, key: pair }
+    },
+    kubelet: {
+      clientCaFile,
+      kubeconfig: kubeconfigPath(paths.kubeconfigDir, 'kubelet'),
+      requested: { dir: paths.pkiDir, bootstrapKubeconfig },
     },
   }
 }

@@ -2,6 +2,7 @@ import { roleOf, roles } from './roles.ts'
 import type { ClusterSettings } from './settings/cluster.ts'
 import type { ComponentsSettings } from './settings/components.ts'
 import type { EtcdSettings } from './settings/etcd.ts'
+import type { JoinSettings } from './settings/join.ts'
 import type { LoggingSettings } from './settings/logging.ts'
 import type { NetworkSettings } from './settings/network.ts'
 import type { NodeSettings } from './settings/node.ts'
@@ -35,6 +36,11 @@ export interface NodeConfig
     Pick<StorageSettings, 'dataDir'>,
     Pick<ComponentsSettings, 'kubeletArg' | 'kubeProxyArg'> {}
 
+/** The same of an agent. What it has of its cluster is that cluster's, and the default until it has joined. */
+export interface AgentConfig extends NodeConfig, JoinSettings {
+  readonly role: 'agent'
+}
+
 /** The same of a datastore. */
 export interface DatastoreConfig
   extends Pick<RoleSettings, 'role'>,
@@ -45,7 +51,7 @@ export interface DatastoreConfig
   readonly role: 'datastore'
 }
 
-export type AnyConfig = Config | DatastoreConfig
+export type AnyConfig = Config | AgentConfig | DatastoreConfig
 
 /** Whether a kubelet and containerd are part of it. */
 export function hasNode(config: AnyConfig): config is Extract<AnyConfig, NodeSettings> {

@@ -9,8 +9,8 @@ import {
   parseRange,
   type Range,
 } from '../base/address.ts'
-import type { AnyConfig, Config, DatastoreConfig } from './config.ts'
-import { ports } from './ports.ts'
+import type { AgentConfig, AnyConfig, Config, DatastoreConfig, NodeConfig } from './config.ts'
+import { portsOfRole } from './ports.ts'
 import type { SettingName } from './schema.ts'
 
 /** A setting that cannot go with the others, and why. */
@@ -24,11 +24,18 @@ type Describe = (name: SettingName) => string
 
 /** The first combination that could not work; each setting by itself is valid. */
 export function findConflict(config: AnyConfig, describe: Describe): Conflict | undefined {
-  const found =
-    config.role === 'datastore'
-      ? datastoreRules.map((rule) => rule(config, describe))
-      : serverRules.map((rule) => rule(config, describe))
-  return found.find((conflict) => conflict !== undefined)
+  return allOf(config, describe).find((conflict) => conflict !== undefined)
+}
+
+function allOf(config: AnyConfig, describe: Describe): (Conflict | undefined)[] {
+  switch (config.role) {
+    case 'server':
+      return serverRules.map((rule) => rule(config, describe))
+    case 'agent':
+      return agentRules.map((rule) => rule(config, describe))
+    case 'datastore':
+      return datastoreRules.map((rule) => rule(config, describe))
+  }
 }
 
 type Rule<Given> = (config: Given, describe: Describe) => Conflict | undefined
@@ -45,6 +52,15 @@ const serverRules: readonly Rule<Config>[] = [
   kubeProxy,
   etcdFiles,
   etcdSchemes,
+]
+
+const agentRules: readonly Rule<AgentConfig>[] = [
+  directories,
+  labels,
+  taints,
+  kubeProxy,
+  disabledElsewhere,
+  tokens,
 ]
 
 const datastoreRules: readonly Rule<DatastoreConfig>[] = [
@@ -108,8 +124,8 @@ function clusterDns(config: Config, describe: Describe): Conflict | undefined {
   return undefined
 }
 
-function listenPort({ httpsListenPort }: Config): Conflict | undefined {
-  const taken = Object.values(ports)
+function listenPort({ httpsListenPort, serverMode }: Config): Conflict | undefined {
+  const taken = portsOfRole(serverMode)
   const holder = taken.find(({ number }) => number === httpsListenPort)?.holder
   return holder === undefined
     ? undefined
@@ -119,7 +135,7 @@ function listenPort({ httpsListenPort }: Config): Conflict | undefined {
       }
 }
 
-function directories({ dataDir, kubeletRootDir }: Config, describe: Describe): Conflict | undefined {
+function directories({ dataDir, kubeletRootDir }: NodeConfig, describe: Describe): Conflict | undefined {
   if (!isInside(dataDir, kubeletRootDir)) return undefined
   return {
     name: 'data-dir',
@@ -127,7 +143,7 @@ function directories({ dataDir, kubeletRootDir }: Config, describe: Describe): C
   }
 }
 
-function labels({ nodeLabel }: Config): Conflict | undefined {
+function labels({ nodeLabel }: NodeConfig): Conflict | undefined {
   const repeated = firstRepeated(nodeLabel.map((label) => label.slice(0, label.indexOf('='))))
   return repeated === undefined
     ? undefined
@@ -135,19 +151,29 @@ function labels({ nodeLabel }: Config): Conflict | undefined {
 }
 
 /** pkg/util/taints, ParseTaints: key and effect together have to be unique. */
-function taints({ nodeTaint }: Config): Conflict | undefined {
+function taints({ nodeTaint }: NodeConfig): Conflict | undefined {
   const repeated = firstRepeated(nodeTaint.map((taint) => taint.replace(/=[^:]*/, '')))
   return repeated === undefined
     ? undefined
     : { name: 'node-taint', reason: `the taint ${repeated} is there more than once` }
 }
 
-function kubeProxy(config: Config, describe: Describe): Conflict | undefined {
+function kubeProxy(config: NodeConfig, describe: Describe): Conflict | undefined {
   if (!config.disable.includes('kube-proxy')) return undefined
   const reason = `${describe('disable')} leaves kube-proxy out`
   if (config.kubeProxyMode !== 'auto') return { name: 'kube-proxy-mode', reason }
   if (config.kubeProxyArg.length > 0) return { name: 'kube-proxy-arg', reason }
   return undefined
+}
+
+function disabledElsewhere({ disable }: AgentConfig): Conflict | undefined {
+  if (!disable.includes('coredns')) return undefined
+  return { name: 'disable', reason: 'coredns is a part of the servers; of an agent allowed is kube-proxy' }
+}
+
+function tokens({ token, tokenFile }: AgentConfig, describe: Describe): Conflict | undefined {
+  if (token === undefined || tokenFile === undefined) return undefined
+  return { name: 'token-file', reason: `${describe('token')} is there, too; leave one of them away` }
 }
 
 function etcdFiles({ etcdCertFile, etcdKeyFile }: Config): Conflict | undefined {

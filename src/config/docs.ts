@@ -31,7 +31,7 @@ in the file. The flags passed through to components are an exception, since thei
 their own: repeat the flag, and separate them by spaces in the environment.
 
 A machine has one role, which \`role\` names: \`k8s\` without a command, and so \`systemctl start k8s\`, runs it.
-\`k8s server\` and \`k8s datastore\` are of that role, and refuse a \`role\` that says otherwise. Each setting below
+\`k8s server\`, \`k8s agent\` and \`k8s datastore\` are of that role, and refuse a \`role\` that says otherwise. Each setting below
 says which roles it is for; a role refuses the settings that it does not have. /etc/k8s/config.yaml is that of one role:
 a command of another one passes over it, unless \`--config\` names it.
 
@@ -70,7 +70,7 @@ Below the data directory:
 |---|---|
 | \`db/state.db\` | the datastore |
 | \`cluster.json\` | what is fixed since the cluster was created |
-| \`node.json\` | the name, the role, the last address and the range of pods of this machine |
+| \`node.json\` | the name, the role, the last address and the range of pods of this machine, and the servers of an agent |
 | \`pki/\`, \`kubeconfig/\` | certificates, keys, and the components' kubeconfigs |
 | \`admin.kubeconfig\` | for kubectl; full rights, readable by root alone |
 | \`snapshots/\` | what \`k8s snapshot\` and the schedule take |

@@ -39,6 +39,11 @@ export interface NodeRecord {
   readonly address?: string
   /** The range that the Node's pods had when it was last known. */
   readonly podCidr?: string
+  /** Of a cluster that others serve: its API servers when they were last known, and then where it was joined. */
+  readonly servers?: readonly string[]
+  readonly joinedAt?: readonly string[]
+  /** It has asked to be a Node of its cluster, and is none yet. */
+  readonly isJoining?: boolean | undefined
 }
 
 export function readFacts(dataDir: string): Facts {

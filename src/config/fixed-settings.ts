@@ -26,7 +26,7 @@ export function settingsOfFacts({ cluster, node }: Facts, dataDir: string): Sett
 export function addFacts(chosen: Map<string, Setting>, facts: readonly Setting[], role: RoleName): void {
   for (const fact of facts) {
     const row = rowOf(fact.name)
-    if (row === undefined || !row.roles.includes(role)) continue
+    if (row === undefined || ![...row.roles, ...(row.learntBy ?? [])].includes(role)) continue
     const asked = chosen.get(fact.name)
     if (asked === undefined) chosen.set(fact.name, fact)
     else if (!isDeepStrictEqual(parseSetting(row, asked), parseSetting(row, fact))) {

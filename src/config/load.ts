@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { formatAddress } from '../base/address.ts'
 import { AppError, describeError } from '../base/errors.ts'
 import { findConflict, rangeOf, tenthAddress } from './conflicts.ts'
-import type { AnyConfig, Config } from './config.ts'
+import { type AnyConfig, type Config, hasNode } from './config.ts'
 import type { Facts } from './facts.ts'
 import { addFacts, presentRole, settingsOfFacts, warningOfHostName } from './fixed-settings.ts'
 import { defaultConfigFile, settingsOfFile } from './table/file.ts'
@@ -111,13 +111,17 @@ function chosenRole(given: {
   const former = presentRole(facts.node['role'])
   if (role !== undefined && former !== undefined && role !== former) {
     const what =
-      setting === undefined ? `run a ${role} in ${dataDir}` : `use ${describeSetting(setting, asked)}`
+      setting === undefined ? `run ${titleOf(role)} in ${dataDir}` : `use ${describeSetting(setting, asked)}`
     throw usageError(
-      `cannot ${what}: ${setting === undefined ? 'it' : dataDir} is the data directory of a ${former}; choose another one with --data-dir, or remove what is in it with k8s reset`,
+      `cannot ${what}: ${setting === undefined ? 'it' : dataDir} is the data directory of ${titleOf(former)}; choose another one with --data-dir, or remove what is in it with k8s reset`,
     )
   }
   const serverMode = mode && (parseSetting(optionOf('server-mode'), mode) as 'single' | 'ha')
   return { role: role ?? former ?? 'server', serverMode: serverMode ?? 'single' }
+}
+
+function titleOf(role: PresentRole): string {
+  return Object.values(roles).find(({ setting }) => setting === role)?.title ?? role
 }
 
 function forgetOtherRoles(chosen: Map<string, Setting>, role: RoleName): void {
@@ -207,10 +211,11 @@ function choose({ flags, environment, file: fromFile }: Gathered): Map<string, S
   return new Map([...fromFile, ...environment, ...flags].map((setting) => [setting.name, setting]))
 }
 
-/** The defaults that are plain values, of the settings that a role has. */
+/** The defaults that are plain values, of the settings that a role has, or learns. */
 function plainDefaults(role: RoleName): Record<string, unknown> {
   const rows = Object.entries(options).filter(
-    ([, option]) => option.default !== undefined && option.roles.includes(role),
+    ([, option]) =>
+      option.default !== undefined && [...option.roles, ...(option.learntBy ?? [])].includes(role),
   )
   return Object.fromEntries(rows.map(([name, option]) => [camelCase(name), option.default]))
 }
@@ -218,15 +223,17 @@ function plainDefaults(role: RoleName): Record<string, unknown> {
 /** Adds what depends on the machine, or on other settings. */
 function complete(given: Record<string, unknown>, host: Host): AnyConfig {
   const base = given as unknown as AnyConfig
-  const snapshotDir = base.snapshotDir ?? snapshotDirIn(base.dataDir)
-  if (!('serviceCidr' in base)) return { ...base, snapshotDir }
-  const { family } = rangeOf(base.serviceCidr).first
-  return {
-    ...base,
-    bindAddress: base.bindAddress ?? (family === 4 ? '0.0.0.0' : '::'),
+  if (!hasNode(base)) return { ...base, snapshotDir: base.snapshotDir ?? snapshotDirIn(base.dataDir) }
+  const node = {
     clusterDns: base.clusterDns ?? formatAddress(tenthAddress(base.serviceCidr)),
     nodeName: base.nodeName ?? hostNodeName(host),
-    snapshotDir,
+  }
+  if (base.role === 'agent') return { ...base, ...node }
+  const { family } = rangeOf(base.serviceCidr).first
+  return {
+    ...{ ...base, ...node },
+    bindAddress: base.bindAddress ?? (family === 4 ? '0.0.0.0' : '::'),
+    snapshotDir: base.snapshotDir ?? snapshotDirIn(base.dataDir),
   }
 }
 

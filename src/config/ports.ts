@@ -17,3 +17,8 @@ export const ports = {
   controllerManager: { number: 10257, holder: 'kube-controller-manager', roles: servers },
   scheduler: { number: 10259, holder: 'kube-scheduler', roles: servers },
 } as const satisfies Readonly<Record<string, Port>>
+
+/** What a machine of that role listens on. */
+export function portsOfRole(role: RoleName): Port[] {
+  return Object.values<Port>(ports).filter(({ roles }) => roles.includes(role))
+}

@@ -20,7 +20,7 @@ export type RoleSetting = 'server' | 'agent' | 'kubelet' | 'datastore' | 'virtua
 const table = {
   single: { setting: 'server', title: 'a server', isThere: true, hasNode: true },
   ha: { setting: 'server', title: 'a server of server-mode ha', isThere: true, hasNode: true },
-  agent: { setting: 'agent', title: 'an agent', isThere: false, hasNode: true },
+  agent: { setting: 'agent', title: 'an agent', isThere: true, hasNode: true },
   kubelet: { setting: 'kubelet', title: 'a kubelet alone', isThere: false, hasNode: true },
   datastore: { setting: 'datastore', title: 'a datastore', isThere: true, hasNode: false },
   'virtual-node': { setting: 'virtual-node', title: 'a virtual node', isThere: false, hasNode: false },
@@ -32,6 +32,8 @@ export const roles: Readonly<Record<RoleName, Role>> = table
 export const servers = ['single', 'ha'] as const satisfies readonly RoleName[]
 export const nodes = ['single', 'ha', 'agent', 'kubelet'] as const satisfies readonly RoleName[]
 export const clusterNodes = ['single', 'ha', 'agent'] as const satisfies readonly RoleName[]
+/** Those that join a cluster that is there. */
+export const joiners = ['agent'] as const satisfies readonly RoleName[]
 export const everyRole = Object.keys(roles) as readonly RoleName[]
 
 /** What `role` may say today. */

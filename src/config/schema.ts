@@ -2,6 +2,7 @@ import type { RoleName } from './roles.ts'
 import { clusterSettings } from './settings/cluster.ts'
 import { componentsSettings } from './settings/components.ts'
 import { etcdSettings } from './settings/etcd.ts'
+import { joinSettings } from './settings/join.ts'
 import { loggingSettings } from './settings/logging.ts'
 import { networkSettings } from './settings/network.ts'
 import { nodeSettings } from './settings/node.ts'
@@ -18,6 +19,7 @@ import type { OptionTable } from './table/option.ts'
  */
 export const schema = {
   ...roleSettings,
+  ...joinSettings,
   ...clusterSettings,
   ...storageSettings,
   ...etcdSettings,

@@ -51,6 +51,41 @@ export async function writeKubeconfigs({ pki, dir, server }: KubeconfigOptions):
   await allDone(writes)
 }
 
+/** What a machine without authorities shows in its place, and whom it believes. */
+interface NodeKubeconfigOptions extends Pick<KubeconfigOptions, 'dir' | 'server'> {
+  /** Of the cluster's servers. */
+  readonly caFile: string
+}
+
+/** kube-proxy's, with the Node's own certificate: a file that has its key, too. Repeatable. */
+export async function writeProxyKubeconfig(
+  { dir, server, caFile }: NodeKubeconfigOptions,
+  certificateFile: string,
+): Promise<void> {
+  await preparePrivateDirectory(dir)
+  const access = {
+    cluster: { server, 'certificate-authority': caFile },
+    user: { 'client-certificate': certificateFile, 'client-key': certificateFile },
+  }
+  const names = { cluster: clusterName, user: 'node', context: clusterName }
+  await writeRendered(kubeconfigPath(dir, 'kube-proxy'), renderKubeconfig(access, names))
+}
+
+/** What a kubelet asks for its first certificate with. Pure. */
+export function bootstrapKubeconfigPath(dir: string): string {
+  return join(dir, 'bootstrap.kubeconfig')
+}
+
+export async function writeBootstrapKubeconfig(
+  { dir, server, caFile }: NodeKubeconfigOptions,
+  token: string,
+): Promise<void> {
+  await preparePrivateDirectory(dir)
+  const access = { cluster: { server, 'certificate-authority': caFile }, user: { token } }
+  const names = { cluster: clusterName, user: 'bootstrap', context: clusterName }
+  await writeRendered(bootstrapKubeconfigPath(dir), renderKubeconfig(access, names))
+}
+
 /** As `writeKubeconfigs`, the admin's. It stands alone, so that it can be copied. */
 export async function writeAdminKubeconfig(path: string, pki: PkiFiles, server: string): Promise<void> {
   const admin = await adminAccess(pki, server)

@@ -46,6 +46,11 @@ export function knownPodCidr({ clusterCidr }: NodeConfig, paths: Paths): string 
   return readNodeRecord(paths).podCidr ?? (existsSync(paths.database) ? undefined : nodePodCidr(clusterCidr))
 }
 
+/** Of a machine that has joined, its Node alone says it. */
+export function rememberedPodCidr(paths: Paths): string | undefined {
+  return readNodeRecord(paths).podCidr
+}
+
 /** undefined: the Node is not there yet, has none yet, or the API server does not answer. */
 async function assignedRange(context: NodeTaskContext, signal: AbortSignal): Promise<string | undefined> {
   const node = await readNode(context, signal).catch(() => undefined)

@@ -15,6 +15,7 @@ export interface Task<Context = NodeTaskContext> {
     | 'firewall'
     | 'payloads'
     | 'pod-range'
+    | 'join'
   /** What it does, as the end of "cannot ...". */
   readonly purpose: string
   /** Where several servers share the cluster, one of them does it (leadership.ts). */

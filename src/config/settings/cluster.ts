@@ -1,4 +1,4 @@
-import { servers } from '../roles.ts'
+import { joiners, servers } from '../roles.ts'
 import { address, domain, range } from '../table/kinds.ts'
 import type { Rows } from './rows.ts'
 
@@ -19,6 +19,7 @@ export const clusterSettings: Rows<ClusterSettings> = {
     kind: range({ 4: { from: 8, to: 24 }, 6: { from: 48, to: 64 } }),
     default: '10.244.0.0/16',
     roles: servers,
+    learntBy: joiners,
     factOf: 'cluster',
   },
   'service-cidr': {
@@ -28,6 +29,7 @@ export const clusterSettings: Rows<ClusterSettings> = {
     kind: range({ 4: { from: 8, to: 28 }, 6: { from: 64, to: 124 } }),
     default: '10.96.0.0/12',
     roles: servers,
+    learntBy: joiners,
     factOf: 'cluster',
   },
   'cluster-dns': {
@@ -36,6 +38,7 @@ export const clusterSettings: Rows<ClusterSettings> = {
     kind: address,
     defaultText: 'the tenth address of service-cidr',
     roles: servers,
+    learntBy: joiners,
     factOf: 'cluster',
   },
   'cluster-domain': {
@@ -44,6 +47,7 @@ export const clusterSettings: Rows<ClusterSettings> = {
     kind: domain,
     default: 'cluster.local',
     roles: servers,
+    learntBy: joiners,
     factOf: 'cluster',
   },
 }

@@ -7,17 +7,17 @@ const group = 'Role'
 
 const present = presentRoles(everyRole) as PresentRole[]
 
+const listed = `${present.slice(0, -1).join(', ')} or ${present.at(-1)}`
+
 const role: ValueKind<PresentRole> = {
   placeholder: 'ROLE',
-  allowed: present.join(' or '),
+  allowed: listed,
   choices: present,
   parse(text) {
     const known = present.find((name) => name === text)
     if (known !== undefined) return known
     const isToCome = Object.values(roles).some(({ setting }) => setting === (text as RoleSetting))
-    return isToCome
-      ? new Refused(`the role ${text} is not there yet; allowed is ${present.join(' or ')}`)
-      : new Refused()
+    return isToCome ? new Refused(`the role ${text} is not there yet; allowed is ${listed}`) : new Refused()
   },
 }
 

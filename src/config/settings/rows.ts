@@ -7,6 +7,8 @@ export interface RowFacts {
   readonly roles: readonly RoleName[]
   /** Fixed since the cluster was created, or since the node was (facts.ts); without it, any start may change it. */
   readonly factOf?: 'cluster' | 'node'
+  /** Roles that are told it by their cluster, and have no say in it. */
+  readonly learntBy?: readonly RoleName[]
   /** What a change does, where it is more or less than to count from the next start on. */
   readonly change?: string
 }

@@ -1,4 +1,4 @@
-import { servers } from '../roles.ts'
+import { clusterNodes, servers } from '../roles.ts'
 import { address, choice, dnsNameOrAddress, file, integer, nodeAddress } from '../table/kinds.ts'
 import type { Rows } from './rows.ts'
 
@@ -64,6 +64,6 @@ export const serverSettings: Rows<ServerSettings> = {
     kind: choice(...disableable),
     separator: 'comma',
     default: [],
-    roles: servers,
+    roles: clusterNodes,
   },
 }

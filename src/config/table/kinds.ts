@@ -158,6 +158,27 @@ export const clientUrl: ValueKind<string> = {
   },
 }
 
+/** An API server. */
+export const serverUrl: ValueKind<string> = {
+  placeholder: 'URL',
+  allowed: 'https://HOST:PORT, such as https://192.0.2.10:6443',
+  parse: (text) => (text.startsWith('https:') ? clientUrl.parse(text) : new Refused()),
+}
+
+/** Whether it is whole, whoever reads it says; none of it is ever shown. */
+export const joinToken: ValueKind<string> = {
+  placeholder: 'TOKEN',
+  allowed: 'a token as "k8s token create" prints it, or ID.SECRET of a bootstrap token',
+  show: () => '(not shown)',
+  parse: (text) => (/^[a-z0-9.-]{1,256}$/.test(text) ? text : new Refused()),
+}
+
+export const caHash: ValueKind<string> = {
+  placeholder: 'HASH',
+  allowed: 'sha256: and 64 hex digits',
+  parse: (text) => (/^sha256:[0-9a-f]{64}$/i.test(text) ? text.toLowerCase() : new Refused()),
+}
+
 /** As --etcd-prefix of kube-apiserver, which puts a slash behind it. */
 export const keyPrefix: ValueKind<string> = {
   placeholder: 'PREFIX',

@@ -18,7 +18,7 @@ import {
   parseAddress,
   parseRange,
 } from '../../base/address.ts'
-import type { Config } from '../../config/config.ts'
+import type { NodeConfig } from '../../config/config.ts'
 import { type InterfaceAddress, loopbackAddresses, readInterfaceAddresses } from './addresses.ts'
 import type { HostFiles } from './host-files.ts'
 
@@ -31,7 +31,7 @@ export interface Network {
   readonly last: string | undefined
 }
 
-type AddressSettings = Pick<Config, 'nodeIp' | 'clusterCidr' | 'serviceCidr'>
+type AddressSettings = Pick<NodeConfig, 'nodeIp' | 'clusterCidr' | 'serviceCidr'>
 
 export interface NodeAddress {
   readonly address: string

@@ -1,5 +1,6 @@
 import { parseListeners } from '../../base/proc.ts'
-import { ports } from '../../config/ports.ts'
+import { portsOfRole } from '../../config/ports.ts'
+import { roleOf } from '../../config/roles.ts'
 import type { HostFiles } from '../facts/host-files.ts'
 import { chooseNodeAddress, describePassedOver } from '../facts/node-address.ts'
 import type { Examination } from './examination.ts'
@@ -7,11 +8,12 @@ import { missing, ok, type Requirement, warning } from './requirement.ts'
 
 export function networkRequirements(examination: Examination): Requirement[] {
   const { config } = examination
-  const api = { port: config.httpsListenPort, component: 'kube-apiserver' }
-  const fixed = Object.values(ports).map(({ number, holder }) => ({ port: number, component: holder }))
+  const port = apiPort(config)
+  const api = port === undefined ? [] : [{ port, component: 'kube-apiserver' }]
+  const fixed = portsOfRole(roleOf(config)).map(({ number, holder }) => ({ port: number, component: holder }))
   return [
     nodeAddress(examination),
-    ...portsOf(examination, [api, ...fixed]),
+    ...portsOf(examination, [...api, ...fixed]),
     nameServers(examination),
     warning(
       'NetworkPolicy',
@@ -19,6 +21,10 @@ export function networkRequirements(examination: Examination): Requirement[] {
       'do not rely on them to keep pods apart',
     ),
   ]
+}
+
+function apiPort(config: Examination['config']): number | undefined {
+  return config.role === 'server' ? config.httpsListenPort : undefined
 }
 
 function nodeAddress({ config, network }: Examination): Requirement {
@@ -50,7 +56,7 @@ function portsOf(
   if (taken.length === 0) return [ok('ports', `${wanted.map(({ port }) => port).join(', ')} are free`)]
   return taken.map(({ port, component }) => {
     const remedy =
-      port === config.httpsListenPort
+      port === apiPort(config)
         ? 'end what listens there, or choose another with --https-listen-port'
         : 'end what listens there (another Kubernetes?)'
     return missing(`port ${port}`, `taken; ${component} needs it`, remedy)

@@ -6,7 +6,7 @@
  */
 import { readlink } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type AnyConfig, type Config, hasNode } from '../../config/config.ts'
+import { type AnyConfig, type Config, hasNode, type NodeConfig } from '../../config/config.ts'
 import { paths } from '../../config/paths.ts'
 import { schema } from '../../config/schema.ts'
 import { detectHost, type HostFacts } from '../facts/host.ts'
@@ -81,7 +81,7 @@ export async function resetPlan(
 }
 
 /** Containers are killed with their shims, which would report their end to a containerd that is gone. */
-function processSteps(config: Config, files: HostFiles): ResetStep[] {
+function processSteps(config: NodeConfig, files: HostFiles): ResetStep[] {
   const found = readPodProcesses(files, paths(config).containerdSocket)
   return found.map(({ pid, startTicks, command }) => ({
     kind: 'kill',
@@ -92,7 +92,7 @@ function processSteps(config: Config, files: HostFiles): ResetStep[] {
 }
 
 /** The last one first: it may be mounted on what an earlier one brought. The kernel lists paths without links. */
-function mountSteps(config: Config, files: HostFiles, { mounts }: HostFacts): ResetStep[] {
+function mountSteps(config: NodeConfig, files: HostFiles, { mounts }: HostFacts): ResetStep[] {
   const { runDir, containerdRoot } = paths(config)
   const { kubeletRootDir } = config
   const dirs = [kubeletRootDir, runDir, containerdRoot].map((dir) => files.realPath(dir))
@@ -110,7 +110,7 @@ function linkSteps(files: HostFiles): ResetStep[] {
   return [{ kind: 'link', description: `delete the network interface ${bridgeName}`, name: bridgeName }]
 }
 
-function addressSteps(config: Config, files: HostFiles): ResetStep[] {
+function addressSteps(config: NodeConfig, files: HostFiles): ResetStep[] {
   const address = readHeldAddress(files.path(paths(config).heldAddress))
   if (address === undefined) return []
   return [{ kind: 'address', description: `take the address ${address} from lo`, address }]
@@ -137,7 +137,7 @@ function cgroupSteps(files: HostFiles, { cgroups }: HostFacts): ResetStep[] {
   ]
 }
 
-async function fileSteps(config: Config, files: HostFiles): Promise<ResetStep[]> {
+async function fileSteps(config: NodeConfig, files: HostFiles): Promise<ResetStep[]> {
   const { containerdState } = paths(config)
   const outside = [
     ...shimSockets(files, containerdState),
@@ -157,13 +157,13 @@ async function fileSteps(config: Config, files: HostFiles): Promise<ResetStep[]>
 }
 
 /** The usual directory is the kubelet's by its name; in another one, such as the root of a disk, somebody may keep more. */
-function kubeletPaths({ kubeletRootDir }: Config, files: HostFiles): string[] {
+function kubeletPaths({ kubeletRootDir }: NodeConfig, files: HostFiles): string[] {
   if (kubeletRootDir === schema['kubelet-root-dir'].default) return [kubeletRootDir]
   const names = files.list(kubeletRootDir).filter((name) => kubeletEntries.test(name))
   return names.toSorted().map((name) => join(kubeletRootDir, name))
 }
 
-function kubeletSteps(config: Config, files: HostFiles): ResetStep[] {
+function kubeletSteps(config: NodeConfig, files: HostFiles): ResetStep[] {
   const { kubeletRootDir } = config
   const own = kubeletPaths(config, files)
   const steps = thereOf(files, own).flatMap((path) => removalSteps(files, path, true))
@@ -175,7 +175,10 @@ function kubeletSteps(config: Config, files: HostFiles): ResetStep[] {
 }
 
 /** Other clusters may be in it. */
-function kubeconfigSteps({ writeKubeconfig: path, dataDir }: Config, files: HostFiles): ResetStep[] {
+function kubeconfigSteps(
+  { writeKubeconfig: path, dataDir }: NodeConfig & Pick<Partial<Config>, 'writeKubeconfig'>,
+  files: HostFiles,
+): ResetStep[] {
   if (path === undefined || !files.isThere(path)) return []
   const id = readNodeId(files.path(paths({ dataDir }).nodeRecord))
   return [

@@ -86,7 +86,10 @@ describe('refused', () => {
   test.each([
     [['--node-nam', 'x'], 'cannot use --node-nam: there is no such flag; did you mean --node-name?'],
     [['--nodeName=x'], 'cannot use --nodeName: there is no such flag; did you mean --node-name?'],
-    [['--token=secret'], 'cannot use --token: there is no such flag; k8s server --help lists the flags'],
+    [
+      ['--password=secret'],
+      'cannot use --password: there is no such flag; k8s server --help lists the flags',
+    ],
     [['--constructor'], 'cannot use --constructor: there is no such flag; k8s server --help lists the flags'],
     [['status', '--wiat'], 'cannot use --wiat: there is no such flag; did you mean --wait?'],
     [['-x'], 'cannot use -x: there is no such flag; k8s server --help lists the flags'],
@@ -94,7 +97,7 @@ describe('refused', () => {
     [
       ['version', '--data-dir=/x'],
       expect.stringMatching(
-        /^cannot use --data-dir with k8s version: it belongs to k8s server, k8s datastore, k8s status, \d+ more$/,
+        /^cannot use --data-dir with k8s version: it belongs to k8s server, k8s agent, k8s datastore, \d+ more$/,
       ),
     ],
     [['dbb'], 'cannot run dbb: there is no such command; did you mean db?'],
@@ -102,7 +105,7 @@ describe('refused', () => {
     [['chekc'], 'cannot run chekc: there is no such command; did you mean check?'],
     [['deploy'], 'cannot run deploy: there is no such command; k8s --help lists the commands'],
     [['help', 'chekc'], 'cannot run chekc: there is no such command; did you mean check?'],
-    [['agent'], 'cannot run agent: the role agent is not there yet'],
+    [['kubelet'], 'cannot run kubelet: the role kubelet is not there yet'],
     [['status', 'now'], 'cannot use now: k8s status takes flags only'],
     [['server', '--', '--v=5'], 'cannot use --v=5: k8s server takes flags only'],
     [

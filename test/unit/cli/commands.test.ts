@@ -89,7 +89,7 @@ describe('bad input ends with 2, one line, and nothing touched', () => {
     [
       ['datastore', '--data-dir=DIR/data', '--node-name=x'],
       {},
-      'k8s: cannot use --node-name with k8s datastore: it belongs to k8s server, k8s check, k8s reset',
+      'k8s: cannot use --node-name with k8s datastore: it belongs to k8s server, k8s agent, k8s check, 1 more',
     ],
     [
       ['--data-dir=DIR/data', '--listen-address=127.0.0.1:1'],
@@ -99,7 +99,7 @@ describe('bad input ends with 2, one line, and nothing touched', () => {
     [
       ['--data-dir=DIR/data', '--node-name=x'],
       { K8S_ROLE: 'datastore' },
-      'k8s: cannot use --node-name: a datastore has no such setting; leave it away, or choose the role server, which has it',
+      'k8s: cannot use --node-name: a datastore has no such setting; leave it away, or choose the role server or agent, which has it',
     ],
     [
       ['status', '--data-dir=DIR/data', '--timeout=5'],

@@ -2,15 +2,20 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { silentLogger } from '../../../src/base/logger.ts'
-import { planRole, roleRow } from '../../../src/cluster/plan.ts'
-import type { ComponentContext } from '../../../src/components/component.ts'
+import { ApiBalancer, balancerUrl } from '../../../src/balancer/api-balancer.ts'
+import { Servers } from '../../../src/balancer/servers.ts'
+import { planAgent, planRole, roleRow } from '../../../src/cluster/plan.ts'
+import type { ComponentContext, NodeContext } from '../../../src/components/component.ts'
+import { joinedAccess } from '../../../src/components/node-access.ts'
+import { loadAnyConfig } from '../../../src/config/load.ts'
 import { paths } from '../../../src/config/paths.ts'
 import { pkiFiles } from '../../../src/pki/pki.ts'
 import { load } from '../config/given.ts'
 
 const page = readFileSync(join(import.meta.dirname, '../../../docs/architecture.md'), 'utf8')
 
-async function plan(mode: 'single' | 'ha') {
+async function plan(mode: 'single' | 'ha' | 'agent') {
+  if (mode === 'agent') return planOfAgent()
   const config = await load({ flags: [`--server-mode=${mode}`] })
   const places = paths(config)
   return planRole(roleRow(mode), {
@@ -23,17 +28,41 @@ async function plan(mode: 'single' | 'ha') {
   } as unknown as ComponentContext)
 }
 
-test.each<['single' | 'ha', string]>([
-  ['single', 'etcd-proxy'],
-  ['ha', 'datastore'],
+async function planOfAgent() {
+  const config = await loadAnyConfig({ flags: [], environment: {}, role: 'agent' })
+  const places = paths(config)
+  const payload = { bin: (name: string) => name, dir: '' }
+  const context = {
+    config,
+    paths: places,
+    payload,
+    access: joinedAccess(places, balancerUrl),
+    environment: {},
+    log: silentLogger,
+  }
+  const servers = new Servers({ listed: [], fallback: [], tls: {}, log: silentLogger })
+  const balancer = new ApiBalancer({
+    ...{ servers, identity: context.access.identity, remember: () => {}, log: silentLogger },
+  })
+  return planAgent(context as unknown as NodeContext, {
+    ...{ balancer, issueCredentials: async () => {}, whenAway: async () => {} },
+  })
+}
+
+const ofServers = ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler']
+
+test.each<['single' | 'ha' | 'agent', readonly string[]]>([
+  ['single', ['etcd-proxy', 'api-balancer']],
+  ['ha', ['datastore', 'api-balancer']],
+  ['agent', ['datastore', 'etcd-proxy', ...ofServers]],
 ])(
-  'docs/architecture.md has the components of a server of mode %s, in the order of their start',
-  async (mode, other) => {
+  'docs/architecture.md has the components of the role %s, in the order of their start',
+  async (mode, others) => {
     const { components } = await plan(mode)
     const all = page.matchAll(
       /^\| ([a-z-]+) \| (.+) \| (.+) \| .+ \| (degraded|the \S+ ends|it is waited for) \|$/gm,
     )
-    const rows = [...all].filter(([, name]) => name !== other)
+    const rows = [...all].filter(([, name = '']) => !others.includes(name))
     const listed = (text = '') => (text === '-' ? [] : text.split(', '))
     expect(
       components.map(({ name, needs, provides, policy }) => ({ name, needs, provides, policy })),
@@ -49,12 +78,12 @@ test.each<['single' | 'ha', string]>([
 )
 
 test('docs/architecture.md has its tasks', async () => {
-  const { tasks } = await plan('single')
+  const tasks = [...(await plan('single')).tasks, ...(await plan('agent')).tasks]
   const section = page.slice(page.indexOf('## The tasks'), page.indexOf('## The stop'))
   const named = [...section.matchAll(/(?:^- |[.,] )((?:`[a-z-]+`(?:, )?)+):/gm)].flatMap(([, names = '']) =>
     names.replaceAll('`', '').split(', '),
   )
-  expect(named.toSorted()).toEqual(tasks.map(({ name }) => name).toSorted())
+  expect(named.toSorted()).toEqual([...new Set(tasks.map(({ name }) => name))].toSorted())
 })
 
 test('of several servers, none takes snapshots of an etcd that others run', async () => {

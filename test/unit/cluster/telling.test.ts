@@ -7,6 +7,7 @@ import { paths } from '../../../src/config/paths.ts'
 test('how to use the cluster is told once, for the data directory that it has', () => {
   const lines: string[] = []
   const report = startReport({
+    isServer: true,
     announce: (line) => void lines.push(line),
     log: silentLogger,
     paths: paths({ dataDir: '/srv/run' }),

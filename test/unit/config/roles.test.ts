@@ -78,7 +78,7 @@ describe('refused', () => {
     [
       'a key of another role',
       { file: 'role: datastore\nkubelet-arg: max-pods=5\n' },
-      'cannot use kubelet-arg in DIR/config.yaml:2: a datastore has no such setting; leave it away, or choose the role server, which has it',
+      'cannot use kubelet-arg in DIR/config.yaml:2: a datastore has no such setting; leave it away, or choose the role server or agent, which has it',
     ],
     [
       'a key of another role that a flag hides',
@@ -90,7 +90,11 @@ describe('refused', () => {
       { role: 'server', environment: { K8S_ROLE: 'datastore' } },
       'cannot use K8S_ROLE=datastore in the environment: the command server is of another role; k8s without a command runs that of the settings',
     ],
-    ['a misspelt role', { flags: ['--role=etcd'] }, 'cannot use --role=etcd: allowed is server or datastore'],
+    [
+      'a misspelt role',
+      { flags: ['--role=etcd'] },
+      'cannot use --role=etcd: allowed is server, agent or datastore',
+    ],
     [
       'a certificate without its key',
       { role: 'datastore', flags: ['--cert-file=/x.crt'] },

@@ -1,0 +1,53 @@
+import { type AppError, describeError } from '../base/errors.ts'
+import type { NodeConfig } from '../config/config.ts'
+import type { Paths } from '../config/paths.ts'
+import type { Board } from './condition.ts'
+import { isPutOff } from './credentials.ts'
+import type { DaemonOptions } from './daemon.ts'
+import { addressesOf, holdWhileAway, settleNodeAddress } from './node-address.ts'
+import type { Plan } from './plan.ts'
+
+export interface PrepareOptions extends Pick<DaemonOptions, 'payload' | 'log' | 'notify'> {
+  readonly paths: Paths
+  /** The variables of the process. */
+  readonly environment: Readonly<Record<string, string | undefined>>
+  readonly board: Board
+  /** Ends the wait for an address, or for a server. */
+  readonly signal: AbortSignal
+}
+
+export interface Prepared {
+  readonly plan: Plan
+  /** The Node has another address from now on. */
+  readonly moveNode: (nodeIp: string) => void
+}
+
+/** The Node's address, as it is from now on; undefined when the signal ends the wait for one. */
+export async function settleNode(config: NodeConfig, options: PrepareOptions) {
+  const { paths, payload, log } = options
+  const node = await settleNodeAddress({ ...options, config })
+  if (node === undefined) return undefined
+  await holdWhileAway(node, { payload, paths, log, former: node.former }).catch((error: unknown) =>
+    log.error({ reason: describeError(error) }, 'cannot keep the address of the Node on lo'),
+  )
+  let nodeIp = node.address
+  return {
+    addresses: () => addressesOf(config, nodeIp),
+    moveNode: (address: string) => void (nodeIp = address),
+  }
+}
+
+/** What could not be renewed and can be used is the value; whoever needs what is issued waits for it. */
+export function underWay(issued: Promise<void>): Promise<AppError | undefined> {
+  const credentials = issued.then(
+    () => undefined,
+    (error: unknown) => {
+      // The task `certificates` tells it, and tries again.
+      if (isPutOff(error)) return error
+      throw error
+    },
+  )
+  // Whoever needs them waits for them; until then a failure is nobody's unhandled one.
+  credentials.catch(() => {})
+  return credentials
+}

@@ -1,0 +1,112 @@
+import { X509Certificate } from 'node:crypto'
+import { readFile, rm } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { describeError } from '../../base/errors.ts'
+import { request } from '../../base/http.ts'
+import { joinedFiles } from '../../components/node-access.ts'
+import { readNode } from '../../components/node.ts'
+import { readNodeRecord, updateNodeRecord } from '../../config/facts.ts'
+import { refusalOfSkew } from '../join/skew.ts'
+import type { NodeTaskContext, Task } from './task.ts'
+
+/** While there is no Node yet. */
+const joiningIntervalMs = 500
+/** A Node that is not there after so long is a problem, and not on its way any more. */
+const pendingLimitMs = 60_000
+const calmIntervalMs = 10 * 60_000
+/** The kubelet renews its certificate when 70 to 90 % of its life are over (client-go's certificate manager). */
+const overdueShare = 0.05
+const partName = 'joining'
+
+/** Sees this machine become a Node, takes away what that needed, and tells what would end it: a certificate, or versions. */
+export const join: Task = {
+  name: 'join',
+  purpose: 'become a Node of the cluster',
+  leaderOnly: false,
+  async run(context, signal) {
+    const { board, paths, log } = context
+    await untilNode(context, signal)
+    await rm(joinedFiles(paths).bootstrapKubeconfig, { force: true })
+    if (readNodeRecord(paths).isJoining === true) {
+      updateNodeRecord(paths, { isJoining: undefined })
+      log.info({ node: context.config.nodeName }, 'joined the cluster')
+    }
+    board.forget(partName)
+    for (;;) {
+      await lookAhead(context, signal)
+      await sleep(calmIntervalMs, undefined, { signal, ref: false })
+    }
+  },
+}
+
+/** Resolves when the kubelet has its certificate, and its Node is there. */
+async function untilNode(context: NodeTaskContext, signal: AbortSignal): Promise<void> {
+  const { board, paths, log } = context
+  const isNew = readNodeRecord(paths).isJoining === true
+  const begunMs = performance.now()
+  let isTold = false
+  for (;;) {
+    const message = await whyNoNode(context, signal)
+    if (message === undefined) return
+    const isLate = performance.now() - begunMs > pendingLimitMs
+    // Of one that has joined before, the kubelet's row says it.
+    if (isNew) board.report({ name: partName, state: isLate ? 'degraded' : 'pending', message })
+    if (isNew && isLate && !isTold) log.error({ reason: message }, 'this machine has not joined yet')
+    isTold ||= isLate
+    await sleep(joiningIntervalMs, undefined, { signal, ref: false })
+  }
+}
+
+async function whyNoNode(context: NodeTaskContext, signal: AbortSignal): Promise<string | undefined> {
+  const { access, paths } = context
+  try {
+    await access.identity()
+  } catch {
+    const { bootstrapKubeconfig } = joinedFiles(paths)
+    return `the kubelet has no certificate yet: a server has to approve its request (k8s kubectl get csr). Its token, in ${bootstrapKubeconfig}, may have expired: start it again with a new one`
+  }
+  try {
+    return (await readNode(context, signal)) === undefined ? 'its Node is not registered yet' : undefined
+  } catch (error) {
+    signal.throwIfAborted()
+    return describeError(error)
+  }
+}
+
+async function lookAhead(context: NodeTaskContext, signal: AbortSignal): Promise<void> {
+  const { board, log } = context
+  const problems = [
+    await overdue(context),
+    await skew(context, signal).catch((error: unknown) => {
+      signal.throwIfAborted()
+      log.debug({ reason: describeError(error) }, 'cannot ask for the version of the servers')
+    }),
+  ].filter((problem) => problem !== undefined)
+  const message = problems.join('; ')
+  if (message === '') return board.forget('node')
+  if (board.part('node')?.message !== message) log.error({ reason: message }, 'this node has no future')
+  board.report({ name: 'node', state: 'degraded', message })
+}
+
+async function overdue({ paths }: NodeTaskContext): Promise<string | undefined> {
+  const pem = await readFile(joinedFiles(paths).certificateFile, 'utf8').catch(() => undefined)
+  if (pem === undefined) return 'the certificate of the Node is gone'
+  const { validFromDate, validToDate } = new X509Certificate(pem)
+  const lifeMs = validToDate.getTime() - validFromDate.getTime()
+  const leftMs = validToDate.getTime() - Date.now()
+  return leftMs > overdueShare * lifeMs
+    ? undefined
+    : `the certificate of the Node ends at ${validToDate.toISOString()}, and was not renewed`
+}
+
+async function skew({ access, payload }: NodeTaskContext, signal: AbortSignal): Promise<string | undefined> {
+  const { status, body } = await request({
+    url: `${access.server}/version`,
+    tls: await access.identity(),
+    signal,
+  })
+  if (status !== 200) return undefined
+  const { gitVersion } = JSON.parse(body) as { gitVersion?: string }
+  const found = refusalOfSkew({ kubelet: payload.version.gitVersion, server: gitVersion ?? '' })
+  return found === undefined ? undefined : `${found.reason}; ${found.remedy}`
+}

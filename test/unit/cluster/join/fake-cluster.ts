@@ -1,0 +1,81 @@
+import { createHmac } from 'node:crypto'
+import { once } from 'node:events'
+import { createServer, type Server } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { onTestFinished } from 'vitest'
+import { authorityHash } from '../../../../src/cluster/join/token.ts'
+import { type TestAuthority, testAuthority } from '../../datastore/test-certificates.ts'
+
+export const token = { id: 'abcdef', secret: '0123456789abcdef' }
+
+/** What an API server answers to who joins. Everything in it may be changed by a test. */
+export class FakeCluster {
+  readonly authority: TestAuthority = testAuthority('server')
+  readonly clientAuthority: TestAuthority = testAuthority('client')
+  readonly nodes = new Set<string>()
+  /** Each of what was asked: the path, and whether the token came with it. */
+  readonly asked: string[] = []
+  /** What cluster-info is signed with; undefined: it is not. */
+  signer: { id: string; secret: string } | undefined = token
+  header = { alg: 'HS256', kid: token.id }
+  bundle = () => this.authority.cert + this.clientAuthority.cert
+  version = 'v1.37.1'
+  isTokenGood = true
+  /** Of every answer. */
+  status: number | undefined
+  networking: object = { podSubnet: '10.7.0.0/16', serviceSubnet: '10.8.0.0/16', dnsDomain: 'example.test' }
+  kubelet: object = { clusterDNS: ['10.8.0.10'], clusterDomain: 'example.test' }
+  port = 0
+  #server: Server | undefined
+
+  get url(): string {
+    return `https://127.0.0.1:${this.port}`
+  }
+
+  get caHash(): string {
+    return authorityHash(this.authority.cert)
+  }
+
+  async start(pair = this.authority.issue({ usage: 'server', addresses: ['127.0.0.1'] })): Promise<this> {
+    const server = createServer(pair, (request, answer) => {
+      const isNamed = request.headers.authorization === `Bearer ${token.id}.${token.secret}`
+      this.asked.push(`${request.url}${isNamed ? ' with the token' : ''}`)
+      const [status, body] = this.#answer(request.url ?? '', isNamed)
+      answer.writeHead(this.status ?? status).end(typeof body === 'string' ? body : JSON.stringify(body))
+    })
+    server.listen(this.port, '127.0.0.1')
+    await once(server, 'listening')
+    this.port = (server.address() as AddressInfo).port
+    this.#server = server
+    onTestFinished(() => this.stop())
+    return this
+  }
+
+  stop(): void {
+    this.#server?.close()
+    this.#server?.closeAllConnections()
+  }
+
+  #answer(path: string, isNamed: boolean): [number, object | string] {
+    if (path.endsWith('/kube-public/configmaps/cluster-info')) return [200, { data: this.#clusterInfo() }]
+    if (!isNamed || !this.isTokenGood) return [401, 'Unauthorized']
+    if (path === '/version') return [200, { gitVersion: this.version }]
+    if (path.startsWith('/api/v1/nodes/')) return [this.nodes.has(path.slice(14)) ? 200 : 404, {}]
+    const yaml = (value: object) => `# YAML\n${JSON.stringify(value)}`
+    if (path.endsWith('/kubeadm-config'))
+      return [200, { data: { ClusterConfiguration: yaml({ networking: this.networking }) } }]
+    if (path.endsWith('/kubelet-config')) return [200, { data: { kubelet: yaml(this.kubelet) } }]
+    return [404, 'not found']
+  }
+
+  #clusterInfo(): Record<string, string> {
+    const bundle = Buffer.from(this.bundle()).toString('base64')
+    const kubeconfig = `apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: ${bundle}\n    server: ${this.url}\n  name: ""\n`
+    if (this.signer === undefined) return { kubeconfig }
+    const header = Buffer.from(JSON.stringify(this.header)).toString('base64url')
+    const signature = createHmac('sha256', this.signer.secret)
+      .update(`${header}.${Buffer.from(kubeconfig).toString('base64url')}`)
+      .digest('base64url')
+    return { kubeconfig, [`jws-kubeconfig-${this.signer.id}`]: `${header}..${signature}` }
+  }
+}
