@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "launcher.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -43,4 +44,37 @@ void clean_environment(void) {
   if (kept != NULL)
     *kept = NULL;
   pass_coverage();
+}
+
+/*
+ * A token in the arguments is there for every user of the machine to read (ps). What runs from here on has it in its environment, which
+ * root alone can read, and which a flag wins over. One without a value is left to whoever says what is wrong with it.
+ */
+void hide_token(int *argc, char **argv) {
+  static const char flag[] = "--token";
+  int kept = 1;
+  bool ended = false, hidden = false;
+  for (int i = 1; i < *argc; i++) {
+    const char *value = NULL;
+    bool separate = false;
+    ended = ended || strcmp(argv[i], "--") == 0;
+    if (!ended && strncmp(argv[i], "--token=", sizeof flag) == 0) {
+      value = argv[i] + sizeof flag;
+    } else if (!ended && strcmp(argv[i], flag) == 0 && i + 1 < *argc && argv[i + 1][0] != '-') {
+      value = argv[i + 1];
+      separate = true;
+    }
+    if (value == NULL || value[0] == '\0') {
+      argv[kept++] = argv[i];
+      continue;
+    }
+    setenv("K8S_TOKEN", value, 1);
+    hidden = true;
+    if (separate)
+      i++;
+  }
+  argv[kept] = NULL;
+  *argc = kept;
+  if (hidden)
+    fputs("k8s: warning: other users of this machine can read --token while it starts; use --token-file or K8S_TOKEN\n", stderr);
 }

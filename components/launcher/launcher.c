@@ -221,6 +221,7 @@ int main(int argc, char **argv) {
       bring_payload(&artifact, settings.data_directory, cache, payload, sizeof payload);
     become_tool(&settings, payload, argv);
   }
+  hide_token(&argc, argv);
   if (found) {
     settle_payload(payload);
   } else {

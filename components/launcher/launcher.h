@@ -111,6 +111,7 @@ enum reading data_directory_of_file(const char *path, bool named, char *value, s
 
 /* Removes what would change how Node, its libraries or the C library work. */
 void clean_environment(void);
+void hide_token(int *argc, char **argv);
 
 /* ---- memory.c ---- */
 

@@ -38,9 +38,7 @@ export async function runAgent(config: AgentConfig, invocation: Invocation): Pro
   const { environment, flags, complain } = invocation
   requireRoot('run an agent', 'use sudo, or start it with systemctl start k8s')
   if (flags.some(({ name }) => name === 'token')) {
-    complain(
-      'k8s: warning: --token can be read by every user of this machine while it runs; use --token-file or K8S_TOKEN\n',
-    )
+    complain('k8s: warning: other users of this machine can read --token; use --token-file or K8S_TOKEN\n')
   }
   requirePayload(environment)
   const options = await runOptions(config, environment)

@@ -377,6 +377,29 @@ test('where coverage is written is asked for by a name of ours alone', () => {
   expect(lines({ K8S_COVERAGE_DIR: 'relative' }).filter((line) => line.startsWith('NODE_'))).toEqual([])
 })
 
+test.each([
+  [['agent', '--token=k8s1-x', '--v=1'], 'agent --v=1', 'k8s1-x'],
+  [['agent', '--token', 'k8s1-x', '--v=1'], 'agent --v=1', 'k8s1-x'],
+  [['agent', '--token=a', '--token=b'], 'agent', 'b'],
+  [['agent', '--token='], 'agent --token=', undefined],
+  [['agent', '--token', '--v=1'], 'agent --token --v=1', undefined],
+  [['agent', '--token'], 'agent --token', undefined],
+  [['agent', '--token-file=x', '--', '--token=x'], 'agent --token-file=x -- --token=x', undefined],
+])('a token in %j does not stay in the arguments', (args, left, token) => {
+  const node = '#!/bin/sh\n[ "$K8S_LAUNCHER" = unpacked-not ] && exit 100\necho "$@"\nenv\n'
+  const own = section([folder('bin'), file('bin/node', node)])
+  const library = section([folder('lib'), file('lib/main.js', ''), atomicLibrary()])
+  const { path, dataDir } = prepare({ name: `token ${args.join(' with ')}`, sections: [library, own] })
+  const { stdout, stderr } = run({ path, args, env: { K8S_DATA_DIR: dataDir } })
+  expect(stdout.split('\n')[0]).toMatch(new RegExp(`main.js ${left}$`))
+  expect(/^K8S_TOKEN=(.*)$/m.exec(stdout)?.[1]).toBe(token)
+  expect(stderr).toBe(
+    token === undefined
+      ? ''
+      : 'k8s: warning: other users of this machine can read --token while it starts; use --token-file or K8S_TOKEN\n',
+  )
+})
+
 test('only the launcher tells of nohup, of which node undoes what it has set', () => {
   const { path, dataDir, start } = prepare({ name: 'nohup' })
   const under = run({ path: 'nohup', args: [path, `--data-dir=${dataDir}`] })

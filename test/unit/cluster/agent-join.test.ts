@@ -1,0 +1,262 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test, vi } from 'vitest'
+import { silentLogger } from '../../../src/base/logger.ts'
+import { joinAsAgent } from '../../../src/cluster/agent/join.ts'
+import { rememberedServers, rememberServers } from '../../../src/cluster/agent/remembered-servers.ts'
+import { Board } from '../../../src/cluster/condition.ts'
+import { formatToken } from '../../../src/cluster/join/token.ts'
+import { joinedFiles } from '../../../src/components/node-access.ts'
+import type { AgentConfig } from '../../../src/config/config.ts'
+import { readFacts, readNodeRecord } from '../../../src/config/facts.ts'
+import { loadAnyConfig } from '../../../src/config/load.ts'
+import { paths as pathsOf } from '../../../src/config/paths.ts'
+import { freePort } from '../../free-port.ts'
+import { temporaryDirectory } from '../datastore/support.ts'
+import { testAuthority } from '../datastore/test-certificates.ts'
+import { until } from '../supervisor/support.ts'
+import { FakeCluster, token } from './join/fake-cluster.ts'
+
+vi.setConfig({ testTimeout: 60_000 })
+
+const tokenOf = (cluster: FakeCluster, role: 'agent' | 'server' = 'agent') =>
+  formatToken({ role, caHash: cluster.caHash, ...token })
+
+/** A machine of which nothing is known yet. */
+function machine() {
+  const dataDir = join(temporaryDirectory(), 'data')
+  const paths = pathsOf({ dataDir })
+  const board = new Board()
+  const told: string[] = []
+  const notify = {
+    ready: () => void told.push('ready'),
+    stopping: () => {},
+    extendTimeout: () => {},
+    status: () => {},
+    watchdog: () => {},
+    watchdogMs: undefined,
+  }
+  const end = new AbortController()
+  const start = async (settings: Record<string, string> = {}, extra: { unknownTokenMs?: number } = {}) => {
+    const flags = Object.entries(settings).map(([name, text]) => ({ name, text }))
+    const config = await loadAnyConfig({
+      flags: [{ name: 'data-dir', text: dataDir }, { name: 'node-name', text: 'a' }, ...flags],
+      environment: {},
+      role: 'agent',
+    })
+    mkdirSync(dataDir, { recursive: true })
+    return joinAsAgent(config as AgentConfig, {
+      ...{
+        paths,
+        board,
+        notify,
+        log: silentLogger,
+        signal: end.signal,
+        retryMs: 20,
+        unknownTokenMs: 0,
+        ...extra,
+      },
+      payload: { version: { gitVersion: 'v1.37.1' } } as never,
+    })
+  }
+  return { dataDir, paths, board, told, end, start }
+}
+
+test('a machine that joins keeps what it learns, notes that it is joining, and needs neither token nor server to go on', async () => {
+  const cluster = await new FakeCluster().start()
+  const { paths, dataDir, start } = machine()
+  const config = await start({ server: cluster.url, token: tokenOf(cluster) })
+  expect(config).toMatchObject({
+    clusterCidr: '10.7.0.0/16',
+    clusterDns: '10.8.0.10',
+    clusterDomain: 'example.test',
+  })
+  expect(readNodeRecord(paths)).toMatchObject({
+    settings: { role: 'agent', 'node-name': 'a' },
+    ...{ servers: [cluster.url], joinedAt: [cluster.url], isJoining: true },
+  })
+  const files = joinedFiles(paths)
+  expect(statSync(files.bootstrapKubeconfig).mode & 0o777).toBe(0o600)
+  expect(readFileSync(files.bootstrapKubeconfig, 'utf8')).toContain(`${token.id}.${token.secret}`)
+  expect(readdirSync(paths.pkiDir).toSorted()).toEqual(['client-ca.crt', 'server-ca.crt'])
+  cluster.stop()
+  expect(await start()).toMatchObject({ clusterCidr: '10.7.0.0/16', serviceCidr: '10.8.0.0/16' })
+  expect(readFacts(dataDir).node['role']).toBe('agent')
+})
+
+test('ID.SECRET with the hash of the authority is a token, and one in a file', async () => {
+  const cluster = await new FakeCluster().start()
+  const { dataDir, start } = machine()
+  mkdirSync(dataDir, { recursive: true })
+  const file = join(dataDir, 'token')
+  writeFileSync(file, `${token.id}.${token.secret}\n`)
+  await expect(
+    start({ server: cluster.url, 'token-file': file, 'ca-hash': `sha256:${cluster.caHash}` }),
+  ).resolves.toBeDefined()
+})
+
+test.each<[string, (cluster: FakeCluster) => Record<string, string>, string, RegExp]>([
+  ['without a token', ({ url }) => ({ server: url }), 'USAGE', /it needs a token/],
+  [
+    'without a server',
+    (c) => ({ token: tokenOf(c) }),
+    'USAGE',
+    /without a server of it: name one with --server/,
+  ],
+  [
+    'with half a token',
+    ({ url }) => ({ server: url, token: 'k8s1-agent-abc' }),
+    'JOIN_TOKEN',
+    /cannot read the token/,
+  ],
+  [
+    'with a token file that is not there',
+    ({ url }) => ({ server: url, 'token-file': '/none' }),
+    'JOIN_TOKEN',
+    /cannot read the token in \/none/,
+  ],
+  [
+    'with the token of a server',
+    (c) => ({ server: c.url, token: tokenOf(c, 'server') }),
+    'USAGE',
+    /one for a server/,
+  ],
+  [
+    'with two hashes',
+    (c) => ({ server: c.url, token: tokenOf(c), 'ca-hash': `sha256:${'b'.repeat(64)}` }),
+    'USAGE',
+    /leave it away/,
+  ],
+  [
+    'to another cluster',
+    (c) => ({ server: c.url, token: formatToken({ role: 'agent', caHash: 'a'.repeat(64), ...token }) }),
+    'JOIN_REFUSED',
+    /the token is for/,
+  ],
+  [
+    'with a token that has expired',
+    (c) => (void (c.isTokenGood = false), { server: c.url, token: tokenOf(c) }),
+    'JOIN_TOKEN_UNKNOWN',
+    /expired/,
+  ],
+  [
+    'with a name in use',
+    (c) => (void c.nodes.add('a'), { server: c.url, token: tokenOf(c) }),
+    'JOIN_REFUSED',
+    /has a Node a already/,
+  ],
+])('%s nothing is joined, and nothing written', async (_, settings, code, message) => {
+  const cluster = await new FakeCluster().start()
+  const { dataDir, start, told } = machine()
+  const error = await start(settings(cluster)).catch((thrown: unknown) => thrown)
+  expect(error).toMatchObject({ code, message: expect.stringMatching(message) })
+  expect(JSON.stringify(error) + String(error)).not.toContain(token.secret)
+  expect(readdirSync(dataDir)).toEqual([])
+  expect(told).toEqual([])
+})
+
+test('a server that is away is waited for, shown with the reason, and no start fails for it', async () => {
+  const cluster = new FakeCluster()
+  cluster.port = await freePort()
+  const { board, told, start } = machine()
+  const joining = start({
+    server: `https://127.0.0.1:${await freePort()},${cluster.url}`,
+    token: tokenOf(cluster),
+  })
+  await until(() => board.part('joining')?.message?.includes('ECONNREFUSED'))
+  expect(board.part('joining')).toMatchObject({
+    state: 'degraded',
+    message: expect.stringMatching(/^waiting for a server: /),
+  })
+  expect(told).toEqual(['ready'])
+  await cluster.start()
+  await expect(joining).resolves.toMatchObject({ clusterDomain: 'example.test' })
+  expect(board.part('joining')).toBeUndefined()
+})
+
+test('who has just made a token is not refused before it is signed', async () => {
+  const cluster = await new FakeCluster().start()
+  cluster.signer = undefined
+  const { board, told, start } = machine()
+  const joining = start({ server: cluster.url, token: tokenOf(cluster) }, { unknownTokenMs: 60_000 })
+  await until(() => board.part('joining')?.message?.includes('does not know the token abcdef'))
+  cluster.signer = token
+  await expect(joining).resolves.toBeDefined()
+  expect(told).toEqual([])
+})
+
+test('a wait ends when it is told to', async () => {
+  const { end, start, board } = machine()
+  const cluster = new FakeCluster()
+  cluster.port = await freePort()
+  const joining = start({ server: cluster.url, token: tokenOf(cluster) })
+  await until(() => board.part('joining'))
+  end.abort()
+  await expect(joining).resolves.toBeUndefined()
+})
+
+test('with a certificate it has joined; one that has expired is told, and a new token joins anew', async () => {
+  const cluster = await new FakeCluster().start()
+  const { paths, start } = machine()
+  const settings = { server: cluster.url, token: tokenOf(cluster) }
+  await start(settings)
+  const { certificateFile, bootstrapKubeconfig } = joinedFiles(paths)
+  const { cert, key } = testAuthority().issue({ usage: 'client' })
+  writeFileSync(certificateFile, cert + key)
+  rmSync(bootstrapKubeconfig)
+  cluster.stop()
+  // A token that is still in the settings is passed over, whatever became of it.
+  await expect(start(settings)).resolves.toMatchObject({ clusterCidr: '10.7.0.0/16' })
+  expect(existsSync(bootstrapKubeconfig)).toBe(false)
+  vi.useFakeTimers({ now: Date.now() + 10 * 86_400_000, toFake: ['Date'] })
+  try {
+    await expect(start()).rejects.toMatchObject({
+      code: 'JOIN_CLOCK',
+      message: expect.stringContaining('has expired'),
+    })
+  } finally {
+    vi.useRealTimers()
+  }
+  writeFileSync(certificateFile, 'damaged')
+  await cluster.start()
+  await expect(start(settings)).resolves.toBeDefined()
+  expect(existsSync(bootstrapKubeconfig)).toBe(true)
+})
+
+test("the data directory of a server is not an agent's, nor the other way round", async () => {
+  const { dataDir, start, paths } = machine()
+  mkdirSync(paths.pkiDir, { recursive: true })
+  await expect(start()).rejects.toMatchObject({
+    code: 'USAGE',
+    message: expect.stringContaining(
+      `cannot run an agent in ${dataDir}: it is the data directory of a server`,
+    ),
+  })
+  const cluster = await new FakeCluster().start()
+  const other = machine()
+  await other.start({ server: cluster.url, token: tokenOf(cluster) })
+  await expect(
+    loadAnyConfig({ flags: [{ name: 'data-dir', text: other.dataDir }], environment: {}, role: 'server' }),
+  ).rejects.toMatchObject({ message: expect.stringContaining('it is the data directory of an agent') })
+  // Without a command it is what it was.
+  await expect(
+    loadAnyConfig({ flags: [{ name: 'data-dir', text: other.dataDir }], environment: {} }),
+  ).resolves.toMatchObject({ role: 'agent', nodeName: 'a', clusterDns: '10.8.0.10' })
+})
+
+test('servers are remembered: what the cluster said last, and where it was joined, unless another way is named', async () => {
+  const cluster = await new FakeCluster().start()
+  const { paths, start } = machine()
+  await start({ server: cluster.url, token: tokenOf(cluster) })
+  const given = { paths, log: silentLogger, tls: {} }
+  rememberServers(['https://192.0.2.1:6443', 'https://192.0.2.2:6443'], given)
+  expect(rememberedServers({ server: [] }, given).endpoints).toEqual([
+    'https://192.0.2.1:6443',
+    'https://192.0.2.2:6443',
+    cluster.url,
+  ])
+  expect(rememberedServers({ server: ['https://192.0.2.9:6443'] }, given).endpoints).toContain(
+    'https://192.0.2.9:6443',
+  )
+  expect(readNodeRecord(paths).joinedAt).toEqual(['https://192.0.2.9:6443'])
+})
