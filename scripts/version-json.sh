@@ -12,6 +12,17 @@ if git -C "$root" rev-parse --verify --quiet HEAD >/dev/null; then
 fi
 sqlite=$(cd "$root" && node -p "require('better-sqlite3')(':memory:').prepare('select sqlite_version()').pluck().get()")
 
+# Each version of Kubernetes is built with the etcd that its own modules name, but for the default one, where we name it.
+etcd_version() {
+  local module=go.etcd.io/etcd/server/v3 theirs
+  if [[ $(pinned kubernetes k8s.io/kubernetes) == "$K8S_VERSION" ]]; then
+    pinned kubernetes "$module"
+    return
+  fi
+  theirs=$(cd / && go mod download -json "k8s.io/kubernetes@$K8S_VERSION" | sed -n 's/.*"GoMod": "\(.*\)".*/\1/p')
+  awk '$1 == "go.etcd.io/etcd/client/v3" {print $2; exit}' "$theirs"
+}
+
 cat <<EOF_JSON
 {
   "gitVersion": "$K8S_VERSION+k8s.1",
@@ -25,6 +36,7 @@ cat <<EOF_JSON
     "cni": "$(pinned cni github.com/containernetworking/plugins)",
     "coredns": "$(pinned coredns github.com/coredns/coredns)",
     "crictl": "$(pinned crictl github.com/kubernetes-sigs/cri-tools)",
+    "etcd": "$(etcd_version)",
     "node": "$(node --version)",
     "sqlite": "v$sqlite"
   },

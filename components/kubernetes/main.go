@@ -1,4 +1,4 @@
-// Command kubernetes is the six Kubernetes programs in one file. The name that it is called by picks
+// Command kubernetes is the six Kubernetes programs and etcd in one file. The name that it is called by picks
 // the program, so a process list reads as it does with upstream's binaries and shared packages are
 // packed only once.
 package main
@@ -11,6 +11,7 @@ import (
 	_ "time/tzdata" // time zones of CronJobs on machines without tzdata
 
 	"github.com/spf13/cobra"
+	"go.etcd.io/etcd/server/v3/etcdmain"
 	_ "k8s.io/client-go/plugin/pkg/client/auth"
 	"k8s.io/component-base/cli"
 	"k8s.io/component-base/logs"
@@ -37,14 +38,18 @@ var daemons = map[string]func() *cobra.Command{
 
 func main() {
 	name := filepath.Base(os.Args[0])
-	if name == "kubectl" {
+	switch name {
+	case "kubectl":
 		runKubectl()
+		return
+	case "etcd":
+		etcdmain.Main(os.Args)
 		return
 	}
 	newCommand, known := daemons[name]
 	if !known {
 		fmt.Fprintf(os.Stderr, "cannot run %q: call this file as kube-apiserver, kube-controller-manager, "+
-			"kube-scheduler, kubelet, kube-proxy or kubectl\n", name)
+			"kube-scheduler, kubelet, kube-proxy, kubectl or etcd\n", name)
 		os.Exit(2)
 	}
 	os.Exit(cli.Run(newCommand()))
