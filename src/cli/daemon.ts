@@ -1,5 +1,5 @@
 import { AppError } from '../base/errors.ts'
-import { isStoredElsewhere } from '../config/facts.ts'
+import { storageIn } from '../config/facts.ts'
 import { loadDataDir } from '../config/load.ts'
 import { type Paths, paths } from '../config/paths.ts'
 import { schema } from '../config/schema.ts'
@@ -19,9 +19,14 @@ export async function pathsOf({ flags, environment }: Pick<Invocation, 'flags' |
 
 /** Throws STORED_ELSEWHERE where the cluster's objects are not on this machine; `action` is what cannot be done. */
 export function requireOwnStorage({ dataDir, pkiDir }: Paths, action: string): void {
-  if (!isStoredElsewhere(dataDir)) return
-  throw new AppError(`cannot ${action}: the objects of this cluster are in an etcd that others run`, {
+  const storage = storageIn(dataDir)
+  if (storage === 'embedded') return
+  const isOwn = storage === 'etcd-member'
+  const where = isOwn ? 'an etcd, of which this server has a member' : 'an etcd that others run'
+  throw new AppError(`cannot ${action}: the objects of this cluster are in ${where}`, {
     code: 'STORED_ELSEWHERE',
-    remedy: `use etcdctl and etcdutl there; a snapshot of it needs ${pkiDir} beside it`,
+    remedy: isOwn
+      ? 'there are k8s etcd and k8s snapshot save for it'
+      : `use etcdctl and etcdutl there; a snapshot of it needs ${pkiDir} beside it`,
   })
 }

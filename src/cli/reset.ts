@@ -1,4 +1,4 @@
-import { isStoredElsewhere } from '../config/facts.ts'
+import { storageIn } from '../config/facts.ts'
 import { type AnyConfig, hasNode } from '../config/config.ts'
 import { boolean } from '../config/table/kinds.ts'
 import { loadAnyConfig } from '../config/load.ts'
@@ -100,7 +100,7 @@ async function isConfirmed(config: AnyConfig): Promise<boolean> {
       ? `This removes all data of the cluster on ${config.nodeName}: ${config.dataDir} and ${config.kubeletRootDir}.\n`
       : `This removes all data of the datastore: ${config.dataDir}.\n`,
   )
-  if (isStoredElsewhere(config.dataDir))
+  if (storageIn(config.dataDir) === 'external-etcd')
     process.stdout.write(
       'The objects of the cluster stay in etcd, and the keys that their Secrets are encrypted with go.\n',
     )

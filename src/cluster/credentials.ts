@@ -6,7 +6,9 @@ import type { Config } from '../config/config.ts'
 import { nodeId } from '../config/facts.ts'
 import type { Paths } from '../config/paths.ts'
 import { adminAccess, writeAdminKubeconfig, writeKubeconfigs } from '../pki/kubeconfig.ts'
+import { prepareEtcdPki } from '../pki/etcd.ts'
 import { pkiFiles, preparePki } from '../pki/pki.ts'
+import type { Renewals } from '../pki/renewals.ts'
 import { mergeIntoKubeconfig } from '../pki/user-kubeconfig.ts'
 import type { Addresses } from '../components/component.ts'
 import { apiserverUrl } from '../components/probe.ts'
@@ -20,6 +22,7 @@ export interface CredentialOptions {
 }
 
 const putOff = 'CREDENTIALS_PUT_OFF'
+const nothingDone: Renewals = { renewed: [], putOff: [], warnings: [] }
 
 /**
  * Brings certificates and kubeconfigs in order. The components read what is renewed by themselves. Rejects in such a way
@@ -31,17 +34,21 @@ export async function prepareCredentials({
   paths,
   log,
 }: CredentialOptions): Promise<void> {
-  const pki = await preparePki({
-    ...{ ...config, ...addresses(), dir: paths.pkiDir },
-    // Written when the API server was there for the first time.
-    isNew: !existsSync(paths.clusterFacts),
-  })
+  const { nodeIp } = addresses()
+  // Written when the API server was there for the first time.
+  const isNew = !existsSync(paths.clusterFacts)
+  const pki = await preparePki({ ...{ ...config, ...addresses(), dir: paths.pkiDir }, isNew })
+  const ofEtcd = config.clusterInit ? await prepareEtcdPki({ dir: paths.pkiDir, isNew, nodeIp }) : nothingDone
+  const [renewed, warnings, late] = [
+    [...pki.renewed, ...ofEtcd.renewed],
+    [...pki.warnings, ...ofEtcd.warnings],
+    [...pki.putOff, ...ofEtcd.putOff],
+  ]
   const server = apiserverUrl(config)
   await writeKubeconfigs({ pki, dir: paths.kubeconfigDir, server })
-  for (const { name, reason } of pki.renewed)
+  for (const { name, reason } of renewed)
     log.info({ certificate: name }, `certificate renewed because ${reason}`)
-  for (const warning of pki.warnings) log.warn(warning)
-  const late = [...pki.putOff]
+  for (const warning of warnings) log.warn(warning)
   await writeAdminKubeconfig(paths.adminKubeconfig, pki, server).catch((cause: unknown) =>
     late.push({ name: basename(paths.adminKubeconfig), reason: 'it changed', cause }),
   )

@@ -11,6 +11,7 @@ import type { Config } from '../config/config.ts'
 import type { Paths } from '../config/paths.ts'
 import type { RoleName } from '../config/roles.ts'
 import { embeddedStorage } from '../storage/embedded.ts'
+import { etcdMember } from '../storage/etcd-member.ts'
 import { externalEtcd } from '../storage/external-etcd.ts'
 import type { Storage, StorageOptions } from '../storage/storage.ts'
 import { type CredentialOptions, prepareCredentials } from './credentials.ts'
@@ -50,7 +51,12 @@ const server: Omit<RoleRow, 'storage' | 'leadership'> = {
 /** A new role is a row here; a new component or task is a file, and its name in the rows that have it. */
 const roles: Partial<Record<RoleName, RoleRow>> = {
   single: { ...server, storage: embeddedStorage, leadership: alone, tasks: [...server.tasks, snapshots] },
-  ha: { ...server, storage: externalEtcd, leadership: alone },
+  ha: { ...server, storage: sharedStorage, leadership: alone },
+}
+
+/** Of several servers: their own etcd, or one that others run. */
+function sharedStorage(options: StorageOptions): Storage {
+  return options.config.clusterInit ? etcdMember(options) : externalEtcd(options)
 }
 
 /** What an agent consists of. */

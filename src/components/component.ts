@@ -19,13 +19,14 @@ import type { NodeAccess } from './node-access.ts'
 /**
  * What a component needs of others, without their names: whoever provides it may change with the role.
  *
+ *    member    this server's own member of etcd
  *    storage   etcd's API with the cluster's objects
  *    cri       the container runtime's socket
  *    api       the Kubernetes API
  *    node      this machine's Node, and the kubelet that keeps it
  *    images    what our own pods run, in the container runtime
  */
-export type Capability = 'storage' | 'cri' | 'api' | 'node' | 'images'
+export type Capability = 'member' | 'storage' | 'cri' | 'api' | 'node' | 'images'
 
 /** What the supervisor starts, asks and stops. Which there are, and in what order, is cluster/plan.ts' alone. */
 export interface Component {
@@ -97,6 +98,7 @@ export interface ComponentContext extends NodeContext {
 /** Every component that there is, in the order of their start in all roles; leftovers are ended in the reverse. */
 export const componentNames = [
   'datastore',
+  'etcd',
   'etcd-proxy',
   'api-balancer',
   'containerd',

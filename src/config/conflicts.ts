@@ -22,23 +22,26 @@ interface Conflict {
 /** How another setting is called in a reason: with its value and where it comes from. */
 type Describe = (name: SettingName) => string
 
+/** Whether somebody has said it, and it is no default. */
+type IsGiven = (name: SettingName) => boolean
+
 /** The first combination that could not work; each setting by itself is valid. */
-export function findConflict(config: AnyConfig, describe: Describe): Conflict | undefined {
-  return allOf(config, describe).find((conflict) => conflict !== undefined)
+export function findConflict(config: AnyConfig, describe: Describe, isGiven: IsGiven): Conflict | undefined {
+  return allOf(config, describe, isGiven).find((conflict) => conflict !== undefined)
 }
 
-function allOf(config: AnyConfig, describe: Describe): (Conflict | undefined)[] {
+function allOf(config: AnyConfig, describe: Describe, isGiven: IsGiven): (Conflict | undefined)[] {
   switch (config.role) {
     case 'server':
-      return serverRules.map((rule) => rule(config, describe))
+      return serverRules.map((rule) => rule(config, describe, isGiven))
     case 'agent':
-      return agentRules.map((rule) => rule(config, describe))
+      return agentRules.map((rule) => rule(config, describe, isGiven))
     case 'datastore':
-      return datastoreRules.map((rule) => rule(config, describe))
+      return datastoreRules.map((rule) => rule(config, describe, isGiven))
   }
 }
 
-type Rule<Given> = (config: Given, describe: Describe) => Conflict | undefined
+type Rule<Given> = (config: Given, describe: Describe, isGiven: IsGiven) => Conflict | undefined
 
 const serverRules: readonly Rule<Config>[] = [
   families,
@@ -50,6 +53,8 @@ const serverRules: readonly Rule<Config>[] = [
   labels,
   taints,
   kubeProxy,
+  whoseEtcd,
+  etcdTimes,
   etcdFiles,
   etcdSchemes,
 ]
@@ -124,8 +129,8 @@ function clusterDns(config: Config, describe: Describe): Conflict | undefined {
   return undefined
 }
 
-function listenPort({ httpsListenPort, serverMode }: Config): Conflict | undefined {
-  const taken = portsOfRole(serverMode)
+function listenPort({ httpsListenPort, serverMode, clusterInit }: Config): Conflict | undefined {
+  const taken = portsOfRole(serverMode, { clusterInit })
   const holder = taken.find(({ number }) => number === httpsListenPort)?.holder
   return holder === undefined
     ? undefined
@@ -175,6 +180,45 @@ function tokens({ token, tokenFile }: AgentConfig, describe: Describe): Conflict
   if (token === undefined || tokenFile === undefined) return undefined
   return { name: 'token-file', reason: `${describe('token')} is there, too; leave one of them away` }
 }
+
+const ofOthersEtcd = ['etcd-endpoints', 'etcd-ca-file', 'etcd-cert-file', 'etcd-key-file'] as const
+const ofMembers = [
+  'quota-backend-bytes',
+  'etcd-heartbeat-interval',
+  'etcd-election-timeout',
+  'etcd-arg',
+] as const
+
+/** An etcd is the servers' own, or one that others run. */
+function whoseEtcd(config: Config, describe: Describe, isGiven: IsGiven): Conflict | undefined {
+  const { serverMode, clusterInit = false } = config
+  if (serverMode === 'single') return undefined
+  const name = (clusterInit ? ofOthersEtcd : ofMembers).find(isGiven)
+  if (name === undefined) return undefined
+  const reason = clusterInit
+    ? `the servers have an etcd of their own (${describe('cluster-init')})`
+    : 'the etcd is one that others run, where this is set; with cluster-init the servers have one of their own'
+  return { name, reason }
+}
+
+/** embed.Config.Validate has the same limits. */
+function etcdTimes(config: Config, describe: Describe): Conflict | undefined {
+  const { etcdHeartbeatInterval = 0, etcdElectionTimeout = 0 } = config
+  const name = 'etcd-election-timeout'
+  if (etcdElectionTimeout > longestElectionMs)
+    return { name, reason: `etcd takes no more than ${longestElectionMs / 1000}s` }
+  if (config.serverMode === 'ha' && etcdHeartbeatInterval === 0)
+    return { name: 'etcd-heartbeat-interval', reason: 'it has to be more than 0' }
+  return etcdElectionTimeout < heartbeatsPerElection * etcdHeartbeatInterval
+    ? {
+        name,
+        reason: `it has to be ${heartbeatsPerElection} times ${describe('etcd-heartbeat-interval')}, or more`,
+      }
+    : undefined
+}
+
+const longestElectionMs = 50_000
+const heartbeatsPerElection = 5
 
 function etcdFiles({ etcdCertFile, etcdKeyFile }: Config): Conflict | undefined {
   return halfPair(['etcd-cert-file', etcdCertFile], ['etcd-key-file', etcdKeyFile])

@@ -51,10 +51,15 @@ export function readFacts(dataDir: string): Facts {
   // A restore that is decided and not carried out yet brings its own.
   const restored = join(restoreDir, 'new', 'cluster.json')
   const { settings: cluster = {} } = readRecord(existsSync(restored) ? restored : clusterFacts)
+  const kind = wasOfOthers(cluster) ? { 'cluster-init': 'false' } : {}
   const { settings: node = {}, hostName } = readRecord(nodeRecord)
   // Before there were such facts, a server had keys already, and a datastore has none.
   const role = node['role'] ?? (existsSync(pkiDir) ? 'server' : undefined)
-  return { cluster, node: { ...node, ...(role !== undefined && { role }) }, hostName }
+  return {
+    cluster: { ...cluster, ...kind },
+    node: { ...node, ...(role !== undefined && { role }) },
+    hostName,
+  }
 }
 
 /** The role of what is in a data directory, as far as it is known. */
@@ -62,9 +67,16 @@ export function roleIn(dataDir: string): string | undefined {
   return knownFacts(dataDir)?.node['role']
 }
 
-/** Whether the objects of the cluster in a data directory are elsewhere, as far as it is known. */
-export function isStoredElsewhere(dataDir: string): boolean {
-  return knownFacts(dataDir)?.cluster['server-mode'] === 'ha'
+/** Where the objects of the cluster in a data directory are, as far as it is known: an etcd is that of the servers, or others run it. */
+export function storageIn(dataDir: string): 'embedded' | 'etcd-member' | 'external-etcd' {
+  const { cluster } = knownFacts(dataDir) ?? {}
+  if (cluster?.['server-mode'] !== 'ha') return 'embedded'
+  return cluster['cluster-init'] === 'true' ? 'etcd-member' : 'external-etcd'
+}
+
+/** Before servers brought an etcd, it was always one that others run. */
+function wasOfOthers(cluster: Facts['cluster']): boolean {
+  return cluster['server-mode'] === 'ha' && cluster['cluster-init'] === undefined
 }
 
 /** A damaged record says nothing. */

@@ -69,6 +69,8 @@ export async function loadAnyConfig({
   else refuseOtherRoles([...settings.flags, ...settings.environment, ...settings.file], role)
   const renamed = roles[role].hasNode ? warningOfHostName({ chosen, facts, host, dataDir }) : undefined
   if (renamed !== undefined) warn(renamed)
+  if (isCreatedAgain(chosen, fixed))
+    warn(`--cluster-init does nothing: the cluster of ${dataDir} is there already, and goes on`)
   addFacts(chosen, fixed, role)
   const given = Object.fromEntries(
     [...chosen].map(([name, setting]) => [camelCase(name), parseSetting(optionOf(name), setting)]),
@@ -122,6 +124,12 @@ function chosenRole(given: {
 
 function titleOf(role: PresentRole): string {
   return Object.values(roles).find(({ setting }) => setting === role)?.title ?? role
+}
+
+/** Of a file that stays as it is nobody need be told at each start. */
+function isCreatedAgain(chosen: ReadonlyMap<string, Setting>, fixed: readonly Setting[]): boolean {
+  const name = 'cluster-init'
+  return chosen.get(name)?.origin.kind === 'flag' && fixed.some((fact) => fact.name === name)
 }
 
 function forgetOtherRoles(chosen: Map<string, Setting>, role: RoleName): void {
@@ -265,7 +273,7 @@ function refuseConflict(config: AnyConfig, chosen: ReadonlyMap<string, Setting>)
     )
     return describeSetting(setting ?? { name, origin: { kind: 'default' } }, text.join(','))
   }
-  const conflict = findConflict(config, describe)
+  const conflict = findConflict(config, describe, (name) => chosen.has(name))
   if (conflict === undefined) return
   throw usageError(`cannot use ${describe(conflict.name)}: ${conflict.reason}`)
 }

@@ -13,6 +13,8 @@ export interface Paths {
   readonly dataDir: string
   readonly databaseDir: string
   readonly database: string
+  /** The data of this server's member of etcd. */
+  readonly memberDir: string
   readonly pkiDir: string
   readonly kubeconfigDir: string
   readonly adminKubeconfig: string
@@ -49,6 +51,7 @@ export function paths({ dataDir }: Pick<StorageSettings, 'dataDir'>): Paths {
     dataDir,
     databaseDir: join(dataDir, 'db'),
     database: join(dataDir, 'db', 'state.db'),
+    memberDir: join(dataDir, 'etcd'),
     pkiDir: join(dataDir, 'pki'),
     kubeconfigDir: join(dataDir, 'kubeconfig'),
     adminKubeconfig: join(dataDir, 'admin.kubeconfig'),

@@ -5,10 +5,15 @@ interface Port {
   /** Who listens there, as in "the kubelet has that port". */
   readonly holder: string
   readonly roles: readonly RoleName[]
+  /** Taken only where a server has a member of etcd. */
+  readonly ofMember?: boolean
 }
 
 /** Ports that no setting chooses, in their order. Those of settings are their defaults (https-listen-port, listen-address). */
 export const ports = {
+  etcd: { number: 2379, holder: 'etcd', roles: ['ha'], ofMember: true },
+  etcdPeers: { number: 2380, holder: "etcd's peers", roles: ['ha'], ofMember: true },
+  etcdMetrics: { number: 2381, holder: "etcd's metrics", roles: ['ha'], ofMember: true },
   apiBalancer: { number: 6444, holder: 'the way to the API servers', roles: ['agent'] },
   kubeletHealth: { number: 10248, holder: "the kubelet's health", roles: nodes },
   kubeProxyMetrics: { number: 10249, holder: "kube-proxy's metrics", roles: clusterNodes },
@@ -19,6 +24,10 @@ export const ports = {
 } as const satisfies Readonly<Record<string, Port>>
 
 /** What a machine of that role listens on. */
-export function portsOfRole(role: RoleName): Port[] {
-  return Object.values<Port>(ports).filter(({ roles }) => roles.includes(role))
+export function portsOfRole(
+  role: RoleName,
+  { clusterInit = false }: { clusterInit?: boolean | undefined } = {},
+): Port[] {
+  const ofRole = Object.values<Port>(ports).filter(({ roles }) => roles.includes(role))
+  return ofRole.filter(({ ofMember = false }) => clusterInit || !ofMember)
 }

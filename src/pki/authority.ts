@@ -16,12 +16,15 @@ import { encodeName, type Issuer, issueCertificate, issuerOf, keyIdentifier } fr
  * log in (client), and who may log in for others (requestHeader, the front proxy).
  */
 export const authorityNames = ['server', 'client', 'requestHeader'] as const
-export type AuthorityName = (typeof authorityNames)[number]
+export type ClusterAuthorityName = (typeof authorityNames)[number]
+/** etcd's is there only where servers have members of their own (etcd.ts). */
+export type AuthorityName = ClusterAuthorityName | 'etcd'
 
 const baseNames: Readonly<Record<AuthorityName, string>> = {
   server: 'server-ca',
   client: 'client-ca',
   requestHeader: 'request-header-ca',
+  etcd: 'etcd-ca',
 }
 
 export const dayMs = 86_400_000

@@ -29,7 +29,8 @@ export interface Subject {
   readonly organizations?: readonly string[]
 }
 
-export type Usage = 'server' | 'client'
+/** A peer serves its like, and is their client. */
+export type Usage = 'server' | 'client' | 'peer'
 
 /** What a certificate says of its holder. */
 export interface Profile {
@@ -48,9 +49,12 @@ export interface Issuer {
   readonly keyId: Buffer | undefined
 }
 
-export const usageOids: Readonly<Record<Usage, string>> = {
-  server: '1.3.6.1.5.5.7.3.1',
-  client: '1.3.6.1.5.5.7.3.2',
+const [serverAuth, clientAuth] = ['1.3.6.1.5.5.7.3.1', '1.3.6.1.5.5.7.3.2']
+
+export const usageOids: Readonly<Record<Usage, readonly string[]>> = {
+  server: [serverAuth],
+  client: [clientAuth],
+  peer: [serverAuth, clientAuth],
 }
 
 const oid = {
@@ -163,7 +167,8 @@ function extensions(certificate: { profile: Profile; publicKey: KeyObject; issue
     list.push(extension(oid.authorityKeyIdentifier, sequence(contextPrimitive(0, issuer.keyId))))
   }
   if (usage !== undefined) {
-    list.push(extension(oid.extendedKeyUsage, sequence(new ObjectIdentifier({ value: usageOids[usage] }))))
+    const oids = usageOids[usage].map((value) => new ObjectIdentifier({ value }))
+    list.push(extension(oid.extendedKeyUsage, sequence(...oids)))
   }
   if (names.length + addresses.length > 0) {
     const entries = [

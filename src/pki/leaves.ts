@@ -85,7 +85,7 @@ export function leaves(identity: ClusterIdentity): Readonly<Record<LeafName, Lea
   }
 }
 
-export function leafFiles(dir: string, name: LeafName): KeyPairFiles {
+export function leafFiles(dir: string, name: string): KeyPairFiles {
   return { certFile: join(dir, `${name}.crt`), keyFile: join(dir, `${name}.key`) }
 }
 
@@ -131,7 +131,7 @@ export function renewalOf(found: {
     return atOnce('its authority changed')
   }
   if (certificate.subject !== printedSubject(leaf.profile)) return atOnce('its subject changed')
-  if (certificate.keyUsage?.join() !== (leaf.profile.usage && usageOids[leaf.profile.usage])) {
+  if (certificate.keyUsage?.join() !== (leaf.profile.usage && usageOids[leaf.profile.usage].join())) {
     return atOnce('its usage changed')
   }
   const fault = validityFault(certificate, now)
@@ -183,7 +183,7 @@ function apiserverNames(identity: ClusterIdentity): string[] {
 }
 
 /** DNS names and addresses apart, each once; addresses are compared by their bytes. */
-function splitNames(mixed: readonly string[]): { names: string[]; addresses: string[] } {
+export function splitNames(mixed: readonly string[]): { names: string[]; addresses: string[] } {
   const names = new Set<string>()
   const addresses = new Map<string, string>()
   for (const entry of mixed) {

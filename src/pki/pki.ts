@@ -6,43 +6,30 @@
  *    request-header-ca -> front-proxy-client (who logs in for others)
  *    service-account.{key,pub}, encryption-config.yaml
  *
- * The keys of the first column and the last line are made once and kept for the cluster's life; certificates of
+ * and where servers have members of an etcd (etcd.ts):
+ *
+ *    etcd-ca ----------> etcd-server, etcd-peer, etcd-client
+ *
+ * The keys of the first column and its last line are made once and kept for the cluster's life; certificates of
  * either column are issued anew whenever one does not fit any more.
  */
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
-import { basename } from 'node:path'
 import { allDone } from '../base/all-done.ts'
-import {
-  narrowMode,
-  preparePrivateDirectory,
-  privateMode,
-  publicMode,
-  readFileIfPresent,
-  syncDirectory,
-  writeTogether,
-} from '../base/files.ts'
+import { preparePrivateDirectory, syncDirectory } from '../base/files.ts'
 import type { TlsIdentity } from '../base/http.ts'
 import {
   type Authority,
   authorityFiles,
-  type AuthorityName,
   authorityNames,
-  authorityWarning,
+  type ClusterAuthorityName,
   type KeyPairFiles,
   openAuthority,
   requirePlausibleClock,
 } from './authority.ts'
-import {
-  type ClusterIdentity,
-  issueLeaf,
-  type Leaf,
-  leafFiles,
-  leafNames,
-  type LeafName,
-  leaves,
-  renewalOf,
-} from './leaves.ts'
+import { type EtcdPkiFiles, etcdPkiFiles } from './etcd.ts'
+import { type ClusterIdentity, leafFiles, leafNames, type LeafName, leaves } from './leaves.ts'
+import { type Renewals, renewLeaves } from './renewals.ts'
 import { prepareSecrets, secretFiles, type SecretFiles } from './secrets.ts'
 
 export interface PkiOptions extends ClusterIdentity {
@@ -57,35 +44,12 @@ export interface PkiOptions extends ClusterIdentity {
 /** Where the files are. */
 export interface PkiFiles extends SecretFiles {
   readonly dir: string
-  readonly authorities: Readonly<Record<AuthorityName, KeyPairFiles>>
+  readonly authorities: Readonly<Record<ClusterAuthorityName, KeyPairFiles>>
   readonly leaves: Readonly<Record<LeafName, KeyPairFiles>>
+  readonly etcd: EtcdPkiFiles
 }
 
-interface Renewal {
-  /** Of the files, without their ending. */
-  readonly name: string
-  /** The end of "renewed because ...". */
-  readonly reason: string
-}
-
-interface LeafRenewal extends Renewal {
-  readonly name: LeafName
-  readonly canWait: boolean
-}
-
-/** What could not be written, while the certificate that is there can still be used. */
-interface PutOff extends Renewal {
-  readonly cause: unknown
-}
-
-export interface Pki extends PkiFiles {
-  /** What this call issued; on a first start everything. */
-  readonly renewed: readonly Renewal[]
-  /** What is to be issued as soon as it can be. */
-  readonly putOff: readonly PutOff[]
-  /** A sentence for each authority that ends within a year. */
-  readonly warnings: readonly string[]
-}
+export interface Pki extends PkiFiles, Renewals {}
 
 /** Pure: no file is looked at. */
 export function pkiFiles(dir: string): PkiFiles {
@@ -95,6 +59,7 @@ export function pkiFiles(dir: string): PkiFiles {
     dir,
     authorities: record(authorityNames, (name) => authorityFiles(dir, name)),
     leaves: record(leafNames, (name) => leafFiles(dir, name)),
+    etcd: etcdPkiFiles(dir),
     ...secretFiles(dir),
   }
 }
@@ -120,27 +85,9 @@ export async function preparePki(options: PkiOptions): Promise<Pki> {
   // Certificates that outlived the authority or key they belong to would tell the next start that the
   // cluster had served: the first column reaches the disk before the second is begun.
   if (mayCreate) await syncDirectory(dir)
-  const due = await findRenewals({ files, authorities, identity, now })
-  if (due.length > 0) requirePlausibleClock(now)
   const table = leaves(identity)
-  const putOff: PutOff[] = []
-  await allDone(
-    due.map(async ({ name, reason, canWait }) => {
-      try {
-        await writeLeaf({ files: files.leaves[name], leaf: table[name], authorities, now })
-      } catch (cause) {
-        if (!canWait) throw cause
-        putOff.push({ name, reason, cause })
-      }
-    }),
-  )
-  const warnings = authorities.map((authority) => authorityWarning(authority, now))
-  const issued = due.filter(({ name }) => !putOff.some((late) => late.name === name))
-  const renewed = [
-    ...authorities.flatMap(authorityRenewal),
-    ...issued.map(({ name, reason }) => ({ name, reason })),
-  ]
-  return { ...files, renewed, putOff, warnings: warnings.filter((warning) => warning !== undefined) }
+  const wanted = leafNames.map((name) => ({ name, leaf: table[name], files: files.leaves[name] }))
+  return { ...files, ...(await renewLeaves({ wanted, authorities, now })) }
 }
 
 /** What the daemon shows and trusts as one of its clients, from the files as they are now. */
@@ -152,10 +99,6 @@ export async function readIdentity(files: PkiFiles, name: LeafName): Promise<Tls
   return { ca: ca ?? '', cert: cert ?? '', key: key ?? '' }
 }
 
-function authorityRenewal({ name, renewedBecause: reason }: Authority): Renewal[] {
-  return reason === undefined ? [] : [{ name: basename(authorityFiles('', name).certFile, '.crt'), reason }]
-}
-
 /** A cluster ran from this directory: certificates are issued only after every authority and key is there. */
 function hasServed(files: PkiFiles): boolean {
   return leafNames.some((name) => existsSync(files.leaves[name].certFile))
@@ -163,49 +106,4 @@ function hasServed(files: PkiFiles): boolean {
 
 function openAuthorities(options: { dir: string; now: Date; mayCreate: boolean }): Promise<Authority[]> {
   return allDone(authorityNames.map((name) => openAuthority({ name, ...options })))
-}
-
-async function findRenewals(given: {
-  files: PkiFiles
-  authorities: readonly Authority[]
-  identity: ClusterIdentity
-  now: Date
-}): Promise<LeafRenewal[]> {
-  const { files, authorities, identity, now } = given
-  const table = leaves(identity)
-  const found = await Promise.all(
-    leafNames.map(async (name) => {
-      const { certFile, keyFile } = files.leaves[name]
-      const [certificatePem, keyPem] = await Promise.all([
-        readFileIfPresent(certFile),
-        readFileIfPresent(keyFile),
-      ])
-      if (keyPem !== undefined) await narrowMode(keyFile, privateMode)
-      const authority = authorityOf(authorities, table[name])
-      const renewal = renewalOf({ leaf: table[name], authority, certificatePem, keyPem, now })
-      return renewal === undefined ? undefined : { name, ...renewal }
-    }),
-  )
-  return found.filter((renewal) => renewal !== undefined)
-}
-
-/** One that a power cut damages is issued anew at the next start, so nobody waits for the disk. */
-async function writeLeaf(given: {
-  files: KeyPairFiles
-  leaf: Leaf
-  authorities: readonly Authority[]
-  now: Date
-}): Promise<void> {
-  const { files, leaf, authorities, now } = given
-  const { certificate, key } = issueLeaf(leaf, authorityOf(authorities, leaf), now)
-  await writeTogether([
-    { path: files.keyFile, contents: key, mode: privateMode, durable: 'nothing' },
-    { path: files.certFile, contents: certificate, mode: publicMode, durable: 'nothing' },
-  ])
-}
-
-function authorityOf(authorities: readonly Authority[], leaf: Leaf): Authority {
-  const authority = authorities.find(({ name }) => name === leaf.authority)
-  if (authority === undefined) throw new Error(`bug: no authority ${leaf.authority}`)
-  return authority
 }

@@ -24,7 +24,7 @@ const saveTimeoutMs = 3_600_000
 const pingIntervalMs = 10_000
 const defaultSilenceLimitMs = 10_000
 
-export interface EmbeddedStorageOptions extends Omit<StorageOptions, 'pki' | 'credentials'> {
+export interface EmbeddedStorageOptions extends Omit<StorageOptions, 'addresses' | 'pki' | 'credentials'> {
   /** This program, for the process that saves a snapshot. */
   readonly main?: string
   readonly silenceLimitMs?: number

@@ -2,47 +2,41 @@ import { createHash, X509Certificate } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { AppError, assert, describeError, errorCode } from '../base/errors.ts'
+import { AppError, describeError, errorCode } from '../base/errors.ts'
 import type { TlsIdentity } from '../base/http.ts'
 import type { Logger } from '../base/logger.ts'
-import { readTlsIdentity } from '../base/tls-files.ts'
-import type { Component } from '../components/component.ts'
+import type { Capability, Component } from '../components/component.ts'
 import { Member } from '../datastore/member.ts'
 import type { ProcessStatus } from '../supervisor/supervised-process.ts'
 import { MemberProxy } from './member-proxy.ts'
 import { Members } from './members.ts'
-import type { Storage, StorageOptions } from './storage.ts'
+import type { StorageOptions } from './storage.ts'
 
 /** For the first words with an etcd that serves, and between two tries of them. */
 const claimLimitMs = 10_000
 const claimRetryMs = 2_000
 
-/**
- * An etcd that others run: the daemon stands in front of its members (member-proxy.ts), and kube-apiserver speaks to the same Unix socket as
- * with the embedded datastore. One that is away is waited for, however long that takes.
- */
-export function externalEtcd(options: StorageOptions): Storage {
-  const { config, paths } = options
-  const { etcdPrefix } = config
-  assert(etcdPrefix !== undefined, 'a server of another mode has no such storage')
-  return {
-    components: [new EtcdProxy(options)],
-    apiserverFlags: { 'etcd-servers': `unix://${paths.datastoreSocket}`, 'etcd-prefix': etcdPrefix },
-    mayBeAway: true,
-    failed: new Promise(() => {}),
-    ping: async () => {},
-  }
+export interface EtcdProxyOptions extends StorageOptions {
+  /** Of the members. */
+  readonly endpoints: readonly string[]
+  /** Read for every connection: files change. */
+  readonly tls: () => TlsIdentity
+  /** One of the members is this server's own, and the daemon cares for it. */
+  readonly isOwn: boolean
 }
 
-/** The members' keeper and the proxy, as a component in this process. Ready is: a member serves, and it has this cluster. */
-class EtcdProxy implements Component {
+/**
+ * The members' keeper and the proxy, as a component in this process: kube-apiserver speaks to the same Unix socket as with the embedded
+ * datastore. Ready is: a member serves, and it has this cluster. One that is away is waited for, however long that takes.
+ */
+export class EtcdProxy implements Component {
   readonly name = 'etcd-proxy'
-  readonly needs = []
+  readonly needs: readonly Capability[]
   readonly provides = ['storage'] as const
   readonly policy = 'fatal'
   readonly readyTimeoutMs = Number.POSITIVE_INFINITY
   readonly stopTimeoutMs = 5_000
-  readonly #options: StorageOptions
+  readonly #options: EtcdProxyOptions
   readonly #members: Members
   readonly #proxy: MemberProxy
   readonly #log: Logger
@@ -54,17 +48,13 @@ class EtcdProxy implements Component {
   /** Of what was asked of a member that serves. */
   #trouble: string | undefined
 
-  constructor(options: StorageOptions) {
-    const { config, paths } = options
+  constructor(options: EtcdProxyOptions) {
+    const { config, paths, endpoints, tls, isOwn } = options
     const log = options.log.child({ component: this.name })
-    const tls = () => this.#tls()
+    this.needs = isOwn ? ['member'] : []
     this.#options = options
     this.#log = log
-    this.#members = new Members({
-      endpoints: config.etcdEndpoints ?? [],
-      key: config.etcdPrefix ?? '',
-      ...{ tls, log },
-    })
+    this.#members = new Members({ endpoints, key: config.etcdPrefix ?? '', isOwn, tls, log })
     this.#proxy = new MemberProxy({ path: paths.datastoreSocket, members: this.#members, tls, log })
   }
 
@@ -130,22 +120,17 @@ class EtcdProxy implements Component {
     this.#since = new Date()
   }
 
-  #tls(): TlsIdentity {
-    const { etcdCaFile: caFile, etcdCertFile: certFile, etcdKeyFile: keyFile } = this.#options.config
-    return readTlsIdentity({ caFile, certFile, keyFile })
-  }
-
   /**
    * Writes beside a new cluster's objects whose they are, or throws ETCD_OF_ANOTHER_CLUSTER: with other keys than those that
    * made it, every Secret is unreadable and no token holds, and in an empty etcd all objects would be gone without a word.
    */
   async #claim(endpoint: string, signal: AbortSignal): Promise<void> {
-    const { config, paths, pki } = this.#options
+    const { config, paths, pki, tls, isOwn } = this.#options
     const { etcdPrefix: prefix = '', dataDir } = config
     const key = `/k8s.local/cluster${prefix}`
     const value = await fingerprint(pki.authorities.server.certFile)
     const limited = AbortSignal.any([signal, AbortSignal.timeout(claimLimitMs)])
-    using member = new Member({ address: endpoint, tls: this.#tls() })
+    using member = new Member({ address: endpoint, tls: tls() })
     const { clusterId } = await member.read(key, { isLocal: false, signal: limited })
     const isNew = !existsSync(paths.clusterFacts)
     const holder = isNew
@@ -158,8 +143,9 @@ class EtcdProxy implements Component {
     throw new AppError(`cannot use the etcd at ${endpoint}: ${refusal({ holder, isNew, prefix, dataDir })}`, {
       code: 'ETCD_OF_ANOTHER_CLUSTER',
       endpoint,
-      remedy:
-        holder === undefined && isNew
+      remedy: isOwn
+        ? `put the directory ${paths.memberDir} of this cluster back from a backup`
+        : holder === undefined && isNew
           ? `name another --etcd-prefix for a new cluster; where they belong to the keys in ${pki.dir}, say so: etcdctl put ${key} ${value}`
           : `name the --etcd-endpoints and the --etcd-prefix of this cluster, or for a new one another prefix and --data-dir; ${key} says in etcd whose it is, and may be deleted when that cluster is gone`,
     })

@@ -62,6 +62,8 @@ export interface MembersOptions {
   readonly tls: () => TlsIdentity
   /** What is read to see whether a member can. */
   readonly key: string
+  /** Whether the daemon cares for them itself. */
+  readonly isOwn?: boolean
   readonly log: Logger
   readonly timing?: Partial<MembersTiming>
 }
@@ -151,7 +153,8 @@ export class Members {
       state === 'waiting' ? `${endpoint} has no leader: ${reason}` : `${endpoint} is away: ${reason}`,
     )
     const alarms = [...new Set(this.#members.flatMap((member) => member.alarms))]
-    const said = [...away, ...alarms.map(alarmWords)]
+    const { isOwn = false } = this.#options
+    const said = [...away, ...alarms.map((alarm) => alarmWords(alarm, isOwn))]
     return said.length === 0 ? undefined : said.join('; ')
   }
 
@@ -263,7 +266,8 @@ function shortReason(error: unknown): string {
   return error instanceof Error && error.cause !== undefined ? shortReason(error.cause) : describeError(error)
 }
 
-function alarmWords(alarm: string): string {
+function alarmWords(alarm: string, isOwn: boolean): string {
   if (!alarm.includes('NOSPACE')) return `etcd says: ${alarm}`
+  if (isOwn) return 'no writes: etcd has reached its quota (NOSPACE)'
   return 'no writes: etcd has reached its quota (NOSPACE). Compact and defragment it, or give it a larger one; then lower the alarm ("etcdctl alarm disarm", or "k8s db disarm --endpoint URL")'
 }

@@ -1,9 +1,10 @@
 import type { AppError } from '../base/errors.ts'
+import type { TlsIdentity } from '../base/http.ts'
 import type { Component, ComponentContext } from '../components/component.ts'
 
 /**
- * Where the API server keeps the cluster's objects: all that the rest of the daemon knows of it. A new kind (a member of
- * an etcd cluster, an etcd elsewhere) is a file beside embedded.ts, which the rows of cluster/plan.ts name that have it.
+ * Where the API server keeps the cluster's objects: all that the rest of the daemon knows of it. A new kind is a file
+ * beside embedded.ts, which the rows of cluster/plan.ts name that have it.
  */
 export interface Storage {
   /** What provides `storage`, in the order of their start. */
@@ -18,6 +19,8 @@ export interface Storage {
   ping(): Promise<void>
   /** Not of one that others run. */
   readonly snapshots?: SnapshotSource
+  /** This server's own member of an etcd, which is cared for. */
+  readonly member?: { readonly address: string; readonly tls: () => TlsIdentity }
 }
 
 export interface SnapshotSource {
@@ -30,5 +33,5 @@ export interface SnapshotSource {
 /** What a storage is made of. */
 export type StorageOptions = Pick<
   ComponentContext,
-  'config' | 'paths' | 'payload' | 'pki' | 'credentials' | 'log'
+  'config' | 'addresses' | 'paths' | 'payload' | 'pki' | 'credentials' | 'log'
 >

@@ -76,10 +76,17 @@ async function findHolders(lines: readonly string[], ports: readonly number[]): 
   return findPortHolders(named.length > 0 ? named : ports).catch(() => [])
 }
 
-/** The last error that it printed, without its header; when it printed none, its last line. */
+/**
+ * The last error that it printed, without its header, one that it died of before all others, with its cause before
+ * Go's panic of it; when it printed none, its last line.
+ */
 function tellingLine(lines: readonly string[], logFormat: LineFormat): string | undefined {
-  const isError = (line: string) => /error|fatal/.test(readHeader(logFormat, line).level)
-  const line = lines.findLast(isError) ?? lines.at(-1)
+  const headers = lines.map((line) => ({ line, ...readHeader(logFormat, line) }))
+  const found =
+    headers.findLast(({ level, headed }) => level === 'fatal' && headed) ??
+    headers.findLast(({ level }) => level === 'fatal') ??
+    headers.findLast(({ level }) => level === 'error')
+  const line = found?.line ?? lines.at(-1)
   if (line === undefined) return undefined
   const { message, fields } = readHeader(logFormat, line).parse(line)
   const cause = fields['err'] ?? fields['error']

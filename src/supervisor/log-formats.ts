@@ -71,7 +71,7 @@ const zapLevels: ReadonlyMap<string, LogLevel> = new Map([
   ['error', 'error'],
 ])
 
-/** go.uber.org/zap's JSON, in which the etcd client inside kube-apiserver writes. */
+/** go.uber.org/zap's JSON, in which etcd writes, and its client inside kube-apiserver. */
 function readZap(line: string): LineHeader | undefined {
   const level = /^\{"level":"(\w+)",/.exec(line)?.[1]
   if (level === undefined) return undefined
@@ -81,7 +81,8 @@ function readZap(line: string): LineHeader | undefined {
     parse(text) {
       const record = parseObject(text)
       if (record === undefined) return { message: text, fields: {} }
-      const { level: _level, ts: _ts, msg, caller, ...others } = record
+      // etcd adds one to every error, also to those that say all by themselves.
+      const { level: _level, ts: _ts, stacktrace: _stack, msg, caller, ...others } = record
       const fields: LogFields = caller === undefined ? {} : { source: caller }
       for (const [key, value] of Object.entries(others)) {
         fields[fieldName(key)] = typeof value === 'string' ? printable(value) : value

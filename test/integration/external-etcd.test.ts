@@ -1,10 +1,9 @@
-import { text } from 'node:stream/consumers'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { Traffic } from './harness/api-traffic.ts'
 import { addTestImage, Cluster } from './harness/cluster.ts'
 import { EtcdCluster } from './harness/etcd.ts'
-import { Machine, repository, type Running } from './harness/machine.ts'
+import { Machine } from './harness/machine.ts'
 import { reportFailures } from './harness/report.ts'
+import { startTraffic } from './harness/traffic.ts'
 
 // A server on an etcd of three members that others run, whose members come and go.
 
@@ -42,7 +41,7 @@ test.each<['is killed' | 'hangs', 'SIGKILL' | 'SIGSTOP']>([
   'when the member that is spoken to %s, another takes its place, and clients notice little',
   async (what, signal) => {
     const before = await restartsOfApiserver()
-    await using traffic = startTraffic()
+    await using traffic = startTraffic(cluster)
     await traffic.writing
     const index = await memberInUse()
     await etcd.signal(index, signal)
@@ -142,27 +141,4 @@ async function memberInUse(): Promise<number> {
       return index
   }
   throw new Error('no member is spoken to')
-}
-
-function startTraffic() {
-  const program = `${repository}/test/integration/harness/api-traffic.ts`
-  const running: Running = cluster.machine.spawn(
-    [process.execPath, program, '/var/lib/k8s/admin.kubeconfig'],
-    {
-      stdio: ['pipe', 'pipe', 'ignore'],
-    },
-  )
-  const { stdin, stdout } = running.child
-  if (stdin === null || stdout === null) throw new Error('bug: the client has no pipes')
-  const begun = Promise.withResolvers<void>()
-  stdout.once('readable', begun.resolve)
-  return {
-    writing: begun.promise,
-    async stop(): Promise<Traffic> {
-      stdin.end()
-      const lines = (await text(stdout)).trim().split('\n')
-      return JSON.parse(lines.at(-1) ?? '') as Traffic
-    },
-    [Symbol.asyncDispose]: () => running[Symbol.asyncDispose](),
-  }
 }

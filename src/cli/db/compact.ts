@@ -1,6 +1,6 @@
 import { integer } from '../../config/table/kinds.ts'
 import { type Command, type Invocation, optionValues } from '../command.ts'
-import { isStoredElsewhere } from '../../config/facts.ts'
+import { storageIn } from '../../config/facts.ts'
 import { daemonOptions, pathsOf } from '../daemon.ts'
 import { askDatastore, endpointOptions } from './live.ts'
 
@@ -33,7 +33,7 @@ async function handler(invocation: Invocation): Promise<number> {
   const { compactDatastore } = await import('../../datastore/compact.ts')
   // Each member of an etcd has a file of its own, and stands still while it is made smaller.
   const { dataDir } = await pathsOf(invocation)
-  const defragment = endpoint.endpoint !== undefined || !isStoredElsewhere(dataDir)
+  const defragment = endpoint.endpoint !== undefined || storageIn(dataDir) === 'embedded'
   const compacted = await askDatastore(invocation, { ...endpoint, verb: 'compact' }, (server) =>
     compactDatastore({ server, revision, defragment }),
   )

@@ -1,6 +1,6 @@
 import { AppError, errorCode } from '../../base/errors.ts'
 import { readTlsIdentity } from '../../base/tls-files.ts'
-import { isStoredElsewhere } from '../../config/facts.ts'
+import { storageIn } from '../../config/facts.ts'
 import { Refused, type ValueKind } from '../../config/table/option.ts'
 import type { DatabaseFile } from '../../datastore/log/inspect.ts'
 import type { EtcdServer } from '../../datastore/datastore.ts'
@@ -42,7 +42,7 @@ export async function askDatastore<Answer>(
     return ask({ address: endpoint, tls: readTlsIdentity(tlsFiles(files)) })
   }
   const { dataDir, database, datastoreSocket } = await pathsOf(invocation)
-  if (isStoredElsewhere(dataDir)) return ask({ address: `unix://${datastoreSocket}` })
+  if (storageIn(dataDir) !== 'embedded') return ask({ address: `unix://${datastoreSocket}` })
   requirePayload(invocation.environment)
   const { openPayload } = await import('../../payload/payload.ts')
   const payload = openPayload(invocation.environment['K8S_PAYLOAD_DIR'])

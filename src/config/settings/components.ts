@@ -12,6 +12,8 @@ export interface ComponentsSettings {
   readonly kubeSchedulerArg: readonly string[]
   readonly kubeletArg: readonly string[]
   readonly kubeProxyArg: readonly string[]
+  /** Of a server that has a member of its own. */
+  readonly etcdArg?: readonly string[]
 }
 
 export const componentsSettings: Rows<ComponentsSettings> = {
@@ -20,6 +22,7 @@ export const componentsSettings: Rows<ComponentsSettings> = {
   'kube-scheduler-arg': passThroughOption('kube-scheduler', servers),
   'kubelet-arg': passThroughOption('kubelet', nodes),
   'kube-proxy-arg': passThroughOption('kube-proxy', clusterNodes),
+  'etcd-arg': passThroughOption('etcd', ['ha']),
 }
 
 function passThroughOption(component: string, roles: readonly RoleName[]): ListOption<string> & RowFacts {

@@ -129,7 +129,7 @@ export const storageSettings: Rows<StorageSettings & DatastoreAloneSettings> = {
     description: 'The size of the database from which on writes are refused; 0 for none.',
     kind: integer({ from: 0, to: 9_999_999_999 }),
     default: 8 * 1024 ** 3,
-    roles: ['single', ...datastoreAlone],
+    roles: ['single', 'ha', ...datastoreAlone],
   },
   'max-request-bytes': {
     group,

@@ -8,9 +8,13 @@ import { missing, ok, type Requirement, warning } from './requirement.ts'
 
 export function networkRequirements(examination: Examination): Requirement[] {
   const { config } = examination
+  const clusterInit = 'clusterInit' in config && config.clusterInit
   const port = apiPort(config)
   const api = port === undefined ? [] : [{ port, component: 'kube-apiserver' }]
-  const fixed = portsOfRole(roleOf(config)).map(({ number, holder }) => ({ port: number, component: holder }))
+  const fixed = portsOfRole(roleOf(config), { clusterInit }).map(({ number, holder }) => ({
+    port: number,
+    component: holder,
+  }))
   return [
     nodeAddress(examination),
     ...portsOf(examination, [...api, ...fixed]),

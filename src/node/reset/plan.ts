@@ -44,6 +44,7 @@ export const dataEntries = [
   'data',
   'db',
   'etc',
+  'etcd',
   'images',
   'kubeconfig',
   'manifests',

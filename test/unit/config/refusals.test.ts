@@ -1,11 +1,14 @@
 import { describe, expect, test } from 'vitest'
-import { type Given, refusal } from './given.ts'
+import { type Given, refusal, testHost } from './given.ts'
 
 type Case = readonly [what: string, given: Given, message: string]
 
 const node = 'a DNS name of at most 63 characters: lower-case letters, digits, "-" and "."'
 const nodeAddress =
   'one IPv4 or IPv6 address that other nodes could reach: neither loopback, link-local, multicast nor unspecified'
+
+/** With a cluster that was created so. */
+const hostWith = (cluster: Record<string, string>) => ({ ...testHost, facts: () => ({ cluster, node: {} }) })
 
 const cases: Readonly<Record<string, readonly Case[]>> = {
   'unknown names': [
@@ -98,8 +101,44 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
     ],
     [
       'a setting of the one mode in the other',
+      { flags: ['--cluster-init=true'] },
+      'cannot use --cluster-init: a server has no such setting; leave it away, or choose server-mode ha, which has it',
+    ],
+    [
+      'the size of an etcd that others run',
       { flags: ['--server-mode=ha', '--quota-backend-bytes=1'] },
-      'cannot use --quota-backend-bytes: a server of server-mode ha has no such setting; leave it away, or choose server-mode single, which has it',
+      'cannot use --quota-backend-bytes=1: the etcd is one that others run, where this is set; with cluster-init the servers have one of their own',
+    ],
+    [
+      'an etcd of others beside one of their own',
+      { flags: ['--server-mode=ha', '--cluster-init=true', '--etcd-endpoints=https://a:1'] },
+      'cannot use --etcd-endpoints=https://a:1: the servers have an etcd of their own (--cluster-init=true)',
+    ],
+    [
+      'an etcd of others for a cluster whose servers have one of their own',
+      {
+        flags: ['--etcd-endpoints=https://a:1'],
+        host: hostWith({ 'server-mode': 'ha', 'cluster-init': 'true' }),
+      },
+      'cannot use --etcd-endpoints=https://a:1: the servers have an etcd of their own (cluster-init true, fixed in /var/lib/k8s/cluster.json)',
+    ],
+    [
+      'an etcd of their own for a cluster in one that others run',
+      {
+        flags: ['--server-mode=ha', '--cluster-init=true'],
+        host: hostWith({ 'server-mode': 'ha', 'cluster-init': 'false' }),
+      },
+      'cannot use --cluster-init=true: the cluster was created with cluster-init false (/var/lib/k8s/cluster.json), which cannot change; leave the setting away, or create another cluster with another --data-dir, or after k8s reset',
+    ],
+    [
+      'an election that begins before a heartbeat may come',
+      { flags: ['--server-mode=ha', '--cluster-init=true', '--etcd-heartbeat-interval=300ms'] },
+      'cannot use the default etcd-election-timeout 1000: it has to be 5 times --etcd-heartbeat-interval=300, or more',
+    ],
+    [
+      'an election that etcd would not wait for',
+      { flags: ['--server-mode=ha', '--cluster-init=true', '--etcd-election-timeout=1m'] },
+      'cannot use --etcd-election-timeout=60000: etcd takes no more than 50s',
     ],
     [
       'no endpoint of etcd',

@@ -1,0 +1,16 @@
+import { assert } from '../base/errors.ts'
+import type { Component } from '../components/component.ts'
+import type { Storage, StorageOptions } from './storage.ts'
+
+/** What every etcd has in common for the rest of the daemon, whoever runs it. */
+export function etcdStorage({ config, paths }: StorageOptions, components: readonly Component[]): Storage {
+  const { etcdPrefix } = config
+  assert(etcdPrefix !== undefined, 'a server of another mode has no such storage')
+  return {
+    components,
+    apiserverFlags: { 'etcd-servers': `unix://${paths.datastoreSocket}`, 'etcd-prefix': etcdPrefix },
+    mayBeAway: true,
+    failed: new Promise(() => {}),
+    ping: async () => {},
+  }
+}
