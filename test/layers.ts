@@ -62,7 +62,7 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
   cli: ['cli/datastore.ts', 'cli/db', 'cli/snapshot', 'cli/lab', ...inCommands],
   // The commands that work on the database itself.
   'cli/db': ['cli', 'snapshot', 'datastore', 'datastore/transfer', 'datastore/log', 'pki', ...inCommands],
-  'cli/snapshot': ['cli', 'snapshot', ...inCommands],
+  'cli/snapshot': ['cli', 'snapshot', 'datastore', 'datastore/transfer', ...inCommands],
   'cli/lab': ['cli', 'lab', ...inCommands],
   'cli/datastore.ts': ['cli', 'cluster/run-datastore.ts', 'datastore', ...inCommands],
   'main.ts': ['cli'],

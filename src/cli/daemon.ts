@@ -18,15 +18,17 @@ export async function pathsOf({ flags, environment }: Pick<Invocation, 'flags' |
 }
 
 /** Throws STORED_ELSEWHERE where the cluster's objects are not on this machine; `action` is what cannot be done. */
-export function requireOwnStorage({ dataDir, pkiDir }: Paths, action: string): void {
+export function requireOwnStorage({ dataDir, pkiDir }: Paths, action: string, remedy?: string): void {
   const storage = storageIn(dataDir)
   if (storage === 'embedded') return
   const isOwn = storage === 'etcd-member'
   const where = isOwn ? 'an etcd, of which this server has a member' : 'an etcd that others run'
   throw new AppError(`cannot ${action}: the objects of this cluster are in ${where}`, {
     code: 'STORED_ELSEWHERE',
-    remedy: isOwn
-      ? 'there are k8s etcd and k8s snapshot save for it'
-      : `use etcdctl and etcdutl there; a snapshot of it needs ${pkiDir} beside it`,
+    remedy:
+      remedy ??
+      (isOwn
+        ? 'k8s etcd and k8s snapshot save are for it'
+        : `use etcdctl and etcdutl there, or k8s snapshot save; what etcdctl saves needs ${pkiDir} beside it`),
   })
 }

@@ -16,6 +16,8 @@ import { externalEtcd } from '../storage/external-etcd.ts'
 import type { Storage, StorageOptions } from '../storage/storage.ts'
 import { type CredentialOptions, prepareCredentials } from './credentials.ts'
 import { alone, type Leadership } from './leadership.ts'
+import { LeaseElection } from './lease-election.ts'
+import { leaseStore } from './lease-store.ts'
 import { addons } from './tasks/addons.ts'
 import { certificates } from './tasks/certificates.ts'
 import { facts } from './tasks/facts.ts'
@@ -35,7 +37,7 @@ export interface RoleRow {
   /** The addresses of the Node's pods, as far as they are known before it is there. */
   readonly podCidr: (config: Config, paths: Paths) => string | undefined
   readonly storage: (options: StorageOptions) => Storage
-  readonly leadership: Leadership
+  readonly leadership: (context: ComponentContext) => Leadership
   /** In the order of their start; the stop goes through it backwards. One that is turned off has no recipe. */
   readonly components: readonly ((context: ComponentContext) => ProcessRecipe | undefined)[]
   readonly tasks: readonly Task<TaskContext>[]
@@ -45,18 +47,26 @@ const server: Omit<RoleRow, 'storage' | 'leadership'> = {
   issueCredentials: prepareCredentials,
   podCidr: knownPodCidr,
   components: [containerd, apiserver, controllerManager, scheduler, kubelet, kubeProxy],
-  tasks: [facts, firewall, images, podRange, addons, certificates, nodeAddress, payloads],
+  tasks: [facts, firewall, images, podRange, addons, certificates, nodeAddress, payloads, snapshots],
 }
 
 /** A new role is a row here; a new component or task is a file, and its name in the rows that have it. */
 const roles: Partial<Record<RoleName, RoleRow>> = {
-  single: { ...server, storage: embeddedStorage, leadership: alone, tasks: [...server.tasks, snapshots] },
-  ha: { ...server, storage: sharedStorage, leadership: alone },
+  single: { ...server, storage: embeddedStorage, leadership: () => alone },
+  ha: { ...server, storage: sharedStorage, leadership: byLease },
 }
 
 /** Of several servers: their own etcd, or one that others run. */
 function sharedStorage(options: StorageOptions): Storage {
   return options.config.clusterInit ? etcdMember(options) : externalEtcd(options)
+}
+
+function byLease(context: ComponentContext): Leadership {
+  return new LeaseElection({
+    store: leaseStore(context),
+    name: context.config.nodeName,
+    log: context.log.child({ task: 'leadership' }),
+  })
 }
 
 /** What an agent consists of. */
@@ -102,7 +112,7 @@ export function planRole(
       ...{ ...context, storage },
       issueCredentials: () => row.issueCredentials({ config, addresses, paths, log }),
     }),
-    leadership: row.leadership,
+    leadership: row.leadership(context),
     context,
   }
 }

@@ -74,6 +74,17 @@ export function storageIn(dataDir: string): 'embedded' | 'etcd-member' | 'extern
   return cluster['cluster-init'] === 'true' ? 'etcd-member' : 'external-etcd'
 }
 
+/** Facts of where a cluster is kept, which a snapshot of it leaves open. */
+const storageFacts = ['server-mode', 'cluster-init', 'etcd-prefix']
+
+/** The record of a cluster without them, whole; undefined: there is no record. */
+export function portableRecord({ clusterFacts }: Pick<Paths, 'clusterFacts'>): string | undefined {
+  if (!existsSync(clusterFacts)) return undefined
+  const record = readRecord(clusterFacts)
+  const settings = Object.entries(record.settings ?? {}).filter(([name]) => !storageFacts.includes(name))
+  return render({ ...record, settings: Object.fromEntries(settings) })
+}
+
 /** Before servers brought an etcd, it was always one that others run. */
 function wasOfOthers(cluster: Facts['cluster']): boolean {
   return cluster['server-mode'] === 'ha' && cluster['cluster-init'] === undefined

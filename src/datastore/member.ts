@@ -10,7 +10,9 @@ const rangeFields = { keyValues: 2, value: 5 } as const
 /** ResponseHeader, with which every reply begins, and its cluster_id */
 const headerFields = { header: 1, clusterId: 1 } as const
 /** etcdserverpb.StatusResponse */
-const statusFields = { version: 2, errors: 8 } as const
+const statusFields = {
+  ...{ header: 1, version: 2, bytes: 3, leader: 4, errors: 8, bytesInUse: 9, isLearner: 10, quotaBytes: 12 },
+} as const
 /** etcdserverpb.TxnRequest, Compare, RequestOp, PutRequest */
 const txnTags = { compare: 0x0a, success: 0x12, failure: 0x1a } as const
 const compareTags = { key: 0x1a, version: 0x20, rangeEnd: 0x202 } as const
@@ -27,6 +29,14 @@ export interface MemberStatus {
   readonly version: string
   /** In etcd's words: no leader, an alarm. */
   readonly errors: readonly string[]
+  /** Of its database, and of what of it is not free. */
+  readonly bytes: number
+  readonly bytesInUse: number
+  /** Which it takes writes up to; 0: one before 3.6 does not say. */
+  readonly quotaBytes: number
+  /** The id of the member that leads; 0: none. */
+  readonly leader: bigint
+  readonly isLearner: boolean
 }
 
 /** A member of an etcd cluster, or another server of etcd's API, as who stands in front of it sees it. */
@@ -73,14 +83,20 @@ export class Member implements Disposable {
     const framed = new MessageWriter().framed()
     const reply = await this.#client.call({ method: '/etcdserverpb.Maintenance/Status', framed, signal })
     const response = new MessageReader(reply)
-    let version = ''
     const errors: string[] = []
+    const found = { version: '', bytes: 0, bytesInUse: 0, quotaBytes: 0, leader: 0n, isLearner: false }
     while (response.next()) {
-      if (response.field === statusFields.version) version = response.text()
-      else if (response.field === statusFields.errors) errors.push(response.text())
+      const { field } = response
+      if (field === statusFields.version) found.version = response.text()
+      else if (field === statusFields.errors) errors.push(response.text())
+      else if (field === statusFields.bytes) found.bytes = response.number()
+      else if (field === statusFields.bytesInUse) found.bytesInUse = response.number()
+      else if (field === statusFields.quotaBytes) found.quotaBytes = response.number()
+      else if (field === statusFields.leader) found.leader = response.uint64()
+      else if (field === statusFields.isLearner) found.isLearner = response.bool()
       else response.skip()
     }
-    return { version, errors }
+    return { ...found, errors }
   }
 
   /**

@@ -27,17 +27,18 @@ const smallFileLimitBytes = 1024 * 1024
 /** What an unpacked database leaves free on its disk. */
 const reservedBytes = 64 * 1024 * 1024
 
-/** The files for a snapshot with this copy of the database. Throws PKI_INCOMPLETE when one of the bundle is missing. */
+/** The files for a snapshot with this copy of the database, and of the facts. Throws PKI_INCOMPLETE when one of the bundle is missing. */
 export async function filesToSave(
   { clusterFacts, pkiDir }: Pick<Paths, 'clusterFacts' | 'pkiDir'>,
   databaseCopy: string,
+  factsCopy: string = clusterFacts,
 ): Promise<TarFile[]> {
   const hasFacts = existsSync(clusterFacts)
   // Only a server writes facts, and it has keys by then.
   const isServer = hasFacts || hasBundle(pkiDir)
   const keys = isServer ? await requireWholeBundle(pkiDir, 'take a snapshot') : []
   return [
-    ...(hasFacts ? [{ name: factsEntry, path: clusterFacts, mode: privateMode }] : []),
+    ...(hasFacts ? [{ name: factsEntry, path: factsCopy, mode: privateMode }] : []),
     ...keys.map(({ name, path, mode }) => ({ name: `${pkiPrefix}${name}`, path, mode })),
     { name: databaseEntry, path: databaseCopy, mode: privateMode },
   ]

@@ -4,7 +4,14 @@ import { mkdir, readdir, rm, statfs } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { AppError, errorCode } from '../base/errors.ts'
-import { privateDirectoryMode, renameToNewSync, syncDirectory } from '../base/files.ts'
+import {
+  privateDirectoryMode,
+  privateMode,
+  readFileIfPresent,
+  renameToNewSync,
+  syncDirectory,
+  writeFileAtomically,
+} from '../base/files.ts'
 import type { Paths } from '../config/paths.ts'
 import { copyDatabase } from '../datastore/log/copy.ts'
 import { inspectDatabase } from '../datastore/log/inspect.ts'
@@ -15,6 +22,7 @@ import { fileNameOf, type SnapshotName, unfinishedPrefix } from './store.ts'
 
 interface SaveOptions {
   readonly paths: Paths
+  readonly source: SnapshotSource
   readonly nativeBinding: string | undefined
   /** Of k8s. */
   readonly version: string
@@ -24,8 +32,29 @@ interface SaveOptions {
   readonly secret: string | undefined
 }
 
+/** What a snapshot is taken of. */
+export interface SnapshotSource {
+  /** What the disk has to have room for until the snapshot is there. */
+  neededBytes(): Promise<number>
+  /** Makes a database of what there is at one moment; with the id of its cluster where that is not in it, and its facts. */
+  copy(target: string): Promise<{ readonly cluster?: string; readonly facts?: string | undefined }>
+}
+
 /** A copy of the database, and that compressed beside it. */
 const spaceFactor = 1.5
+
+/** The embedded datastore, whether it is served or not. */
+export function ofDatabase({ database }: Pick<Paths, 'database'>, nativeBinding: string | undefined) {
+  return {
+    // Not opened, only looked at: whoever opens it in the process that serves it drops its locks.
+    neededBytes: async () => (statSync(database, { throwIfNoEntry: false })?.size ?? 0) * spaceFactor,
+    copy: async (target) => {
+      copyDatabase({ path: database, nativeBinding }, target)
+      return {}
+    },
+  } satisfies SnapshotSource
+}
+
 const reservedBytes = 64 * 1024 * 1024
 /** Of snapshots with the same name within a second. */
 const namesLimit = 1000
@@ -36,21 +65,26 @@ const namesLimit = 1000
  * Certificates are issued anew by the authorities and are not in it.
  */
 export async function saveSnapshot(options: SaveOptions): Promise<SnapshotFile> {
-  const { paths, nativeBinding, version, dir, name, secret } = options
+  const { paths, source, nativeBinding, version, dir, name, secret } = options
   const at = new Date()
   const work = await prepareDirectory(dir)
   try {
-    await refuseWithoutSpace(dir, paths.database)
+    await refuseWithoutSpace(dir, await source.neededBytes())
     const copy = join(work, 'state.db')
     refuseUnfinishedRestore(paths, 'take a snapshot')
-    const files = await filesToSave(paths, copy)
-    copyDatabase({ path: paths.database, nativeBinding }, copy)
+    const facts = join(work, 'cluster.json')
+    const files = await filesToSave(paths, copy, facts)
+    const copied = await source.copy(copy)
+    await writeFileAtomically(facts, copied.facts ?? (await readFileIfPresent(paths.clusterFacts)) ?? '', {
+      mode: privateMode,
+    })
     const { revision, keys, clusterId } = inspectDatabase({ path: copy, nativeBinding })
+    const cluster = copied.cluster ?? clusterId
     const unfinished = join(work, 'snapshot')
     await writeSnapshotFile(unfinished, {
       contents: {
         ...{ createdAt: at.toISOString(), version, revision, keys },
-        ...(clusterId !== null && { cluster: clusterId }),
+        ...(cluster !== null && { cluster }),
       },
       files,
       secret,
@@ -97,11 +131,9 @@ async function prepareDirectory(dir: string): Promise<string> {
 }
 
 /** A snapshot must not take the last space from the database, which may be on the same disk. */
-async function refuseWithoutSpace(dir: string, database: string): Promise<void> {
+async function refuseWithoutSpace(dir: string, bytes: number): Promise<void> {
   const { bavail, bsize } = await statfs(dir)
-  // Not opened, only looked at: whoever opens it in the process that serves it drops its locks.
-  const bytes = statSync(database, { throwIfNoEntry: false })?.size ?? 0
-  const needed = bytes * spaceFactor + reservedBytes
+  const needed = bytes + reservedBytes
   if (bavail * bsize >= needed) return
   throw new AppError(`cannot take a snapshot: it needs ${Math.ceil(needed / 1e6)} MB free in ${dir}`, {
     code: 'SNAPSHOT_SPACE',

@@ -1,13 +1,11 @@
 import { existsSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../base/errors.ts'
 import type { Component } from '../components/component.ts'
 import { type Datastore, DatastoreLock, startDatastore } from '../datastore/datastore.ts'
-import { hostPath } from '../node/facts/host-path.ts'
 import type { ProcessStatus } from '../supervisor/supervised-process.ts'
-import { runCommand } from '../supervisor/spawn.ts'
+import { saveSnapshot } from './save-snapshot.ts'
 import type { Storage, StorageOptions } from './storage.ts'
 
 /**
@@ -16,9 +14,6 @@ import type { Storage, StorageOptions } from './storage.ts'
  * the latest revision asks for itself.
  */
 const progressNotifyIntervalMs = 60_000
-
-/** For a database of some 100 GB. */
-const saveTimeoutMs = 3_600_000
 
 /** How often its thread is asked whether it goes round, and how long that may take until it is shown. */
 const pingIntervalMs = 10_000
@@ -43,7 +38,7 @@ export function embeddedStorage(options: EmbeddedStorageOptions): Storage {
     snapshots: {
       // Opening it would drop its locks.
       createdAt: async () => (await stat(options.paths.database)).birthtime,
-      save: (name, signal) => saveSnapshot({ ...options, name, signal }),
+      save: (name, signal) => saveSnapshot(options, name, signal),
     },
   }
 }
@@ -177,29 +172,4 @@ async function watchThread(
 function troubleOf(datastore: Datastore | undefined): { reason?: string } {
   const reason = datastore?.trouble()
   return reason === undefined ? {} : { reason }
-}
-
-/** In a process of its own: what a snapshot takes of memory and processor is gone after it. */
-async function saveSnapshot({
-  config,
-  payload,
-  name,
-  signal,
-  main = process.argv[1] as string,
-}: EmbeddedStorageOptions & { name: string; signal: AbortSignal }): Promise<string> {
-  const { dataDir, snapshotDir, snapshotSecretFile } = config
-  const { stdout } = await runCommand({
-    command: process.execPath,
-    args: [
-      ...[main, 'snapshot', 'save', name],
-      ...[`--data-dir=${dataDir}`, `--snapshot-dir=${snapshotDir}`],
-      ...(snapshotSecretFile === undefined ? [] : [`--snapshot-secret-file=${snapshotSecretFile}`]),
-    ],
-    // As the launcher sets it: Node needs a library that minimal systems lack.
-    env: { PATH: hostPath, K8S_PAYLOAD_DIR: payload.dir, LD_LIBRARY_PATH: join(payload.dir, 'lib') },
-    timeoutMs: saveTimeoutMs,
-    signal,
-  })
-  // As the command says it (cli/snapshot/save.ts).
-  return stdout.split('\n', 1)[0] as string
 }

@@ -17,8 +17,7 @@ export interface Storage {
   readonly failed: Promise<AppError>
   /** Resolves when what of it lives in this process answers; never while that hangs. */
   ping(): Promise<void>
-  /** Not of one that others run. */
-  readonly snapshots?: SnapshotSource
+  readonly snapshots: SnapshotSource
   /** This server's own member of an etcd, which is cared for. */
   readonly member?: { readonly address: string; readonly tls: () => TlsIdentity }
 }

@@ -120,6 +120,27 @@ test('what contradicts it is refused, and what has been done already is told', a
   )
 })
 
+test('a snapshot of it is one that a server alone goes on with, Secrets and all', async () => {
+  await cluster.kubectl(['create', 'secret', 'generic', 'kept', '--from-literal=word=xyzzy'])
+  const file = (await cluster.k8s(['snapshot', 'save'])).stdout.split('\n')[0] ?? ''
+  const refused = await cluster
+    .k8s(['stop'])
+    .then(() => cluster.k8s(['snapshot', 'restore', file], { check: false }))
+  expect([refused.exitCode, refused.stderr]).toEqual([1, expect.stringContaining('k8s cluster reset')])
+  await cluster.daemon.ended
+  const single = new Cluster(cluster.machine, { env: { K8S_DATA_DIR: '/var/lib/single' } })
+  await single.k8s(['snapshot', 'restore', file])
+  single.startDaemon()
+  await single.ready()
+  const { data } = await single.get<{ data: Record<string, string> }>('secret', 'kept')
+  expect(data).toEqual({ word: Buffer.from('xyzzy').toString('base64') })
+  await single.kubectl(['get', 'configmap', 'sigkill'])
+  await single.k8s(['stop'])
+  await single.daemon.ended
+  cluster.startDaemon({ flags: [kind] })
+  await cluster.ready()
+})
+
 test('data that are lost or damaged are told, and nothing is made in their place', async () => {
   const etcdSays = (what: string | RegExp) =>
     cluster.waitFor(`etcd says ${what}`, async () => {

@@ -104,16 +104,24 @@ test("k8s db disarm lowers the etcd's alarm, which the status shows, and other c
   expect((await cluster.k8s(['db', 'disarm'])).stdout).toBe('Lowered the alarm NOSPACE.\n')
   await cluster.waitFor('writes are taken', () => cluster.kubectl(['create', 'configmap', 'after-the-alarm']))
   expect((await cluster.k8s(['db', 'compact'])).stdout).toMatch(/^Compacted at revision \d+\.$/m)
-  for (const command of [
-    ['db', 'status'],
-    ['snapshot', 'save'],
-  ]) {
-    const { exitCode, stderr } = await cluster.k8s(command, { check: false })
-    expect([exitCode, stderr]).toEqual([
-      1,
-      expect.stringContaining('the objects of this cluster are in an etcd that others run'),
-    ])
+  const { exitCode, stderr } = await cluster.k8s(['db', 'status'], { check: false })
+  expect([exitCode, stderr]).toEqual([
+    1,
+    expect.stringContaining('the objects of this cluster are in an etcd that others run'),
+  ])
+})
+
+test('k8s snapshot save takes what is below the prefix, and nothing else of that etcd', async () => {
+  await etcd.put('/others/key', 'value')
+  const { stdout } = await cluster.k8s(['snapshot', 'save', 'external'])
+  const [path = '', said] = stdout.split('\n')
+  expect(said).toMatch(/^revision \d+, \d+ keys, /)
+  const { snapshots } = JSON.parse((await cluster.k8s(['snapshot', 'ls', '-o', 'json'])).stdout) as {
+    snapshots: { path: string; keys: number; cluster: string }[]
   }
+  expect(snapshots).toMatchObject([
+    { path, keys: await etcd.count('/registry/'), cluster: expect.any(String) },
+  ])
 })
 
 test('an etcd without this cluster is refused, so that nobody takes it for an empty one', async () => {

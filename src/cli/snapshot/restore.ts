@@ -25,7 +25,11 @@ async function handler(invocation: Invocation): Promise<number> {
   const { operands, environment, print } = invocation
   const settings = await snapshotSettings(invocation)
   const { paths, dir } = settings
-  requireOwnStorage(paths, 'restore a snapshot')
+  requireOwnStorage(
+    paths,
+    'restore a snapshot',
+    'restore it into another --data-dir as a cluster of one server; to put it in the place of this etcd (k8s cluster reset) is not there yet',
+  )
   requirePayload(environment)
   const [{ refuseWhileRunning }, { openPayload }, { restoreSnapshot, snapshotPath }] = await Promise.all([
     import('../../control/client.ts'),

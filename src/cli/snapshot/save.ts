@@ -1,6 +1,6 @@
+import { storageIn } from '../../config/facts.ts'
 import { usageError } from '../../config/table/setting.ts'
 import { type Command, type Invocation, requirePayload } from '../command.ts'
-import { requireOwnStorage } from '../daemon.ts'
 import { placeOptions, secretOf, secretOption, snapshotSettings } from './place.ts'
 
 const defaultName = 'on-demand'
@@ -9,8 +9,8 @@ export const snapshotSave: Command = {
   name: 'snapshot save',
   description: 'Take a snapshot of the cluster.',
   details: `It holds the datastore as it is at one moment, the authorities, the service accounts' key, the
-encryption key and what is fixed since the cluster was created. Works while the daemon runs, which takes snapshots on a schedule of its own, too. Who can
-read one that is not sealed has the cluster.`,
+encryption key and what is fixed since the cluster was created. Works while the daemon runs, which takes snapshots on a schedule of its own, too; for a
+cluster in an etcd it has to. Who can read one that is not sealed has the cluster.`,
   examples: [
     { command: 'k8s snapshot save', description: 'Take one into snapshots/ of the data directory' },
     {
@@ -35,15 +35,20 @@ async function handler(invocation: Invocation): Promise<number> {
     )
   }
   const settings = await snapshotSettings(invocation)
-  requireOwnStorage(settings.paths, 'take a snapshot')
   requirePayload(environment)
-  const [{ openPayload }, { saveSnapshot }] = await Promise.all([
+  const [{ openPayload }, { ofDatabase, saveSnapshot }] = await Promise.all([
     import('../../payload/payload.ts'),
     import('../../snapshot/save.ts'),
   ])
   const payload = openPayload(environment['K8S_PAYLOAD_DIR'])
+  const { paths } = settings
+  const source =
+    storageIn(paths.dataDir) === 'embedded'
+      ? ofDatabase(paths, payload.sqliteAddon)
+      : await (await import('./etcd-source.ts')).ofEtcd(paths, payload)
   const { path, bytes, header, digest } = await saveSnapshot({
-    paths: settings.paths,
+    paths,
+    source,
     dir: settings.dir,
     nativeBinding: payload.sqliteAddon,
     version: payload.version.gitVersion,

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { assert, describeError } from '../../base/errors.ts'
+import { describeError } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { Config } from '../../config/config.ts'
 import { type Cron, nextTime, parseCron } from '../../config/table/cron.ts'
@@ -28,7 +28,6 @@ export const snapshots: Task<TaskContext> = {
   leaderOnly: true,
   async run({ whenReady, ...context }, signal) {
     const { snapshots: source } = context.storage
-    assert(source !== undefined, 'a storage without snapshots has no such task')
     await whenReady('node')
     const { board, log } = context
     const next = 'the next try is at its next time'

@@ -4,7 +4,7 @@ import { dirname } from 'node:path'
 import { AppError, errorCode } from '../../base/errors.ts'
 import { renameToNewSync, syncPathSync, temporaryPath } from '../../base/files.ts'
 import { readEtcdFile, writeEtcdFile } from '../etcd-file/etcd-file.ts'
-import { Dump } from '../log/dump.ts'
+import { Dump, type DumpedVersion } from '../log/dump.ts'
 import type { DatabaseFile, DatabaseReport } from '../log/inspect.ts'
 import { fillDatabase } from './target.ts'
 
@@ -24,19 +24,38 @@ export async function importEtcdFile(options: {
   readonly file: string
   /** False takes a file without a digest, as etcd's own member/snap/db is. */
   readonly wantsDigest: boolean
+  /** What the keys that are taken begin with in the file, and in the database; default: all are taken as they are. */
+  readonly prefix?: { readonly from: string; readonly to: string }
 }): Promise<EtcdImport> {
-  const { database, program, file, wantsDigest } = options
+  const { database, program, file, wantsDigest, prefix } = options
+  const select = prefix === undefined ? (version: DumpedVersion) => version : below(prefix)
+  const leases = new Set<bigint>()
   let hadAuth = false
   const report = await fillDatabase(database, async (loader) => {
     let compactedRevision = neverCompacted
     for await (const record of readEtcdFile({ program, path: file, wantsDigest })) {
       if (record.kind === 'head') ({ compactedRevision, isAuthEnabled: hadAuth } = record)
-      else if (record.kind === 'version') loader.version(record)
-      else if (record.kind === 'lease') loader.lease(record)
+      else if (record.kind === 'version') {
+        const taken = select(record)
+        if (taken === undefined) continue
+        loader.version(taken)
+        leases.add(taken.lease)
+      } else if (record.kind === 'lease' && (prefix === undefined || leases.has(record.id)))
+        loader.lease(record)
     }
     return compactedRevision
   })
   return { report, hadAuth }
+}
+
+/** Of an etcd that has other keys, too. */
+function below({ from, to }: { from: string; to: string }) {
+  const [former, own] = [Buffer.from(`${from}/`), Buffer.from(`${to}/`)]
+  return (version: DumpedVersion): DumpedVersion | undefined => {
+    const { key } = version
+    if (!former.equals(key.subarray(0, former.length))) return undefined
+    return from === to ? version : { ...version, key: Buffer.concat([own, key.subarray(former.length)]) }
+  }
 }
 
 /** Writes a file of etcd, as `etcdctl snapshot save` would; also while a datastore serves the database. */
