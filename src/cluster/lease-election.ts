@@ -80,13 +80,13 @@ export class LeaseElection implements Leadership {
       while (!signal.aborted) {
         const term = await this.#lead(signal)
         if (term === undefined) return
-        const work = run(AbortSignal.any([signal, term]))
-        const failure: unknown = await work.then(
-          () => undefined,
-          (error: unknown) => error ?? new Error('bug: a task failed without a reason'),
-        )
+        try {
+          await run(AbortSignal.any([signal, term]))
+        } catch (error) {
+          // What ends with the lead begins anew with the next one.
+          if (!term.aborted) throw error
+        }
         if (term.aborted) continue
-        if (failure !== undefined) throw failure
         return
       }
     } finally {
