@@ -17,6 +17,8 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
   supervisor: ['base'],
   payload: ['base'],
   control: ['base'],
+  // A bundle of its own, of which the commands load what they need when they run.
+  client: ['base'],
   addons: ['base'],
   node: ['config', 'base'],
   'datastore/log': ['base'],
@@ -59,7 +61,7 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
     'config',
     'base',
   ],
-  cli: ['cli/datastore.ts', 'cli/db', 'cli/snapshot', 'cli/lab', ...inCommands],
+  cli: ['cli/datastore.ts', 'cli/db', 'cli/snapshot', 'cli/lab', 'client', ...inCommands],
   // The commands that work on the database itself.
   'cli/db': ['cli', 'snapshot', 'datastore', 'datastore/transfer', 'datastore/log', 'pki', ...inCommands],
   'cli/snapshot': ['cli', 'snapshot', 'datastore', 'datastore/transfer', ...inCommands],
@@ -82,6 +84,7 @@ export const owners: readonly { libraries: readonly string[]; owner: string }[] 
   { libraries: ['@grpc/grpc-js', 'node:http2', 'http2'], owner: 'datastore/grpc' },
   { libraries: ['yargs', 'yargs/helpers', 'yargs-parser'], owner: 'cli' },
   { libraries: ['pino'], owner: 'base' },
+  { libraries: ['@kubernetes/client-node'], owner: 'client' },
 ]
 
 /** What only these files may contain, since there is one of each; the others use what they export. */

@@ -26,6 +26,8 @@ const resources: Readonly<Record<string, string>> = {
   ConfigMap: 'configmaps',
   Deployment: 'deployments',
   Endpoints: 'endpoints',
+  Role: 'roles',
+  RoleBinding: 'rolebindings',
   Service: 'services',
   ServiceAccount: 'serviceaccounts',
 }

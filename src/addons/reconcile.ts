@@ -93,12 +93,12 @@ export class Reconciler {
   }
 }
 
-function isUsers({ metadata }: LiveObject): boolean {
+export function isUsers({ metadata }: LiveObject): boolean {
   return metadata.annotations?.[ownerAnnotation] === 'user'
 }
 
 /** To apply an object one must be allowed to write it: nobody can have us remove what he could not remove himself. */
-function isOurs({ metadata }: LiveObject): boolean {
+export function isOurs({ metadata }: LiveObject): boolean {
   return (metadata.managedFields ?? []).some(
     ({ manager, operation }) => manager === fieldManager && operation === 'Apply',
   )

@@ -24,6 +24,7 @@ import { facts } from './tasks/facts.ts'
 import { firewall } from './tasks/firewall.ts'
 import { images } from './tasks/images.ts'
 import { join } from './tasks/join.ts'
+import { joiners } from './tasks/joiners.ts'
 import { nodeAddress } from './tasks/node-address.ts'
 import { payloads } from './tasks/payloads.ts'
 import { knownPodCidr, podRange } from './tasks/pod-range.ts'
@@ -47,7 +48,7 @@ const server: Omit<RoleRow, 'storage' | 'leadership'> = {
   issueCredentials: prepareCredentials,
   podCidr: knownPodCidr,
   components: [containerd, apiserver, controllerManager, scheduler, kubelet, kubeProxy],
-  tasks: [facts, firewall, images, podRange, addons, certificates, nodeAddress, payloads, snapshots],
+  tasks: [facts, firewall, images, podRange, addons, joiners, certificates, nodeAddress, payloads, snapshots],
 }
 
 /** A new role is a row here; a new component or task is a file, and its name in the rows that have it. */

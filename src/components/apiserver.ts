@@ -54,6 +54,8 @@ export function apiserverArguments({
       'bind-address': config.bindAddress,
       'client-ca-file': pki.authorities.client.certFile,
       'enable-admission-plugins': 'NodeRestriction',
+      // Secrets of the type bootstrap.kubernetes.io/token let machines ask to join.
+      'enable-bootstrap-token-auth': true,
       'encryption-provider-config': pki.encryptionConfigFile,
       ...storageFlags,
       'kubelet-certificate-authority': pki.authorities.server.certFile,
@@ -87,9 +89,15 @@ function authenticationConfigFile(paths: Paths): string {
   return join(paths.etcDir, 'apiserver-authentication.yaml')
 }
 
-/** KEP-4633: without credentials one may ask for health and for nothing else. JSON is YAML. */
+/** Authorization lets it be read by all as long as a join token is there (src/cluster/tasks/joiners.ts). */
+const clusterInfo = '/api/v1/namespaces/kube-public/configmaps/cluster-info'
+
+/**
+ * KEP-4633: without credentials one may ask for health and, to join, for what a token tells the truth of; for nothing
+ * else. JSON is YAML.
+ */
 export function authenticationConfig(): string {
-  const conditions = ['/healthz', '/livez', '/readyz'].map((path) => ({ path }))
+  const conditions = ['/healthz', '/livez', '/readyz', clusterInfo].map((path) => ({ path }))
   return `${JSON.stringify(
     {
       apiVersion: 'apiserver.config.k8s.io/v1',

@@ -25,8 +25,9 @@ import type { NodeAccess } from './node-access.ts'
  *    api       the Kubernetes API
  *    node      this machine's Node, and the kubelet that keeps it
  *    images    what our own pods run, in the container runtime
+ *    joiners   machines that may join, or have: nothing is kept for them before
  */
-export type Capability = 'member' | 'storage' | 'cri' | 'api' | 'node' | 'images'
+export type Capability = 'member' | 'storage' | 'cri' | 'api' | 'node' | 'images' | 'joiners'
 
 /** What the supervisor starts, asks and stops. Which there are, and in what order, is cluster/plan.ts' alone. */
 export interface Component {

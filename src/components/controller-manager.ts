@@ -26,7 +26,8 @@ type ControllerManagerOptions = Pick<ComponentContext, 'config' | 'paths' | 'pki
 
 /**
  * The flags of kube-controller-manager (cmd/kube-controller-manager/app/options). Each controller has
- * a service account of its own.
+ * a service account of its own. Of the signers, those of clients and those of servers have an authority each, and the
+ * signer kubernetes.io/legacy-unknown, which would give a certificate any usage, has none.
  */
 export function controllerManagerArguments({ config, paths, pki }: ControllerManagerOptions): string[] {
   const kubeconfig = kubeconfigPath(paths.kubeconfigDir, 'kube-controller-manager')
@@ -44,7 +45,8 @@ export function controllerManagerArguments({ config, paths, pki }: ControllerMan
       ...signer(pki.authorities.client, 'kube-apiserver-client'),
       ...signer(pki.authorities.client, 'kubelet-client'),
       ...signer(pki.authorities.server, 'kubelet-serving'),
-      ...signer(pki.authorities.server, 'legacy-unknown'),
+      // Signs cluster-info with join tokens, and removes those that have expired.
+      controllers: '*,bootstrap-signer-controller,token-cleaner-controller',
       kubeconfig,
       ...leaderElection(config),
       'node-cidr-mask-size': nodeCidrMaskSize(config.clusterCidr),

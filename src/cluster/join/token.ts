@@ -11,11 +11,18 @@
  * Nothing here puts a part of what was given into an error: it may be a secret, wherever it stands.
  */
 import { createHash, randomInt, X509Certificate } from 'node:crypto'
+import { bootstrappersGroup } from '../../addons/joining.ts'
 import { AppError } from '../../base/errors.ts'
 
 export const joinRoles = ['agent', 'server'] as const
 
 export type JoinRole = (typeof joinRoles)[number]
+
+/** To which group the API server takes who shows the bootstrap token: that of agents is kubeadm's. */
+export const joinGroups: Readonly<Record<JoinRole, string>> = {
+  agent: bootstrappersGroup,
+  server: 'system:bootstrappers:k8s:servers',
+}
 
 /** KEP-130: what a Secret kube-system/bootstrap-token-<id> holds. */
 export interface BootstrapToken {

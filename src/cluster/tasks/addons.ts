@@ -1,13 +1,18 @@
+import { readFile } from 'node:fs/promises'
+import { isIPv6 } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { coredns } from '../../addons/coredns.ts'
 import { dnsPods, probeDns } from '../../addons/dns.ts'
+import { joining } from '../../addons/joining.ts'
 import type { Addon } from '../../addons/manifest.ts'
 import { ObjectClient } from '../../addons/objects.ts'
 import { kubeletAccess } from '../../addons/rbac.ts'
 import { Reconciler } from '../../addons/reconcile.ts'
 import { describeError, errorCode } from '../../base/errors.ts'
+import type { Capability } from '../../components/component.ts'
 import { apiserverUrl } from '../../components/probe.ts'
 import { apiserverKubeletUser } from '../../pki/leaves.ts'
+import { renderSharedKubeletConfig } from '../../node/render/kubelet-config.ts'
 import { routeSource } from '../../node/facts/node-address.ts'
 import { readIdentity } from '../../pki/pki.ts'
 import type { Task, TaskContext } from './task.ts'
@@ -28,23 +33,32 @@ export const addons: Task<TaskContext> = {
   leaderOnly: true,
   async run(context, signal) {
     const dnsAddon = dns(context)
+    const accessAddon = access()
     const isDnsWanted = !context.config.disable.includes('coredns')
     if (isDnsWanted)
       context.board.report({ name: dnsAddon.name, state: 'pending', message: 'not applied yet' })
     await context.whenReady('api')
     const reconciler = new Reconciler()
-    const accessAddon = access()
-    const known = [accessAddon, dnsAddon]
-    const wanted = isDnsWanted ? known : [accessAddon]
+    let wake = Promise.withResolvers<void>()
+    let isDnsHeld = isDnsWanted
     // Without its image a pod would wait for the next try of a pull that cannot work.
-    let held = isDnsWanted ? [dnsAddon] : []
-    const imagesThere = Promise.all([context.whenReady('node'), context.whenReady('images')]).then(
-      () => (held = []),
-      () => {},
-    )
+    whenThere(context, ['node', 'images'], () => {
+      isDnsHeld = false
+      wake.resolve()
+    })
+    let isJoiningHeld = true
+    whenThere(context, ['joiners'], () => {
+      isJoiningHeld = false
+      wake.resolve()
+    })
     const begunMs = performance.now()
     for (let intervalMs = shortestIntervalMs; ; ) {
-      const isHeld = held.length > 0
+      const joiningAddon = await forJoiners(context)
+      const known = [accessAddon, dnsAddon, joiningAddon]
+      const wanted = isDnsWanted ? known : [accessAddon, joiningAddon]
+      const held = [...(isDnsHeld ? [dnsAddon] : []), ...(isJoiningHeld ? [joiningAddon] : [])]
+      const [wasDnsHeld, wasJoiningHeld] = [isDnsHeld, isJoiningHeld]
+      wake = Promise.withResolvers()
       const problems = await pass({ reconciler, context, wanted, held, known, signal })
       signal.throwIfAborted()
       if (problems === undefined) {
@@ -52,19 +66,24 @@ export const addons: Task<TaskContext> = {
         await sleep(intervalMs, undefined, { signal, ref: false })
         continue
       }
-      if (isHeld) problems.set(dnsAddon.name, 'it waits for the Node and its image')
+      if (wasDnsHeld) problems.set(dnsAddon.name, 'it waits for the Node and its image')
       else if (isDnsWanted && !problems.has(dnsAddon.name)) {
         const silent = await dnsProblem(context, signal)
         if (silent !== undefined) problems.set(dnsAddon.name, silent)
       }
-      report({ context, wanted, problems, isLate: performance.now() - begunMs > pendingLimitMs })
+      const shown = wanted.filter((addon) => !wasJoiningHeld || addon !== joiningAddon)
+      report({ context, wanted: shown, problems, isLate: performance.now() - begunMs > pendingLimitMs })
       const isCalm = problems.size === 0
       intervalMs = isCalm ? calmIntervalMs : Math.min(intervalMs * 1.2, longestIntervalMs)
-      const pause = sleep(intervalMs, undefined, { signal, ref: false })
-      await (isHeld ? Promise.race([pause, imagesThere]) : pause)
-      if (isCalm || isHeld) intervalMs = shortestIntervalMs
+      await Promise.race([sleep(intervalMs, undefined, { signal, ref: false }), wake.promise])
+      if (isCalm || wasDnsHeld) intervalMs = shortestIntervalMs
     }
   },
+}
+
+/** Calls `then` when all is there; never where some of it will not be. */
+function whenThere(context: TaskContext, capabilities: readonly Capability[], then: () => void): void {
+  void Promise.all(capabilities.map((capability) => context.whenReady(capability))).then(then, () => {})
 }
 
 /** undefined: the API server does not answer. */
@@ -154,6 +173,24 @@ async function clientOf({ config, pki }: TaskContext, signal: AbortSignal): Prom
 /** What the API server needs to reach kubelets: `logs` and `exec` work with it. */
 function access(): Addon {
   return { name: 'kubelet-access', manifests: kubeletAccess({ user: apiserverKubeletUser }) }
+}
+
+/** What machines find when they join: nothing before the first one may. */
+async function forJoiners({ config, pki, payload, addresses }: TaskContext): Promise<Addon> {
+  const { clusterCidr, serviceCidr, clusterDns, clusterDomain, httpsListenPort } = config
+  const { server, client } = pki.authorities
+  const { advertiseAddress } = addresses()
+  const authorities = await Promise.all([server, client].map(({ certFile }) => readFile(certFile, 'utf8')))
+  return {
+    name: 'joiners',
+    manifests: joining({
+      server: `https://${isIPv6(advertiseAddress) ? `[${advertiseAddress}]` : advertiseAddress}:${httpsListenPort}`,
+      authorities,
+      kubernetesVersion: payload.version.k8sVersion,
+      ...{ clusterCidr, serviceCidr, clusterDomain },
+      kubeletConfig: renderSharedKubeletConfig({ clusterDns, clusterDomain }),
+    }),
+  }
 }
 
 function dns({ config, payload, host }: TaskContext): Addon {

@@ -16,6 +16,7 @@ export interface Task<Context = NodeTaskContext> {
     | 'payloads'
     | 'pod-range'
     | 'join'
+    | 'joiners'
   /** What it does, as the end of "cannot ...". */
   readonly purpose: string
   /** Where several servers share the cluster, one of them does it (leadership.ts). */

@@ -1,5 +1,6 @@
-import { ports } from '../../config/ports.ts'
 import { join } from 'node:path'
+import { renderYaml } from '../../base/yaml.ts'
+import { ports } from '../../config/ports.ts'
 
 export interface KubeletOptions {
   readonly cgroupVersion: 1 | 2
@@ -53,6 +54,34 @@ export function renderKubeletConfig(options: KubeletOptions): string {
     featureGates: options.userNamespace ? { KubeletInUserNamespace: true } : undefined,
   }
   return `${JSON.stringify(configuration, undefined, 2)}\n`
+}
+
+/** Where `kubeadm join` puts the authorities that it has read; an agent of ours writes a path of its own. */
+const kubeadmAuthorities = '/etc/kubernetes/pki/ca.crt'
+
+/**
+ * As YAML, the configuration of kubelets on other machines, as far as it is the same on all: they get and renew their
+ * certificates by requests.
+ */
+export function renderSharedKubeletConfig(options: { clusterDns: string; clusterDomain: string }): string {
+  return renderYaml({
+    apiVersion: 'kubelet.config.k8s.io/v1beta1',
+    kind: 'KubeletConfiguration',
+    authentication: {
+      anonymous: { enabled: false },
+      webhook: { enabled: true },
+      x509: { clientCAFile: kubeadmAuthorities },
+    },
+    authorization: { mode: 'Webhook' },
+    clusterDNS: [options.clusterDns],
+    clusterDomain: options.clusterDomain,
+    failCgroupV1: false,
+    failSwapOn: false,
+    readOnlyPort: 0,
+    rotateCertificates: true,
+    serverTLSBootstrap: true,
+    staticPodPath: '/etc/kubernetes/manifests',
+  })
 }
 
 /** Who may ask: holders of the client authority's certificates and tokens, each checked with the API server. */

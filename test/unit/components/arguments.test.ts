@@ -43,10 +43,11 @@ describe('kube-apiserver', () => {
     expect(args).toContain('--advertise-address=192.0.2.8')
   })
 
-  test('lets nobody in without credentials but to health', () => {
+  test('lets nobody in without credentials but to health and to cluster-info', () => {
+    const clusterInfo = '/api/v1/namespaces/kube-public/configmaps/cluster-info'
     expect(JSON.parse(authenticationConfig()).anonymous).toEqual({
       enabled: true,
-      conditions: [{ path: '/healthz' }, { path: '/livez' }, { path: '/readyz' }],
+      conditions: ['/healthz', '/livez', '/readyz', clusterInfo].map((path) => ({ path })),
     })
   })
 })
@@ -57,6 +58,17 @@ describe('kube-controller-manager', () => {
     const args = controllerManagerArguments({ config, paths: paths(config), pki })
     expect(args).toContain('--cluster-cidr=10.7.0.0/20')
     expect(args).toContain('--node-cidr-mask-size=24')
+  })
+
+  test('signs for clients and for servers with an authority each, and for nobody with any usage', async () => {
+    const config = await configOf({ name: 'v', text: '0' })
+    const args = controllerManagerArguments({ config, paths: paths(config), pki })
+    const files = { client: pki.authorities.client.certFile, server: pki.authorities.server.certFile }
+    expect(args.filter((arg) => /^--cluster-signing-.*-cert-file=/.test(arg)).toSorted()).toEqual([
+      `--cluster-signing-kube-apiserver-client-cert-file=${files.client}`,
+      `--cluster-signing-kubelet-client-cert-file=${files.client}`,
+      `--cluster-signing-kubelet-serving-cert-file=${files.server}`,
+    ])
   })
 })
 

@@ -1,0 +1,284 @@
+import { parseAddress, formatAddress } from '../../base/address.ts'
+import { assert } from '../../base/errors.ts'
+import type { Logger } from '../../base/logger.ts'
+import type { ClusterApi } from './cluster-api.ts'
+import {
+  type Asked,
+  isOurs,
+  type Known,
+  promisesName,
+  type Reserved,
+  signers,
+  type Verdict,
+  verdictOn,
+} from './verdict.ts'
+
+export const requestsPath = '/apis/certificates.k8s.io/v1/certificatesigningrequests'
+
+/** How long a Node may take to report what its kubelet asks for: it asks as soon as it knows of it itself. */
+const waitLimitMs = 20_000
+/** Of one pass; the others come with the next one, which follows at once. */
+const passLimit = 100
+const reporter = 'k8s-approver'
+
+interface Condition {
+  readonly type: string
+  readonly status: string
+  readonly reason: string
+  readonly message: string
+}
+
+interface SigningRequest {
+  readonly metadata: { readonly name: string; readonly uid: string }
+  readonly spec: {
+    readonly request: string
+    readonly signerName: string
+    readonly username?: string
+    readonly groups?: readonly string[]
+    readonly usages?: readonly string[]
+  }
+  readonly status?: { readonly conditions?: readonly Condition[]; readonly [key: string]: unknown }
+}
+
+interface NodeObject {
+  readonly metadata: { readonly name: string }
+  readonly status?: { readonly addresses?: readonly { readonly address: string }[] }
+}
+
+interface Promises {
+  readonly metadata: { readonly resourceVersion: string }
+  readonly data?: Readonly<Record<string, string>>
+}
+
+interface PassOptions {
+  readonly api: ClusterApi
+  /** Of this server. */
+  readonly reserved: Reserved
+  readonly log: Logger
+}
+
+/** What is left to do after a pass. */
+export interface PassResult {
+  readonly resourceVersion: string
+  /** Some wait for what no change of theirs will tell. */
+  readonly isWaiting: boolean
+}
+
+/** Decides on the requests that are for nobody else to decide; the rules are verdict.ts'. */
+export class Approver {
+  /** When a request that waits was first seen, by its uid, ms. */
+  readonly #waiting = new Map<string, number>()
+
+  /** Reads nothing but the requests' names where none is to be decided. Repeatable. */
+  async pass({ api, reserved, log }: PassOptions): Promise<PassResult> {
+    const { rows, resourceVersion } = await api.rows(requestsPath)
+    const pending = rows.filter(mayBeOurs)
+    if (pending.length === 0) {
+      this.#waiting.clear()
+      return { resourceVersion, isWaiting: false }
+    }
+    const requests = await readRequests(api, pending)
+    const known = await knownOf(api, reserved)
+    await forgetThoseWhoCame(api, known)
+    const waiting = new Set<string>()
+    for (const request of requests) {
+      const verdict = this.#patient(request, verdictOn(askedOf(request), known), waiting)
+      await decide({ api, known, request, verdict, log })
+    }
+    for (const uid of this.#waiting.keys()) if (!waiting.has(uid)) this.#waiting.delete(uid)
+    return { resourceVersion, isWaiting: waiting.size > 0 || pending.length > passLimit }
+  }
+
+  /** What waits for too long is denied. */
+  #patient({ metadata: { uid } }: SigningRequest, verdict: Verdict, waiting: Set<string>): Verdict {
+    if (verdict.kind !== 'wait') return verdict
+    const since = this.#waiting.get(uid) ?? performance.now()
+    this.#waiting.set(uid, since)
+    waiting.add(uid)
+    return performance.now() - since < waitLimitMs ? verdict : { ...verdict, kind: 'deny' }
+  }
+}
+
+/** The columns are those that `kubectl get csr` prints (pkg/printers/internalversion). */
+function mayBeOurs({
+  SignerName: signer = '',
+  Requestor: requestor = '',
+  Condition: condition,
+}: Record<string, string>) {
+  const isBootstrapper = signer === signers.client && requestor.startsWith('system:bootstrap:')
+  const isNode = signer === signers.serving && requestor.startsWith('system:node:')
+  return condition === 'Pending' && (isBootstrapper || isNode)
+}
+
+async function readRequests(
+  api: ClusterApi,
+  rows: readonly Record<string, string>[],
+): Promise<SigningRequest[]> {
+  const requests: SigningRequest[] = []
+  for (const { Name: name = '' } of rows.slice(0, passLimit)) {
+    const request = await api.get<SigningRequest>(`${requestsPath}/${encodeURIComponent(name)}`)
+    if (request !== undefined && isUndecided(request) && isOurs(askedOf(request))) requests.push(request)
+  }
+  return requests
+}
+
+function isUndecided({ status }: SigningRequest): boolean {
+  return (status?.conditions ?? []).length === 0
+}
+
+function askedOf({ spec }: SigningRequest): Asked {
+  return {
+    signer: spec.signerName,
+    username: spec.username ?? '',
+    groups: spec.groups ?? [],
+    usages: spec.usages ?? [],
+    request: Buffer.from(spec.request, 'base64').toString('latin1'),
+  }
+}
+
+interface Working extends Omit<Known, 'promised'> {
+  promised: ReadonlyMap<string, string>
+  resourceVersion: string | undefined
+}
+
+async function knownOf(api: ClusterApi, reserved: Reserved): Promise<Working> {
+  const [nodes, servers, promises] = await Promise.all([
+    api.list<NodeObject>('/api/v1/nodes'),
+    apiservers(api),
+    api.get<Promises>(promisesPath(promisesName)),
+  ])
+  return {
+    reserved: { ...reserved, addresses: new Set([...reserved.addresses, ...servers]) },
+    nodes: new Map(
+      nodes.items.map(({ metadata, status }) => [metadata.name, addressesOf(status?.addresses)]),
+    ),
+    promised: new Map(Object.entries(promises?.data ?? {})),
+    resourceVersion: promises?.metadata.resourceVersion,
+  }
+}
+
+interface Slices {
+  readonly items: readonly { readonly endpoints?: readonly { readonly addresses?: readonly string[] }[] }[]
+}
+
+/** At which addresses the Service `kubernetes` finds the API servers, this one's among them. */
+async function apiservers(api: ClusterApi): Promise<string[]> {
+  const path =
+    '/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3Dkubernetes'
+  const slices = await api.get<Slices>(path)
+  const endpoints = slices?.items.flatMap((slice) => slice.endpoints ?? []) ?? []
+  return endpoints.flatMap(({ addresses = [] }) => addresses.map(shortest))
+}
+
+function addressesOf(given: readonly { readonly address: string }[] = []): string[] {
+  return given.map(({ address }) => shortest(address))
+}
+
+/** As requests have them. */
+function shortest(text: string): string {
+  const address = parseAddress(text)
+  return address === undefined ? text : formatAddress(address)
+}
+
+async function decide(given: {
+  api: ClusterApi
+  known: Working
+  request: SigningRequest
+  verdict: Verdict
+  log: Logger
+}): Promise<void> {
+  const { api, known, request, verdict, log } = given
+  const { username = '' } = request.spec
+  const name = request.metadata.name
+  if (verdict.kind === 'deny') {
+    const { reason, message } = verdict
+    if (!(await answer(api, request, { type: 'Denied', reason, message }))) return
+    log.warn({ request: name, username, reason: message }, 'denied a certificate')
+    await tell(api, request, { reason, message })
+    return
+  }
+  if (verdict.kind !== 'approve') return
+  const { nodeName } = verdict
+  // Whoever is promised a name is written down before it is told: two servers, or a crash, promise it to nobody else.
+  if (request.spec.signerName === signers.client && !(await promise(api, known, verdict))) return
+  const message = `k8s has looked at the name ${nodeName} and who asks`
+  if (!(await answer(api, request, { type: 'Approved', reason: 'AutoApproved', message }))) return
+  log.info({ request: name, username, node: nodeName }, 'approved a certificate')
+}
+
+/** Whether the name is kept for the key by now. */
+async function promise(
+  api: ClusterApi,
+  known: Working,
+  { nodeName, keyHash }: { nodeName: string; keyHash: string },
+): Promise<boolean> {
+  if (known.promised.get(nodeName) === keyHash) return true
+  return writePromises(api, known, new Map([...known.promised, [nodeName, keyHash]]))
+}
+
+/** Nodes that have come are no promises any more: one that is deleted makes its name free. */
+async function forgetThoseWhoCame(api: ClusterApi, known: Working): Promise<void> {
+  const left = new Map([...known.promised].filter(([name]) => !known.nodes.has(name)))
+  if (left.size < known.promised.size) await writePromises(api, known, left)
+}
+
+/** Whether it was written; not, when another server was faster. */
+async function writePromises(
+  api: ClusterApi,
+  known: Working,
+  names: ReadonlyMap<string, string>,
+): Promise<boolean> {
+  const [namespace, name] = promisesName.split('/')
+  const { resourceVersion } = known
+  const object = {
+    apiVersion: 'v1',
+    kind: 'ConfigMap',
+    metadata: { namespace, name, ...(resourceVersion !== undefined && { resourceVersion }) },
+    data: Object.fromEntries(names),
+  }
+  const isNew = resourceVersion === undefined
+  const path = promisesPath(promisesName)
+  if (!(await api.write(isNew ? 'POST' : 'PUT', isNew ? path.slice(0, path.lastIndexOf('/')) : path, object)))
+    return false
+  const written = await api.get<Promises>(path)
+  known.resourceVersion = written?.metadata.resourceVersion
+  known.promised = names
+  return true
+}
+
+function promisesPath(name: string): string {
+  const [namespace, configMap] = name.split('/')
+  assert(configMap !== undefined, 'the promises have a namespace')
+  return `/api/v1/namespaces/${namespace}/configmaps/${configMap}`
+}
+
+/** Whether it was taken: not when somebody else was faster, with which the next pass begins anew. */
+function answer(
+  api: ClusterApi,
+  request: SigningRequest,
+  condition: Pick<Condition, 'type' | 'reason' | 'message'>,
+): Promise<boolean> {
+  const conditions = [...(request.status?.conditions ?? []), { ...condition, status: 'True' }]
+  return api.write('PUT', `${requestsPath}/${encodeURIComponent(request.metadata.name)}/approval`, {
+    ...request,
+    status: { ...request.status, conditions },
+  })
+}
+
+/** `kubectl describe csr` shows no conditions, and events. */
+async function tell(
+  api: ClusterApi,
+  { metadata: { name, uid } }: SigningRequest,
+  { reason, message }: { reason: string; message: string },
+): Promise<void> {
+  const now = new Date().toISOString().replace(/\.\d+/, '')
+  await api.write('POST', '/api/v1/namespaces/default/events', {
+    apiVersion: 'v1',
+    kind: 'Event',
+    metadata: { name: `denied-${uid}`, namespace: 'default' },
+    involvedObject: { apiVersion: 'certificates.k8s.io/v1', kind: 'CertificateSigningRequest', name, uid },
+    ...{ reason, message: message.slice(0, 1000), type: 'Warning', count: 1 },
+    source: { component: reporter },
+    ...{ firstTimestamp: now, lastTimestamp: now },
+  })
+}
