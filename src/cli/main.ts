@@ -14,6 +14,7 @@ import { snapshotCommands } from './snapshot.ts'
 import { start } from './start.ts'
 import { status } from './status.ts'
 import { stop } from './stop.ts'
+import { tokenCommands } from './token.ts'
 import { version } from './version.ts'
 
 export const commands: Commands = {
@@ -28,6 +29,7 @@ export const commands: Commands = {
     ...dbCommands,
     ...snapshotCommands,
     ...labCommands,
+    ...tokenCommands,
     version,
   ],
   default: start,
@@ -36,6 +38,7 @@ export const commands: Commands = {
     db: 'Look after the database by hand.',
     lab: 'Try clusters of many nodes on one machine.',
     snapshot: 'Take snapshots of the cluster, and go back to one.',
+    token: 'Let other machines join the cluster.',
   },
 }
 

@@ -40,6 +40,8 @@ const isSetting = (name: string): name is SettingName => Object.hasOwn(schema, n
 const ownFlags = new Map<string, { commands: string[]; meanings: Set<string> }>()
 for (const { name: command, options } of commands.all) {
   for (const [name, { description, kind }] of Object.entries(options)) {
+    // The setting of that name, of another machine.
+    if (command === 'token create' && name === 'role') continue
     const flag = ownFlags.get(name) ?? { commands: [], meanings: new Set() }
     flag.commands.push(command)
     flag.meanings.add(`${kind.placeholder}: ${description}`)

@@ -57,6 +57,14 @@ export const duration: ValueKind<number> = {
 
 const unitMs: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }
 
+const lineLimit = 200
+
+export const line: ValueKind<string> = {
+  placeholder: 'TEXT',
+  allowed: `one line of at most ${lineLimit} characters`,
+  parse: (text) => (text.length <= lineLimit && !/\p{Cc}/u.test(text) ? text : new Refused()),
+}
+
 /** Made absolute from the working directory. */
 export const file: ValueKind<string> = {
   placeholder: 'FILE',

@@ -1,0 +1,5 @@
+/**
+ * What commands do at the API server with @kubernetes/client-node: a bundle of its own (scripts/bundle.ts), since the
+ * library has five megabytes, which the daemon and every other command would pay for.
+ */
+export { createToken, deleteToken, joinPoint, listTokens } from './join-tokens.ts'

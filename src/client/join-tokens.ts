@@ -1,0 +1,120 @@
+import { CoreV1Api, DiscoveryV1Api, type V1Secret } from '@kubernetes/client-node'
+import { AppError } from '../base/errors.ts'
+import { ask, connect, find } from './connection.ts'
+
+/** Where bootstrap tokens are, by Kubernetes' rules (KEP-130). */
+const namespace = 'kube-system'
+const type = 'bootstrap.kubernetes.io/token'
+const namePrefix = 'bootstrap-token-'
+
+/** A join token without its secret. */
+export interface TokenSummary {
+  readonly id: string
+  /** RFC 3339; undefined: it does not end. */
+  readonly expires: string | undefined
+  readonly description: string
+  /** The groups of who shows it. */
+  readonly groups: readonly string[]
+}
+
+export interface NewToken {
+  readonly id: string
+  readonly secret: string
+  readonly group: string
+  readonly expires: Date | undefined
+  readonly description: string | undefined
+}
+
+/** What a command line to join consists of. */
+export interface JoinPoint {
+  /** https://ADDRESS:PORT of a server. */
+  readonly server: string
+  /** PEM of the authority by which servers are known. */
+  readonly authority: string
+}
+
+export async function createToken(kubeconfig: string, token: NewToken): Promise<void> {
+  const stringData = {
+    'token-id': token.id,
+    'token-secret': token.secret,
+    'usage-bootstrap-authentication': 'true',
+    'usage-bootstrap-signing': 'true',
+    'auth-extra-groups': token.group,
+    ...(token.expires !== undefined && { expiration: rfc3339(token.expires) }),
+    ...(token.description !== undefined && { description: token.description }),
+  }
+  const body: V1Secret = { metadata: { name: namePrefix + token.id, namespace }, type, stringData }
+  const api = connect(kubeconfig).makeApiClient(CoreV1Api)
+  await ask('create the token', () => api.createNamespacedSecret({ namespace, body }))
+}
+
+/** The one that ends first comes first. */
+export async function listTokens(kubeconfig: string): Promise<TokenSummary[]> {
+  const api = connect(kubeconfig).makeApiClient(CoreV1Api)
+  const { items } = await ask('list the tokens', () =>
+    api.listNamespacedSecret({ namespace, fieldSelector: `type=${type}` }),
+  )
+  return items
+    .map(summaryOf)
+    .sort((one, other) => endOf(one) - endOf(other) || one.id.localeCompare(other.id))
+}
+
+/** Throws TOKEN_UNKNOWN. */
+export async function deleteToken(kubeconfig: string, id: string): Promise<void> {
+  const api = connect(kubeconfig).makeApiClient(CoreV1Api)
+  const name = namePrefix + id
+  const purpose = `delete the token ${id}`
+  const secret = await find(purpose, () => api.readNamespacedSecret({ name, namespace }))
+  const deleted =
+    secret?.type === type && (await find(purpose, () => api.deleteNamespacedSecret({ name, namespace })))
+  if (deleted) return
+  throw new AppError(`cannot delete the token ${id}: there is none of that ID`, {
+    code: 'TOKEN_UNKNOWN',
+    remedy: 'see "k8s token list"',
+  })
+}
+
+/** As the Service `kubernetes` has them, the servers find each other and are found. */
+export async function joinPoint(kubeconfig: string): Promise<JoinPoint> {
+  const config = connect(kubeconfig)
+  const caData = config.getCurrentCluster()?.caData ?? ''
+  const { items } = await ask('find the address of the API server', () =>
+    config.makeApiClient(DiscoveryV1Api).listNamespacedEndpointSlice({
+      namespace: 'default',
+      labelSelector: 'kubernetes.io/service-name=kubernetes',
+    }),
+  )
+  const slice = items.find(({ endpoints }) => (endpoints ?? []).length > 0)
+  const address = slice?.endpoints?.[0]?.addresses[0]
+  const port = slice?.ports?.find(({ name }) => name === 'https')?.port
+  if (address === undefined || port === undefined) {
+    throw new AppError(
+      'cannot find the address of the API server: the Service kubernetes has no endpoints yet',
+      {
+        code: 'API_REQUEST',
+        remedy: 'try again when "k8s status" says that the API server is ready',
+      },
+    )
+  }
+  const host = address.includes(':') ? `[${address}]` : address
+  return { server: `https://${host}:${port}`, authority: Buffer.from(caData, 'base64').toString() }
+}
+
+function summaryOf({ metadata, data = {} }: V1Secret): TokenSummary {
+  const text = (key: string) => Buffer.from(data[key] ?? '', 'base64').toString()
+  return {
+    id: (metadata?.name ?? '').slice(namePrefix.length),
+    expires: text('expiration') || undefined,
+    description: text('description'),
+    groups: text('auth-extra-groups').split(',').filter(Boolean),
+  }
+}
+
+function endOf({ expires }: TokenSummary): number {
+  return expires === undefined ? Number.MAX_VALUE : Date.parse(expires) || 0
+}
+
+/** Without fractions of a second, which Kubernetes' reader of tokens does not expect. */
+function rfc3339(date: Date): string {
+  return date.toISOString().replace(/\.\d+Z$/, 'Z')
+}
