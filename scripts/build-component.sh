@@ -72,7 +72,7 @@ build_cni() {
   local version plugin package
   work=$(mktemp -d "$build/cni.XXXXXX")
   version=$(pinned cni github.com/containernetworking/plugins)
-  cp "$(component cni)"/{go.mod,go.sum,main.go} "$work"
+  cp "$(component cni)"/{go.mod,go.sum,*.go} "$work"
   (cd "$work" && go mod vendor)
   for plugin in "$work"/vendor/github.com/containernetworking/plugins/plugins/{ipam,main,meta}/*; do
     package=$(basename "$plugin")

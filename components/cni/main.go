@@ -100,6 +100,10 @@ func main() {
 		changeAddress(os.Args[1], os.Args[2])
 		return
 	}
+	if len(os.Args) == 2 && os.Args[1] == "network-apply" {
+		applyNetwork()
+		return
+	}
 	name := filepath.Base(os.Args[0])
 	run, known := plugins[name]
 	if !known {

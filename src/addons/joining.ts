@@ -23,6 +23,8 @@ export interface JoiningOptions {
   readonly clusterCidr: string
   readonly serviceCidr: string
   readonly clusterDomain: string
+  /** How all nodes lead to each other's pods; kubeadm knows nothing of it. */
+  readonly networkBackend: string
   /** A KubeletConfiguration as YAML. */
   readonly kubeletConfig: string
 }
@@ -48,7 +50,10 @@ export function joining(options: JoiningOptions): Manifest[] {
     role(clusterInfoRole, readConfigMap('cluster-info')),
     ...sharedConfigMap({
       name: 'kubeadm-config',
-      data: { ClusterConfiguration: clusterConfiguration(options) },
+      data: {
+        ClusterConfiguration: clusterConfiguration(options),
+        'network-backend': options.networkBackend,
+      },
       role: 'kubeadm:nodes-kubeadm-config',
       readers,
     }),

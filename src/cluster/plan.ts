@@ -25,9 +25,10 @@ import { firewall } from './tasks/firewall.ts'
 import { images } from './tasks/images.ts'
 import { join } from './tasks/join.ts'
 import { joiners } from './tasks/joiners.ts'
+import { network } from './tasks/network.ts'
 import { nodeAddress } from './tasks/node-address.ts'
 import { payloads } from './tasks/payloads.ts'
-import { knownPodCidr, podRange } from './tasks/pod-range.ts'
+import { knownPodCidr, podRange, rememberedPodCidr } from './tasks/pod-range.ts'
 import { snapshots } from './tasks/snapshots.ts'
 import type { NodeTaskContext, Surroundings, Task, TaskContext } from './tasks/task.ts'
 
@@ -48,13 +49,31 @@ const server: Omit<RoleRow, 'storage' | 'leadership'> = {
   issueCredentials: prepareCredentials,
   podCidr: knownPodCidr,
   components: [containerd, apiserver, controllerManager, scheduler, kubelet, kubeProxy],
-  tasks: [facts, firewall, images, podRange, addons, joiners, certificates, nodeAddress, payloads, snapshots],
+  tasks: [
+    facts,
+    firewall,
+    images,
+    podRange,
+    network,
+    addons,
+    joiners,
+    certificates,
+    nodeAddress,
+    payloads,
+    snapshots,
+  ],
 }
 
 /** A new role is a row here; a new component or task is a file, and its name in the rows that have it. */
 const roles: Partial<Record<RoleName, RoleRow>> = {
   single: { ...server, storage: embeddedStorage, leadership: () => alone },
-  ha: { ...server, storage: sharedStorage, leadership: byLease },
+  ha: {
+    ...server,
+    // Others may have had the first range before.
+    podCidr: (_, paths) => rememberedPodCidr(paths),
+    storage: sharedStorage,
+    leadership: byLease,
+  },
 }
 
 /** Of several servers: their own etcd, or one that others run. */
@@ -76,7 +95,7 @@ const agent: {
   readonly tasks: readonly Task<NodeTaskContext>[]
 } = {
   components: [containerd, kubelet, kubeProxy],
-  tasks: [join, firewall, images, podRange, nodeAddress, payloads],
+  tasks: [join, firewall, images, podRange, network, nodeAddress, payloads],
 }
 
 export interface Plan {

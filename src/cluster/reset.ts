@@ -6,6 +6,7 @@ import type { AnyConfig } from '../config/config.ts'
 import { paths as pathsOf } from '../config/paths.ts'
 import { refuseWhileRunning } from '../control/client.ts'
 import { holdResetLock, resetLockPath } from '../control/reset-lock.ts'
+import { noNetwork } from '../network/desired.ts'
 import { HostFiles } from '../node/facts/host-files.ts'
 import { readMounts } from '../node/facts/mounts.ts'
 import { runFileStep } from '../node/reset/file-steps.ts'
@@ -65,6 +66,16 @@ async function runStep(step: ResetStep, payload: Payload): Promise<void> {
     case 'link':
       await run(join(payload.cniBinDir, 'cni'), ['link-delete', step.name])
       return
+    case 'network': {
+      const { stdout } = await run(
+        join(payload.cniBinDir, 'cni'),
+        ['network-apply'],
+        JSON.stringify(noNetwork),
+      )
+      const { failed } = JSON.parse(stdout) as { failed: readonly { reason: string }[] }
+      if (failed.length > 0) throw new Error(failed.map(({ reason }) => reason).join('; '))
+      return
+    }
     case 'address':
       await run(join(payload.cniBinDir, 'cni'), ['address-release', step.address])
       return

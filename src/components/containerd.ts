@@ -4,7 +4,9 @@ import { privateDirectoryMode, writeRendered } from '../base/files.ts'
 import type { Paths } from '../config/paths.ts'
 import { cniConfigName, renderCniConfig } from '../node/render/cni-config.ts'
 import { renderContainerdConfig } from '../node/render/containerd-config.ts'
+import { HostFiles } from '../node/facts/host-files.ts'
 import { hostPath } from '../node/facts/host-path.ts'
+import { podMtu, uplinkMtu } from '../node/render/overlay.ts'
 import { applySysctls, networkSysctls } from '../node/render/sysctls.ts'
 import { runCommand } from '../supervisor/spawn.ts'
 import type { NodeContext } from './component.ts'
@@ -74,14 +76,22 @@ function cniConfigFile({ etcDir }: Paths): string {
 
 /** containerd watches the directory: what is started from then on has an address of this range. */
 export async function writeCniConfig(
-  { paths, host, choices }: Pick<NodeContext, 'paths' | 'host' | 'choices'>,
+  {
+    addresses,
+    config,
+    paths,
+    host,
+    choices,
+  }: Pick<NodeContext, 'addresses' | 'config' | 'paths' | 'host' | 'choices'>,
   podCidr: string,
 ): Promise<void> {
+  const { nodeIp } = addresses()
+  const mtu = uplinkMtu(new HostFiles(), nodeIp) ?? host.defaultRoute?.mtu
   const text = renderCniConfig({
     podCidr,
     backend: choices.proxyMode,
     ipamDir: join(paths.runDir, 'cni'),
-    mtu: host.defaultRoute?.mtu,
+    mtu: podMtu(mtu, { backend: config.networkBackend, nodeIp }),
   })
   await writeRendered(cniConfigFile(paths), text)
 }

@@ -14,6 +14,8 @@ export interface NodeAccess {
   readonly server: string
   /** The Node's own, from the files as they are now. Rejects while there is none. */
   readonly identity: () => Promise<TlsIdentity>
+  /** What may see all Nodes. */
+  readonly nodesIdentity: () => Promise<TlsIdentity>
   readonly kubelet: KubeletCredentials
 }
 
@@ -33,6 +35,8 @@ export function serverAccess(config: Config, { pkiDir, kubeconfigDir }: Paths): 
   return {
     server: apiserverUrl(config),
     identity: () => readIdentity(pki, 'kubelet-client'),
+    // Kubelets may see others only once there are some that have joined (addons/joining.ts); a server may stand beside one without.
+    nodesIdentity: () => readIdentity(pki, 'kube-proxy-client'),
     kubelet: {
       clientCaFile: pki.authorities.client.certFile,
       kubeconfig: kubeconfigPath(kubeconfigDir, 'kubelet'),
@@ -64,14 +68,14 @@ export function joinedFiles({ pkiDir, kubeconfigDir }: Pick<Paths, 'pkiDir' | 'k
 /** Of an agent, whose kubelet asks the cluster for its certificates. */
 export function joinedAccess(paths: Paths, server: string): NodeAccess {
   const { serverCaFile, clientCaFile, certificateFile, bootstrapKubeconfig } = joinedFiles(paths)
+  const identity = async () => {
+    const [ca, pair] = await Promise.all(
+      [serverCaFile, certificateFile].map((path) => readFile(path, 'utf8')),
+    )
+    return { ca, cert: pair, key: pair }
+  }
   return {
-    server,
-    async identity() {
-      const [ca, pair] = await Promise.all(
-        [serverCaFile, certificateFile].map((path) => readFile(path, 'utf8')),
-      )
-      return { ca, cert: pair, key: pair }
-    },
+    ...{ server, identity, nodesIdentity: identity },
     kubelet: {
       clientCaFile,
       kubeconfig: kubeconfigPath(paths.kubeconfigDir, 'kubelet'),

@@ -36,6 +36,8 @@ export interface Paths {
   readonly processRecordsDir: string
   /** Which address the daemon keeps on lo, if any: others there are somebody's own. Gone after a reboot, as that is. */
   readonly heldAddress: string
+  /** There while something of the network between nodes is in the kernel. Gone after a reboot, as that is. */
+  readonly networkMark: string
   readonly containerdState: string
   readonly containerdSocket: string
 }
@@ -67,6 +69,7 @@ export function paths({ dataDir }: Pick<StorageSettings, 'dataDir'>): Paths {
     controlSocket: join(runDir, 'control.sock'),
     processRecordsDir: join(runDir, 'processes'),
     heldAddress: join(runDir, 'held-address'),
+    networkMark: join(runDir, 'network'),
     containerdState: join(runDir, 'containerd'),
     containerdSocket: join(runDir, 'containerd', 'containerd.sock'),
   }

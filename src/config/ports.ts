@@ -31,3 +31,9 @@ export function portsOfRole(
   const ofRole = Object.values<Port>(ports).filter(({ roles }) => roles.includes(role))
   return ofRole.filter(({ ofMember = false }) => clusterInit || !ofMember)
 }
+
+/** Those of UDP, on which the kernel listens. */
+export const datagramPorts = {
+  // flannel's, so that firewalls that let it through let this through.
+  vxlan: { number: 8472, holder: 'vxlan', roles: clusterNodes },
+} as const satisfies Readonly<Record<string, Port>>

@@ -2,7 +2,7 @@ import { globSync, readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { commands } from '../../src/cli/main.ts'
 import { paths } from '../../src/config/paths.ts'
-import { ports } from '../../src/config/ports.ts'
+import { datagramPorts, ports } from '../../src/config/ports.ts'
 import { everyRole, presentRoles, type RoleName, roles } from '../../src/config/roles.ts'
 import { schema, type SettingName } from '../../src/config/schema.ts'
 import { disableable } from '../../src/config/settings/server.ts'
@@ -87,7 +87,7 @@ describe('docs/names.md has the names of the code, and no other', () => {
       'Ports',
       [
         ...new Set([
-          ...Object.values(ports).map(({ number }) => String(number)),
+          ...[...Object.values(ports), ...Object.values(datagramPorts)].map(({ number }) => String(number)),
           String(schema['https-listen-port'].default),
           ...portOf(schema['listen-address'].default),
         ]),
@@ -111,6 +111,7 @@ describe('docs/names.md has the names of the code, and no other', () => {
       'Values of role',
       'Values of disable',
       'Directories and files',
+      'In the kernel',
       'Reserved',
     ])
   })
@@ -121,14 +122,17 @@ describe('with the roles that they are for', () => {
     expect(tables['Settings']?.find((entry) => entry.name === name)?.roles).toBe(rolesText(row.roles))
   })
 
-  test.each(Object.values(ports))('the port $number', ({ number, roles: names }) => {
-    const listed = tables['Ports']?.find(({ name }) => name === String(number))?.roles.split(', ') ?? []
-    // etcd's is that of a datastore, too.
-    const others = portOf(schema['listen-address'].default).includes(String(number))
-      ? presentRoles(schema['listen-address'].roles)
-      : []
-    expect(listed.toSorted()).toEqual([...new Set([...presentRoles(names), ...others])].toSorted())
-  })
+  test.each([...Object.values(ports), ...Object.values(datagramPorts)])(
+    'the port $number',
+    ({ number, roles: names }) => {
+      const listed = tables['Ports']?.find(({ name }) => name === String(number))?.roles.split(', ') ?? []
+      // etcd's is that of a datastore, too.
+      const others = portOf(schema['listen-address'].default).includes(String(number))
+        ? presentRoles(schema['listen-address'].roles)
+        : []
+      expect(listed.toSorted()).toEqual([...new Set([...presentRoles(names), ...others])].toSorted())
+    },
+  )
 
   test('everything else, in words that are roles', () => {
     const known = ['every role', 'every command', everyDaemonCommand]

@@ -45,7 +45,7 @@ export interface Discovery {
   readonly serverCa: string
   /** PEM: who may speak to the kubelet shows a certificate of one of these. */
   readonly clientCas: string
-  readonly cluster: ClusterSettings
+  readonly cluster: ClusterFacts
 }
 
 export async function discover(options: DiscoveryOptions): Promise<Discovery> {
@@ -243,8 +243,11 @@ function gitVersionIn({ status, body }: HttpResponse): string {
   })
 }
 
+/** Without what may change. */
+type ClusterFacts = Omit<ClusterSettings, 'networkBackend'>
+
 /** What of the cluster is fixed, as kubeadm-config and kubelet-config say it. */
-async function clusterSettingsOf(options: DiscoveryOptions, tls: TlsIdentity): Promise<ClusterSettings> {
+async function clusterSettingsOf(options: DiscoveryOptions, tls: TlsIdentity): Promise<ClusterFacts> {
   const { server, token } = options
   const read = async (name: string, key: string) => {
     const path = `/api/v1/namespaces/kube-system/configmaps/${name}`

@@ -172,12 +172,15 @@ async function clientOf({ config, pki }: TaskContext, signal: AbortSignal): Prom
 
 /** What the API server needs to reach kubelets: `logs` and `exec` work with it. */
 function access(): Addon {
-  return { name: 'kubelet-access', manifests: kubeletAccess({ user: apiserverKubeletUser }) }
+  return {
+    name: 'kubelet-access',
+    manifests: kubeletAccess({ user: apiserverKubeletUser }),
+  }
 }
 
 /** What machines find when they join: nothing before the first one may. */
 async function forJoiners({ config, pki, payload, addresses }: TaskContext): Promise<Addon> {
-  const { clusterCidr, serviceCidr, clusterDns, clusterDomain, httpsListenPort } = config
+  const { clusterCidr, serviceCidr, clusterDns, clusterDomain, httpsListenPort, networkBackend } = config
   const { server, client } = pki.authorities
   const { advertiseAddress } = addresses()
   const authorities = await Promise.all([server, client].map(({ certFile }) => readFile(certFile, 'utf8')))
@@ -187,7 +190,7 @@ async function forJoiners({ config, pki, payload, addresses }: TaskContext): Pro
       server: `https://${isIPv6(advertiseAddress) ? `[${advertiseAddress}]` : advertiseAddress}:${httpsListenPort}`,
       authorities,
       kubernetesVersion: payload.version.k8sVersion,
-      ...{ clusterCidr, serviceCidr, clusterDomain },
+      ...{ clusterCidr, serviceCidr, clusterDomain, networkBackend },
       kubeletConfig: renderSharedKubeletConfig({ clusterDns, clusterDomain }),
     }),
   }

@@ -17,6 +17,7 @@ export interface Task<Context = NodeTaskContext> {
     | 'pod-range'
     | 'join'
     | 'joiners'
+    | 'network'
   /** What it does, as the end of "cannot ...". */
   readonly purpose: string
   /** Where several servers share the cluster, one of them does it (leadership.ts). */

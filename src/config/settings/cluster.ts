@@ -1,5 +1,6 @@
 import { joiners, servers } from '../roles.ts'
-import { address, domain, range } from '../table/kinds.ts'
+import { address, choice, domain, range } from '../table/kinds.ts'
+import { Refused, type ValueKind } from '../table/option.ts'
 import type { Rows } from './rows.ts'
 
 const group = 'Cluster'
@@ -9,6 +10,22 @@ export interface ClusterSettings {
   readonly serviceCidr: string
   readonly clusterDns: string
   readonly clusterDomain: string
+  /** How pods of different nodes reach each other. */
+  readonly networkBackend: NetworkBackend
+}
+
+export const networkBackends = ['vxlan', 'host-gw', 'none'] as const
+export type NetworkBackend = (typeof networkBackends)[number]
+
+const anyBackend = choice(...networkBackends)
+const backend: ValueKind<NetworkBackend> = {
+  ...anyBackend,
+  parse: (text) =>
+    text === 'wireguard'
+      ? new Refused(
+          'WireGuard is not among them, since nobody has run it; take vxlan, and a VPN between the machines where others could listen',
+        )
+      : anyBackend.parse(text),
 }
 
 export const clusterSettings: Rows<ClusterSettings> = {
@@ -49,5 +66,17 @@ export const clusterSettings: Rows<ClusterSettings> = {
     roles: servers,
     learntBy: joiners,
     factOf: 'cluster',
+  },
+  'network-backend': {
+    group,
+    description:
+      'How pods of different nodes reach each other: by vxlan, by routes alone (host-gw, where all nodes are on one network), or as others see to.',
+    kind: backend,
+    default: 'vxlan',
+    roles: servers,
+    // By the task that keeps the network, again and again (cluster/tasks/network.ts).
+    learntBy: joiners,
+    change:
+      'All servers of a cluster have the same. Every node follows within a minute; until all have, pods of some reach no others.',
   },
 }

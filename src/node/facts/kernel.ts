@@ -11,6 +11,7 @@ const features = {
   overlay: { option: 'OVERLAY_FS', module: 'overlay' },
   bridge: { option: 'BRIDGE', module: 'bridge' },
   veth: { option: 'VETH', module: 'veth' },
+  vxlan: { option: 'VXLAN', module: 'vxlan' },
   bridgeNetfilter: { option: 'BRIDGE_NETFILTER', module: 'br_netfilter' },
   conntrack: { option: 'NF_CONNTRACK', module: 'nf_conntrack' },
   nftables: { option: 'NF_TABLES', module: 'nf_tables' },

@@ -38,6 +38,7 @@ export function kernelRequirements(examination: Examination): Requirement[] {
     kernelFeature(examination, { name: 'bridge', feature: 'bridge', module: 'bridge' }),
     kernelFeature(examination, { name: 'veth', feature: 'veth', module: 'veth' }),
     bridgeNetfilter(examination),
+    ...vxlan(examination),
     ...networkSysctls(examination.config.clusterCidr)
       .filter(({ required }) => required)
       .map(({ name, value }) => sysctl(examination, name, value)),
@@ -158,6 +159,21 @@ function bridgeNetfilter({ host }: Examination): Requirement {
     default:
       return warning(name, `not loaded: ${consequence}`, `modprobe ${name} (systemd/k8s.service does)`)
   }
+}
+
+/** A Node alone needs none. */
+function vxlan({ config, host }: Examination): Requirement[] {
+  const name = 'vxlan'
+  if (config.networkBackend !== 'vxlan') return []
+  const state = host.kernel.feature('vxlan')
+  if (state !== 'absent') return [ok(name, state)]
+  return [
+    warning(
+      name,
+      'this kernel has none: pods of different nodes do not reach each other',
+      'use a kernel with the module vxlan, or --network-backend=host-gw where all nodes are on one network',
+    ),
+  ]
 }
 
 function sysctl({ files }: Examination, name: string, value: string): Requirement {

@@ -7,7 +7,7 @@ interface CniOptions {
   readonly backend: 'nftables' | 'iptables'
   /** host-local keeps one file here for each address in use; emptied by a reboot's cleaning. */
   readonly ipamDir: string
-  /** Of the interface that the default route leaves by; undefined: the kernel's default. */
+  /** Of the pods' interfaces (overlay.ts); undefined: the kernel's default. */
   readonly mtu: number | undefined
 }
 

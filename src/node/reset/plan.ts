@@ -15,6 +15,7 @@ import { readHeldAddress, readNodeId } from '../facts/node-record.ts'
 import { isBelow, isSelfBind, readMounts } from '../facts/mounts.ts'
 import { cniResultsDir } from '../firewall/port-mappings.ts'
 import { bridgeName, networkName } from '../render/cni-config.ts'
+import { overlayDevice } from '../render/overlay.ts'
 import { ruleSteps } from './firewall-rules.ts'
 import { readPodProcesses } from './pod-processes.ts'
 import type { ResetStep } from './steps.ts'
@@ -74,6 +75,7 @@ export async function resetPlan(
     ...processSteps(config, files),
     ...mountSteps(config, files, host),
     ...linkSteps(files),
+    ...networkSteps(config, files),
     ...addressSteps(config, files),
     ...ruleSteps(host),
     ...cgroupSteps(files, host),
@@ -109,6 +111,13 @@ function linkSteps(files: HostFiles): ResetStep[] {
   // /sys may show the interfaces of another network namespace; this list is always one's own.
   if (!new RegExp(`^ *${bridgeName}:`, 'm').test(files.read('/proc/net/dev') ?? '')) return []
   return [{ kind: 'link', description: `delete the network interface ${bridgeName}`, name: bridgeName }]
+}
+
+function networkSteps(config: Pick<AnyConfig, 'dataDir'>, files: HostFiles): ResetStep[] {
+  const devices = files.read('/proc/net/dev') ?? ''
+  if (!files.exists(paths(config).networkMark) && !new RegExp(`^ *${overlayDevice}:`, 'm').test(devices))
+    return []
+  return [{ kind: 'network', description: "remove what leads to other nodes' pods" }]
 }
 
 function addressSteps(config: NodeConfig, files: HostFiles): ResetStep[] {

@@ -13,6 +13,12 @@ interface LinkStep {
   readonly name: string
 }
 
+/** What leads to other nodes' pods. */
+interface NetworkStep {
+  readonly kind: 'network'
+  readonly description: string
+}
+
 /** An address of the Node that is kept on lo. */
 interface AddressStep {
   readonly kind: 'address'
@@ -61,6 +67,7 @@ export type FileStep =
 export type ResetStep =
   | CommandStep
   | LinkStep
+  | NetworkStep
   | AddressStep
   | RulesStep
   | KubeconfigStep

@@ -26,6 +26,7 @@ test('nothing given: every setting has its default', async () => {
     serviceCidr: '10.96.0.0/12',
     clusterDns: '10.96.0.10',
     clusterDomain: 'cluster.local',
+    networkBackend: 'vxlan',
     kubeletRootDir: '/var/lib/kubelet',
     kubeletMountHostsFile: true,
     disable: [],

@@ -323,6 +323,16 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
       "cannot use --data-dir=/var/lib/kubelet/k8s: it lies in the default kubelet-root-dir /var/lib/kubelet, which is the kubelet's alone; the other way round is allowed",
     ],
     [
+      'a network that nobody has run',
+      { flags: ['--network-backend=wireguard'] },
+      'cannot use --network-backend=wireguard: WireGuard is not among them, since nobody has run it; take vxlan, and a VPN between the machines where others could listen',
+    ],
+    [
+      'a network that there is not',
+      { flags: ['--network-backend=udp'] },
+      'cannot use --network-backend=udp: allowed is vxlan, host-gw or none',
+    ],
+    [
       'a mode for what is left out',
       { flags: ['--disable=kube-proxy', '--kube-proxy-mode=iptables'] },
       'cannot use --kube-proxy-mode=iptables: --disable=kube-proxy leaves kube-proxy out',

@@ -186,6 +186,12 @@ describe('what is missing is said:', () => {
       detail: 'not loaded: a pod cannot reach a Service whose pod is on the same node',
     },
     {
+      name: 'vxlan',
+      files: { ...ready, '/lib/modules/6.1.0-40-amd64/modules.dep': 'kernel/fs/overlayfs/overlay.ko:\n' },
+      state: 'warning',
+      detail: 'this kernel has none: pods of different nodes do not reach each other',
+    },
+    {
       name: '/dev/kmsg',
       files: without('/dev/kmsg'),
       state: 'missing',

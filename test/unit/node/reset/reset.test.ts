@@ -113,6 +113,14 @@ test('everything that the cluster made goes, in an order that works, and nothing
   ])
 })
 
+test.each([
+  ['by its device', { '/proc/net/dev': 'face |bytes\n k8s-vxlan: 0 0\n' }],
+  ['by its mark', { '/data/run/network': '' }],
+])('the network between nodes goes, known %s', async (_, files) => {
+  const steps = await resetPlan(config, { root: hostTree({ ...legacy, ...files }) })
+  expect(steps).toContainEqual({ kind: 'network', description: "remove what leads to other nodes' pods" })
+})
+
 describe('links', () => {
   const tell = async (root: string, given: Partial<Config>) => {
     const steps = await resetPlan({ ...config, ...given }, { root })
