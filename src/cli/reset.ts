@@ -71,6 +71,8 @@ async function handler(invocation: Invocation): Promise<number> {
   ])
   const payload = openPayload(environment['K8S_PAYLOAD_DIR'])
   await resetNode(config, { payload, announce: (line) => print(`${line}\n`) })
+  if (config.role === 'agent')
+    print(`Its Node is still in the cluster; on a server: k8s kubectl delete node ${config.nodeName}\n`)
   return 0
 }
 

@@ -6,11 +6,12 @@ import { request } from '../../base/http.ts'
 import { joinedFiles } from '../../components/node-access.ts'
 import { readNode } from '../../components/node.ts'
 import { readNodeRecord, updateNodeRecord } from '../../config/facts.ts'
+import { whyDenied } from '../join/denial.ts'
 import { refusalOfSkew } from '../join/skew.ts'
 import type { NodeTaskContext, Task } from './task.ts'
 
 /** While there is no Node yet. */
-const joiningIntervalMs = 500
+const joiningIntervalMs = 1000
 /** A Node that is not there after so long is a problem, and not on its way any more. */
 const pendingLimitMs = 60_000
 const calmIntervalMs = 10 * 60_000
@@ -58,12 +59,17 @@ async function untilNode(context: NodeTaskContext, signal: AbortSignal): Promise
 }
 
 async function whyNoNode(context: NodeTaskContext, signal: AbortSignal): Promise<string | undefined> {
-  const { access, paths } = context
+  const { access, paths, config } = context
+  const { nodeName } = config
   try {
     await access.identity()
   } catch {
-    const { bootstrapKubeconfig } = joinedFiles(paths)
-    return `the kubelet has no certificate yet: a server has to approve its request (k8s kubectl get csr). Its token, in ${bootstrapKubeconfig}, may have expired: start it again with a new one`
+    const { serverCaFile: caFile, bootstrapKubeconfig } = joinedFiles(paths)
+    const { server } = access
+    const denial = await whyDenied({ server, nodeName, caFile, bootstrapKubeconfig, signal }).catch(() => {
+      signal.throwIfAborted()
+    })
+    return denial ?? 'a server has to approve its certificate (on one: k8s kubectl get csr)'
   }
   try {
     return (await readNode(context, signal)) === undefined ? 'its Node is not registered yet' : undefined
