@@ -63,9 +63,10 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
     'config',
     'base',
   ],
-  cli: ['cli/datastore.ts', 'cli/db', 'cli/snapshot', 'cli/lab', 'client', ...inCommands],
+  cli: ['cli/datastore.ts', 'cli/db', 'cli/etcd', 'cli/snapshot', 'cli/lab', 'client', ...inCommands],
   // The commands that work on the database itself.
   'cli/db': ['cli', 'snapshot', 'datastore', 'datastore/transfer', 'datastore/log', 'pki', ...inCommands],
+  'cli/etcd': ['cli', 'datastore', 'pki', ...inCommands],
   'cli/snapshot': ['cli', 'snapshot', 'datastore', 'datastore/transfer', ...inCommands],
   'cli/lab': ['cli', 'lab', ...inCommands],
   'cli/datastore.ts': ['cli', 'cluster/run-datastore.ts', 'datastore', ...inCommands],

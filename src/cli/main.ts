@@ -8,6 +8,7 @@ import { type Invocation, isBeforeUnpacking, payloadNeededExitCode } from './com
 import { datastore } from './datastore.ts'
 import { dbCommands } from './db.ts'
 import { labCommands } from './lab.ts'
+import { etcdCommands } from './etcd.ts'
 import { reset } from './reset.ts'
 import { server } from './server.ts'
 import { snapshotCommands } from './snapshot.ts'
@@ -28,6 +29,7 @@ export const commands: Commands = {
     reset,
     ...dbCommands,
     ...snapshotCommands,
+    ...etcdCommands,
     ...labCommands,
     ...tokenCommands,
     version,
@@ -36,6 +38,7 @@ export const commands: Commands = {
   external: ['kubectl', 'crictl', 'ctr'],
   groups: {
     db: 'Look after the database by hand.',
+    etcd: 'Look after the etcd of the servers.',
     lab: 'Try clusters of many nodes on one machine.',
     snapshot: 'Take snapshots of the cluster, and go back to one.',
     token: 'Let other machines join the cluster.',

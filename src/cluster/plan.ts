@@ -20,6 +20,7 @@ import { LeaseElection } from './lease-election.ts'
 import { leaseStore } from './lease-store.ts'
 import { addons } from './tasks/addons.ts'
 import { certificates } from './tasks/certificates.ts'
+import { etcdCare } from './tasks/etcd-care.ts'
 import { facts } from './tasks/facts.ts'
 import { firewall } from './tasks/firewall.ts'
 import { images } from './tasks/images.ts'
@@ -61,6 +62,7 @@ const server: Omit<RoleRow, 'storage' | 'leadership'> = {
     nodeAddress,
     payloads,
     snapshots,
+    etcdCare,
   ],
 }
 

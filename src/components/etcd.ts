@@ -4,15 +4,13 @@ import { isIPv6 } from 'node:net'
 import { join } from 'node:path'
 import { AppError } from '../base/errors.ts'
 import { preparePrivateDirectory } from '../base/files.ts'
-import { ports } from '../config/ports.ts'
+import { etcdClientUrl, ports } from '../config/ports.ts'
 import { etcdPeerName } from '../pki/etcd.ts'
 import { flags } from './arguments.ts'
 import type { ComponentContext } from './component.ts'
 import { probeHttp } from './probe.ts'
 import type { ProcessRecipe } from './process-component.ts'
 
-/** At which this server's own member is spoken to. */
-export const etcdClientUrl = `https://127.0.0.1:${ports.etcd.number}`
 const metricsUrl = `http://127.0.0.1:${ports.etcdMetrics.number}`
 
 /**
@@ -63,10 +61,15 @@ function requireData({ clusterFacts, memberDir }: EtcdContext['paths']): void {
   })
 }
 
+/** At which the others reach a server's member. */
+export function etcdPeerUrl(nodeIp: string): string {
+  return `https://${isIPv6(nodeIp) ? `[${nodeIp}]` : nodeIp}:${ports.etcdPeers.number}`
+}
+
 /** The flags of etcd (server/etcdmain/config.go). */
 export function etcdArguments({ config, addresses, paths, pki }: Omit<EtcdContext, 'credentials'>): string[] {
   const { nodeIp } = addresses()
-  const peerUrl = `https://${isIPv6(nodeIp) ? `[${nodeIp}]` : nodeIp}:${ports.etcdPeers.number}`
+  const peerUrl = etcdPeerUrl(nodeIp)
   const { authority, leaves } = pki.etcd
   const { quotaBackendBytes, etcdHeartbeatInterval, etcdElectionTimeout } = config
   return flags(

@@ -23,6 +23,9 @@ export const ports = {
   scheduler: { number: 10259, holder: 'kube-scheduler', roles: servers },
 } as const satisfies Readonly<Record<string, Port>>
 
+/** At which a server's own member of etcd is spoken to. */
+export const etcdClientUrl = `https://127.0.0.1:${ports.etcd.number}`
+
 /** What a machine of that role listens on. */
 export function portsOfRole(
   role: RoleName,

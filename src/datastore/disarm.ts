@@ -12,12 +12,13 @@ const alarmFields = { memberId: 1, alarm: 2 } as const
 
 /**
  * Lowers the alarm NOSPACE of the datastore, or of the members of the etcd, that serves there; returns whether it was raised. Each
- * member has its own, and is named (client/v3/maintenance.go, AlarmDisarm).
+ * member has its own, and is named (client/v3/maintenance.go, AlarmDisarm); with `only` that of one alone is lowered.
  */
-export async function disarmDatastore(server: EtcdServer): Promise<boolean> {
+export async function disarmDatastore(server: EtcdServer, only?: bigint): Promise<boolean> {
   const call = async (request: MessageWriter): Promise<Buffer> =>
     callUnary({ server, method: '/etcdserverpb.Maintenance/Alarm', framed: request.framed() })
-  const members = raisedIn(await call(new MessageWriter()))
+  const raised = raisedIn(await call(new MessageWriter()))
+  const members = only === undefined ? raised : raised.filter((memberId) => memberId === only)
   for (const memberId of members) {
     const request = new MessageWriter()
     request.uint(requestTags.action, deactivate)

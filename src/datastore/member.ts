@@ -21,11 +21,29 @@ const putTags = { key: 0x0a, value: 0x12 } as const
 /** etcdserverpb.TxnResponse.succeeded and responses, ResponseOp.response_range */
 const txnFields = { succeeded: 2, responses: 3, range: 1 } as const
 
+/** ResponseHeader.member_id; etcdserverpb.MemberListResponse.members, Member; MemberUpdateRequest */
+const memberIdField = 2
+const membersField = 2
+const memberFields = { id: 1, name: 2, peerUrls: 3, clientUrls: 4, isLearner: 5 } as const
+const linearizableTag = 0x08
+const updateTags = { id: 0x08, peerUrls: 0x12 } as const
+
 /** google.rpc.Code: etcd answers so where users and roles are, and it is healthy. */
 const permissionDenied = 7
 
+/** A member as the cluster has it; etcd's limits hold for its texts. */
+export interface ListedMember {
+  readonly id: bigint
+  /** '': it was added, and has never started. */
+  readonly name: string
+  readonly peerUrls: readonly string[]
+  readonly clientUrls: readonly string[]
+  readonly isLearner: boolean
+}
+
 /** What a member says of itself. */
 export interface MemberStatus {
+  readonly id: bigint
   readonly version: string
   /** In etcd's words: no leader, an alarm. */
   readonly errors: readonly string[]
@@ -84,10 +102,20 @@ export class Member implements Disposable {
     const reply = await this.#client.call({ method: '/etcdserverpb.Maintenance/Status', framed, signal })
     const response = new MessageReader(reply)
     const errors: string[] = []
-    const found = { version: '', bytes: 0, bytesInUse: 0, quotaBytes: 0, leader: 0n, isLearner: false }
+    const found = {
+      id: 0n,
+      version: '',
+      bytes: 0,
+      bytesInUse: 0,
+      quotaBytes: 0,
+      leader: 0n,
+      isLearner: false,
+    }
     while (response.next()) {
       const { field } = response
-      if (field === statusFields.version) found.version = response.text()
+      if (field === statusFields.header)
+        found.id = findField(response.message(), [memberIdField])?.uint64() ?? 0n
+      else if (field === statusFields.version) found.version = response.text()
       else if (field === statusFields.errors) errors.push(response.text())
       else if (field === statusFields.bytes) found.bytes = response.number()
       else if (field === statusFields.bytesInUse) found.bytesInUse = response.number()
@@ -97,6 +125,36 @@ export class Member implements Disposable {
       else response.skip()
     }
     return { ...found, errors }
+  }
+
+  /** Gives free space of its database back to the disk; until then it answers nobody. */
+  async defragment(signal: AbortSignal): Promise<void> {
+    const framed = new MessageWriter().framed()
+    await this.#client.call({ method: '/etcdserverpb.Maintenance/Defragment', framed, signal })
+  }
+
+  /** All members of its cluster, as a majority has them. */
+  async members(signal: AbortSignal): Promise<ListedMember[]> {
+    const request = new MessageWriter()
+    request.bool(linearizableTag, true)
+    const framed = request.framed()
+    const reply = await this.#client.call({ method: '/etcdserverpb.Cluster/MemberList', framed, signal })
+    const response = new MessageReader(reply)
+    const members: ListedMember[] = []
+    while (response.next()) {
+      if (response.field === membersField) members.push(listedMember(response.message()))
+      else response.skip()
+    }
+    return members
+  }
+
+  /** Has the others reach a member there from now on. */
+  async updateMember(id: bigint, peerUrls: readonly string[], signal: AbortSignal): Promise<void> {
+    const request = new MessageWriter()
+    request.bigint(updateTags.id, id)
+    for (const url of peerUrls) request.text(updateTags.peerUrls, url)
+    const framed = request.framed()
+    await this.#client.call({ method: '/etcdserverpb.Cluster/MemberUpdate', framed, signal })
   }
 
   /**
@@ -128,6 +186,21 @@ export class Member implements Disposable {
   [Symbol.dispose](): void {
     this.#client[Symbol.dispose]()
   }
+}
+
+function listedMember(reader: MessageReader): ListedMember {
+  const [peerUrls, clientUrls]: [string[], string[]] = [[], []]
+  const found = { id: 0n, name: '', isLearner: false }
+  while (reader.next()) {
+    const { field } = reader
+    if (field === memberFields.id) found.id = reader.uint64()
+    else if (field === memberFields.name) found.name = reader.text()
+    else if (field === memberFields.peerUrls) peerUrls.push(reader.text())
+    else if (field === memberFields.clientUrls) clientUrls.push(reader.text())
+    else if (field === memberFields.isLearner) found.isLearner = reader.bool()
+    else reader.skip()
+  }
+  return { ...found, peerUrls, clientUrls }
 }
 
 function operation(tag: number, writer: MessageWriter): Buffer {

@@ -1,5 +1,4 @@
 import type { AppError } from '../base/errors.ts'
-import type { TlsIdentity } from '../base/http.ts'
 import type { Component, ComponentContext } from '../components/component.ts'
 
 /**
@@ -18,8 +17,11 @@ export interface Storage {
   /** Resolves when what of it lives in this process answers; never while that hangs. */
   ping(): Promise<void>
   readonly snapshots: SnapshotSource
-  /** This server's own member of an etcd, which is cared for. */
-  readonly member?: { readonly address: string; readonly tls: () => TlsIdentity }
+  /** What a member of an etcd of this server's own needs now and then. */
+  readonly care?: {
+    /** Looks how it is, and does what can be done; rejects with what is left to somebody else. */
+    look(signal: AbortSignal): Promise<void>
+  }
 }
 
 export interface SnapshotSource {

@@ -8,13 +8,14 @@ import { startTraffic } from './harness/traffic.ts'
 // A first server with a member of etcd of its own.
 
 const kind = '--server-mode=ha'
+const quotaBytes = 24 * 1024 * 1024
 let cluster: Cluster
 
 beforeAll(async () => {
   const machine = await Machine.create({ name: 'etcd-member' })
   addTestImage(machine)
   cluster = new Cluster(machine, {})
-  cluster.startDaemon({ flags: [kind, '--cluster-init'] })
+  cluster.startDaemon({ flags: [kind, '--cluster-init', `--quota-backend-bytes=${quotaBytes}`] })
   await cluster.ready()
 })
 afterAll(async () => {
@@ -93,6 +94,57 @@ test.each<['killed' | 'stopped', 'SIGKILL' | 'SIGSTOP']>([
     expect(await component('kube-apiserver')).toMatchObject({ pid: before.pid, restarts: before.restarts })
   },
 )
+
+test('when its quota is reached, that is told, and once objects were deleted all goes on by itself', async () => {
+  const script =
+    'head -c 900000 /dev/zero | tr "\\0" x >/tmp/big; for n in $(seq 40); do k8s kubectl create configmap big-$n --from-file=/tmp/big || exit 7; done'
+  expect((await cluster.exec(['sh', '-c', script], { check: false })).exitCode).toBe(7)
+  await cluster.waitFor('it is told', async () => {
+    const { problems } = await cluster.status()
+    return problems.some((problem) => problem.includes('no writes: etcd has reached its quota (NOSPACE)'))
+  })
+  await cluster.waitFor('what is in use is told', async () => {
+    const { parts } = await cluster.status()
+    const { message = '' } = parts.find(({ name }) => name === 'etcd-care') ?? {}
+    return /^cannot take writes: etcd has reached its quota, and \d+ MiB of 24 MiB are in use; delete/.test(
+      message,
+    )
+  })
+  await cluster.exec([
+    'sh',
+    '-c',
+    'k8s kubectl get configmaps -o name | grep /big- | xargs k8s kubectl delete',
+  ])
+  await cluster.waitFor('writes are taken', () => cluster.kubectl(['create', 'configmap', 'after-no-space']))
+  await cluster.ready()
+  await cluster.waitFor(
+    'nothing is told any more',
+    async () => (await cluster.status()).problems.length === 0,
+  )
+  const { bytes } = JSON.parse((await cluster.k8s(['etcd', 'members', '-o', 'json'])).stdout) as {
+    bytes: number
+  }
+  expect(bytes).toBeLessThan(quotaBytes / 2)
+})
+
+test('k8s etcd shows its members, and defragments', async () => {
+  const { members, ...own } = JSON.parse((await cluster.k8s(['etcd', 'members', '-o', 'json'])).stdout)
+  expect(members).toEqual([
+    {
+      id: expect.stringMatching(/^[0-9a-f]+$/),
+      name: cluster.machine.id.replace('k8s-test-', ''),
+      role: 'leader',
+      isThisServer: true,
+      peerUrls: [expect.stringMatching(/^https:.*:2380$/)],
+      clientUrls: ['https://127.0.0.1:2379'],
+    },
+  ])
+  expect(own).toMatchObject({ version: expect.stringMatching(/^3\./), quotaBytes, errors: [] })
+  expect((await cluster.k8s(['etcd', 'members'])).stdout).toMatch(/^ID .*\n[0-9a-f]+ +\S+ +leader +https:/)
+  expect((await cluster.k8s(['etcd', 'defrag'])).stdout).toMatch(
+    /^The database of etcd had [\d.]+ MiB, and has [\d.]+ MiB\.$/m,
+  )
+})
 
 test('a restart without any flag but the mode goes on with it', async () => {
   await cluster.k8s(['stop'])

@@ -15,6 +15,7 @@ export interface Task<Context = NodeTaskContext> {
     | 'firewall'
     | 'payloads'
     | 'pod-range'
+    | 'etcd-care'
     | 'join'
     | 'joiners'
     | 'network'
