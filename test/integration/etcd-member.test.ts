@@ -23,7 +23,9 @@ afterAll(async () => {
 })
 reportFailures(() => cluster)
 
-test('it is a cluster as any other', async () => {
+test('it is a cluster as any other, with nothing to complain of', async () => {
+  await cluster.k8s(['status', '--wait', '--timeout=1m'])
+  expect((await cluster.status()).problems).toEqual([])
   // Its controllers wait until they lead.
   await cluster.waitFor('the service account of pods', () =>
     cluster.kubectl(['get', 'serviceaccount', 'default']),
@@ -103,7 +105,10 @@ test('when its quota is reached, that is told, and once objects were deleted all
     const { problems } = await cluster.status()
     return problems.some((problem) => problem.includes('no writes: etcd has reached its quota (NOSPACE)'))
   })
+  // What is free, or history, is given back first, and may be written again.
+  let more = 40
   await cluster.waitFor('what is in use is told', async () => {
+    await cluster.kubectl(['create', 'configmap', `big-${++more}`, '--from-file=/tmp/big'], { check: false })
     const { parts } = await cluster.status()
     const { message = '' } = parts.find(({ name }) => name === 'etcd-care') ?? {}
     return /^cannot take writes: etcd has reached its quota, and \d+ MiB of 24 MiB are in use; delete/.test(

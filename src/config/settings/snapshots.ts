@@ -21,7 +21,7 @@ export const snapshotsSettings: Rows<SnapshotsSettings> = {
     description: "When the daemon takes snapshots, in the machine's time.",
     kind: schedule,
     default: '0 */12 * * *',
-    roles: ['single'],
+    roles: servers,
   },
   'snapshot-retention': {
     group,
