@@ -31,6 +31,13 @@ test('it is a cluster as any other, with nothing to complain of', async () => {
     cluster.kubectl(['get', 'serviceaccount', 'default']),
   )
   await cluster.runPods(pod('before', sleepForever))
+  const { spec } = await cluster.get<{ spec: { holderIdentity: string } }>(
+    'lease',
+    '-n',
+    'kube-system',
+    'k8s-server',
+  )
+  expect(spec.holderIdentity).toBe(cluster.machine.id.replace('k8s-test-', ''))
   const { components } = await cluster.status()
   expect(components.slice(0, 2).map(({ name, state }) => [name, state])).toEqual([
     ['etcd', 'ready'],
