@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, readFileSync, statSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { BootedMachine } from './harness/booted.ts'
 import { busyboxArchive } from './harness/images.ts'
@@ -162,6 +163,32 @@ test('a datastore is a unit as any other: systemctl start runs the role of the s
   expect(await property('Result')).toBe('success')
   await booted.exec(['k8s', 'reset', '--force'])
   expect((await booted.exec(['ls', '/var/lib/datastore'], { check: false })).exitCode).not.toBe(0)
+  await booted.exec(['rm', '/etc/k8s/config.yaml'])
+})
+
+test('an agent whose servers are away is started all the same, says what it waits for, and is left alone by the watchdog', async () => {
+  const token = `k8s1-agent-${'a'.repeat(64)}-abcdef.0123456789abcdef`
+  const config = `role: agent\ndata-dir: /var/lib/agent\nserver: https://127.0.0.1:1\ntoken: ${token}\n`
+  await booted.exec(['sh', '-c', 'cat >/etc/k8s/config.yaml'], { stdin: config })
+  await booted.exec(['mkdir', '-p', '/run/systemd/system/k8s.service.d'])
+  await booted.exec(['sh', '-c', 'cat >/run/systemd/system/k8s.service.d/watchdog.conf'], {
+    stdin: '[Service]\nWatchdogSec=2s\n',
+  })
+  await systemctl(['daemon-reload'])
+  await systemctl(['start', 'k8s'])
+  const started = await property('MainPID')
+  const waiting = 'waiting for a server: https://127.0.0.1:1: connect ECONNREFUSED 127.0.0.1:1'
+  expect(await property('StatusText')).toBe(waiting)
+  const { exitCode, stdout } = await booted.exec(['k8s', 'status'], { check: false })
+  expect([exitCode, stdout]).toEqual([3, expect.stringContaining(waiting)])
+  // A pause: the watchdog would have ended it by then.
+  await sleep(5_000)
+  expect(await property('MainPID')).toBe(started)
+  await systemctl(['stop', 'k8s'])
+  expect(await property('Result')).toBe('success')
+  await booted.exec(['rm', '-r', '/run/systemd/system/k8s.service.d'])
+  await systemctl(['daemon-reload'])
+  await booted.exec(['k8s', 'reset', '--force'])
   await booted.exec(['rm', '/etc/k8s/config.yaml'])
 })
 

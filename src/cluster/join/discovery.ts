@@ -75,6 +75,10 @@ async function clusterInfo(options: DiscoveryOptions, tls: TlsIdentity): Promise
   const { server } = options
   if (answer.status === 200) return dataOf(answer, server)
   if ([401, 403, 404].includes(answer.status)) {
+    // A server that starts knows nothing yet.
+    const ready = await ask(options, { path: '/readyz', tls })
+    if (ready.status !== 200)
+      throw new AppError(`${server} is not ready: /readyz answers ${ready.status}`, { code: 'JOIN_ANSWER' })
     throw unknownToken(server, 'it shows its cluster-info to nobody: there is no token to join with')
   }
   throw new AppError(`${server} answers ${answer.status}`, { code: 'JOIN_ANSWER' })

@@ -99,7 +99,7 @@ test.each<[string, (cluster: FakeCluster) => void, Partial<DiscoveryOptions>, st
   ],
   [
     'a cluster-info for nobody',
-    (c) => void (c.status = 401),
+    (c) => void (c.isOpen = false),
     {},
     'JOIN_TOKEN_UNKNOWN',
     /there is no token to join with/,
@@ -142,6 +142,15 @@ test.each<[string, (cluster: FakeCluster) => void, Partial<DiscoveryOptions>, st
   const error = await joinTo(cluster, options).catch((thrown: unknown) => thrown)
   expect(error).toMatchObject({ code, message: expect.stringMatching(message) })
   expect(String((error as Error).message)).not.toContain(token.secret)
+})
+
+test('a server that starts is no refusal: it knows no tokens yet', async () => {
+  const cluster = await new FakeCluster().start()
+  Object.assign(cluster, { isOpen: false, isReady: false })
+  await expect(joinTo(cluster)).rejects.toMatchObject({
+    code: 'JOIN_ANSWER',
+    message: expect.stringContaining('is not ready: /readyz answers 500'),
+  })
 })
 
 test('a name that this machine has asked for before is its own', async () => {

@@ -21,6 +21,9 @@ export class FakeCluster {
   bundle = () => this.authority.cert + this.clientAuthority.cert
   version = 'v1.37.1'
   isTokenGood = true
+  isReady = true
+  /** Anybody may read cluster-info. */
+  isOpen = true
   /** Of every answer. */
   status: number | undefined
   networking: object = { podSubnet: '10.7.0.0/16', serviceSubnet: '10.8.0.0/16', dnsDomain: 'example.test' }
@@ -57,6 +60,8 @@ export class FakeCluster {
   }
 
   #answer(path: string, isNamed: boolean): [number, object | string] {
+    if (path === '/readyz') return [this.isReady ? 200 : 500, 'ok']
+    if (path.endsWith('/kube-public/configmaps/cluster-info') && !this.isOpen) return [401, 'Unauthorized']
     if (path.endsWith('/kube-public/configmaps/cluster-info')) return [200, { data: this.#clusterInfo() }]
     if (!isNamed || !this.isTokenGood) return [401, 'Unauthorized']
     if (path === '/version') return [200, { gitVersion: this.version }]
