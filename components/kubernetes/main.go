@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 	_ "time/tzdata" // time zones of CronJobs on machines without tzdata
 
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/server/v3/etcdmain"
+	encryption "k8s.io/apiserver/pkg/server/options/encryptionconfig/controller"
 	_ "k8s.io/client-go/plugin/pkg/client/auth"
 	"k8s.io/component-base/cli"
 	"k8s.io/component-base/logs"
@@ -36,7 +38,12 @@ var daemons = map[string]func() *cobra.Command{
 	"kube-proxy":              proxy.NewProxyCommand,
 }
 
+// How often kube-apiserver looks whether its encryption configuration has changed: upstream's minute makes a rotation of
+// keys, which waits for it twice, a matter of minutes.
+const encryptionPollInterval = 10 * time.Second
+
 func main() {
+	encryption.EncryptionConfigFileChangePollDuration = encryptionPollInterval
 	name := filepath.Base(os.Args[0])
 	switch name {
 	case "kubectl":

@@ -10,6 +10,7 @@ import { dbCommands } from './db.ts'
 import { labCommands } from './lab.ts'
 import { etcdCommands } from './etcd.ts'
 import { reset } from './reset.ts'
+import { encryptionCommands } from './secrets-encryption.ts'
 import { server } from './server.ts'
 import { snapshotCommands } from './snapshot.ts'
 import { start } from './start.ts'
@@ -30,6 +31,7 @@ export const commands: Commands = {
     ...dbCommands,
     ...snapshotCommands,
     ...etcdCommands,
+    ...encryptionCommands,
     ...labCommands,
     ...tokenCommands,
     version,
@@ -40,6 +42,7 @@ export const commands: Commands = {
     db: 'Look after the database by hand.',
     etcd: 'Look after the etcd of the servers.',
     lab: 'Try clusters of many nodes on one machine.',
+    'secrets-encryption': 'See and rotate the keys of Secrets.',
     snapshot: 'Take snapshots of the cluster, and go back to one.',
     token: 'Let other machines join the cluster.',
   },

@@ -3,3 +3,4 @@
  * library has five megabytes, which the daemon and every other command would pay for.
  */
 export { createToken, deleteToken, joinPoint, listTokens } from './join-tokens.ts'
+export { loadedEncryption, rewriteSecrets } from './encryption.ts'

@@ -57,6 +57,8 @@ export function apiserverArguments({
       // Secrets of the type bootstrap.kubernetes.io/token let machines ask to join.
       'enable-bootstrap-token-auth': true,
       'encryption-provider-config': pki.encryptionConfigFile,
+      // k8s secrets-encryption rotate
+      'encryption-provider-config-automatic-reload': true,
       ...storageFlags,
       'kubelet-certificate-authority': pki.authorities.server.certFile,
       'kubelet-client-certificate': pki.leaves['apiserver-kubelet-client'].certFile,

@@ -1,4 +1,4 @@
-import { createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes } from 'node:crypto'
+import { createPrivateKey, createPublicKey, generateKeyPairSync } from 'node:crypto'
 import { join } from 'node:path'
 import { allDone } from '../base/all-done.ts'
 import { AppError } from '../base/errors.ts'
@@ -10,11 +10,8 @@ import {
   writeFileAtomically,
   writeFileIfChanged,
 } from '../base/files.ts'
-import { renderYaml } from '../base/yaml.ts'
 import { exportKey } from './authority.ts'
-
-/** crypto_secretbox's key size. */
-const encryptionKeyBytes = 32
+import { newEncryptionKey, writeEncryptionKeys } from './encryption.ts'
 
 export interface SecretFiles {
   /** Signs the tokens of service accounts. */
@@ -79,11 +76,7 @@ async function prepareEncryptionConfig(path: string, mayCreate: boolean): Promis
   const text = await readFileIfPresent(path)
   if (text === undefined) {
     if (!mayCreate) throw missing(path, 'Secrets in the datastore cannot be read')
-    const key = randomBytes(encryptionKeyBytes).toString('base64')
-    return writeFileAtomically(path, renderEncryptionConfig(key), {
-      mode: privateMode,
-      durable: 'contents',
-    })
+    return writeEncryptionKeys(path, [newEncryptionKey([])])
   }
   if (!/^kind: *EncryptionConfiguration$/m.test(text)) {
     throw new AppError(`cannot use ${path}: it is no EncryptionConfiguration`, {
@@ -93,20 +86,6 @@ async function prepareEncryptionConfig(path: string, mayCreate: boolean): Promis
     })
   }
   await narrowMode(path, privateMode)
-}
-
-/** secretbox for what is written; identity so that what was written in the clear can be read. */
-function renderEncryptionConfig(key: string): string {
-  return renderYaml({
-    apiVersion: 'apiserver.config.k8s.io/v1',
-    kind: 'EncryptionConfiguration',
-    resources: [
-      {
-        resources: ['secrets'],
-        providers: [{ secretbox: { keys: [{ name: 'key-1', secret: key }] } }, { identity: {} }],
-      },
-    ],
-  })
 }
 
 function missing(path: string, consequence: string): AppError {
