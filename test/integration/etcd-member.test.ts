@@ -8,7 +8,7 @@ import { startTraffic } from './harness/traffic.ts'
 // A first server with a member of etcd of its own.
 
 const kind = '--server-mode=ha'
-const quotaBytes = 24 * 1024 * 1024
+const quotaBytes = 14 * 1024 * 1024
 let cluster: Cluster
 
 beforeAll(async () => {
@@ -118,7 +118,7 @@ test('when its quota is reached, that is told, and once objects were deleted all
     await cluster.kubectl(['create', 'configmap', `big-${++more}`, '--from-file=/tmp/big'], { check: false })
     const { parts } = await cluster.status()
     const { message = '' } = parts.find(({ name }) => name === 'etcd-care') ?? {}
-    return /^cannot take writes: etcd has reached its quota, and \d+ MiB of 24 MiB are in use; delete/.test(
+    return /^cannot take writes: etcd has reached its quota, and \d+ MiB of 14 MiB are in use; delete/.test(
       message,
     )
   })

@@ -12,7 +12,7 @@ const lookIntervalMs = 5_000
 const partName = 'node address'
 
 /** Those that are told an address by a flag, or take it from the Node once: in the order in which they need each other. */
-const toldByFlag: readonly ComponentName[] = ['kube-apiserver', 'kubelet', 'kube-proxy']
+const toldByFlag: readonly ComponentName[] = ['etcd', 'kube-apiserver', 'kubelet', 'kube-proxy']
 
 /**
  * Follows the machine's address with certificates, the API server's endpoints and the Node. One that a user wrote is the

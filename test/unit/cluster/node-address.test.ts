@@ -191,5 +191,5 @@ test('a change that cannot be followed, as on a full disk, is found again by the
   expect([nodeIp, restarted]).toEqual(['192.0.2.7', []])
   rmSync(paths.pkiDir)
   await follow(context, '192.0.2.8', signal)
-  expect([nodeIp, restarted]).toEqual(['192.0.2.8', ['kube-apiserver', 'kubelet', 'kube-proxy']])
+  expect([nodeIp, restarted]).toEqual(['192.0.2.8', ['etcd', 'kube-apiserver', 'kubelet', 'kube-proxy']])
 })
