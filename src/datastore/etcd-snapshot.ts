@@ -20,12 +20,15 @@ const silenceLimitMs = 60_000
 export async function fetchEtcdSnapshot(given: {
   readonly server: EtcdServer
   readonly path: string
+  /** More than that is no snapshot of it. */
+  readonly limitBytes: number
   readonly signal?: AbortSignal
 }): Promise<{ clusterId: bigint | undefined }> {
-  const { server, path, signal } = given
+  const { server, path, limitBytes, signal } = given
   using client = new EtcdClient(server)
   using limit = new TimeLimit('get more of a snapshot of etcd', silenceLimitMs)
   let clusterId: bigint | undefined
+  let bytes = 0
   const blobs = async function* (): AsyncGenerator<Buffer> {
     const messages = client.stream({
       method: '/etcdserverpb.Maintenance/Snapshot',
@@ -36,6 +39,8 @@ export async function fetchEtcdSnapshot(given: {
       limit.pause()
       clusterId ??= findField(new MessageReader(message), [fields.header, fields.clusterId])?.uint64()
       const blob = findField(new MessageReader(message), [fields.blob])?.bytes()
+      bytes += blob?.length ?? 0
+      if (bytes > limitBytes) throw new Error(`it has more than ${limitBytes} bytes`)
       // A view of what the next message may be read into.
       if (blob !== undefined) yield Buffer.from(blob)
       limit.begin()

@@ -6,6 +6,8 @@ import type { Payload } from '../../payload/payload.ts'
 import type { SnapshotSource } from '../../snapshot/save.ts'
 
 const statusLimitMs = 10_000
+/** By which it may have grown since it was asked for its size, beside twice that. */
+const growthBytes = 256 * 1024 * 1024
 
 /**
  * An etcd, by the socket of the daemon in front of it: what is below the prefix of the cluster becomes a database as one server alone
@@ -24,21 +26,23 @@ export async function ofEtcd(
   const server = { address: `unix://${paths.datastoreSocket}` }
   const own = String(schema['etcd-prefix'].default)
   const prefix = readFacts(paths.dataDir).cluster['etcd-prefix'] ?? own
+  const status = async () => {
+    using member = new Member(server)
+    return await member.status(AbortSignal.timeout(statusLimitMs)).catch((error: unknown) => {
+      throw withoutDaemon(error)
+    })
+  }
   return {
     async neededBytes() {
-      using member = new Member(server)
-      const { bytes, bytesInUse } = await member
-        .status(AbortSignal.timeout(statusLimitMs))
-        .catch((error: unknown) => {
-          throw withoutDaemon(error)
-        })
+      const { bytes, bytesInUse } = await status()
       // The file of etcd, and the database that is made of it.
       return bytes + bytesInUse * 1.5
     },
     async copy(target) {
       const file = `${target}.etcd`
       try {
-        const { clusterId } = await fetchEtcdSnapshot({ server, path: file })
+        const limitBytes = (await status()).bytes * 2 + growthBytes
+        const { clusterId } = await fetchEtcdSnapshot({ server, path: file, limitBytes })
         await importEtcdFile({
           database: { path: target, nativeBinding: payload.sqliteAddon },
           program: payload.bin('etcd-file'),

@@ -60,7 +60,14 @@ export const dataEntries = [
 ] as const
 
 /** Those that nobody but the daemon puts anything into. */
-const emptiedEntries: readonly (typeof dataEntries)[number][] = ['containerd', 'data', 'db', 'pki', 'run']
+const emptiedEntries: readonly (typeof dataEntries)[number][] = [
+  'containerd',
+  'data',
+  'db',
+  'etcd',
+  'pki',
+  'run',
+]
 
 /** Looks at this machine and changes nothing. The daemon must not run. */
 export async function resetPlan(

@@ -87,12 +87,6 @@ export class EtcdCluster implements AsyncDisposable {
     await this.#ctl(['put', key, value])
   }
 
-  /** How many keys begin so. */
-  async count(prefix: string): Promise<number> {
-    const { stdout } = await this.#ctl(['get', prefix, '--prefix', '--count-only', '-w', 'json'])
-    return (JSON.parse(stdout) as { count?: number }).count ?? 0
-  }
-
   async forget(key: string): Promise<void> {
     await this.#ctl(['del', key])
   }

@@ -34,6 +34,7 @@ function begin(stream: ServerHttp2Stream, trailers: Record<string, string> | und
   if (trailers !== undefined) stream.on('wantTrailers', () => stream.sendTrailers(trailers))
 }
 
+const limitBytes = 200_000
 const file = () => join(temporaryDirectory(), 'snapshot')
 
 test('a snapshot is put together of its messages, wherever they are cut', async () => {
@@ -45,11 +46,13 @@ test('a snapshot is put together of its messages, wherever they are cut', async 
     stream.end()
   })
   const path = file()
-  expect(await fetchEtcdSnapshot({ server, path })).toEqual({ clusterId: 77n })
+  expect(await fetchEtcdSnapshot({ server, path, limitBytes })).toEqual({ clusterId: 77n })
   expect(readFileSync(path).equals(Buffer.concat(blobs))).toBe(true)
   expect(statSync(path).mode & 0o777).toBe(0o600)
   // Nothing that is there is replaced.
-  await expect(fetchEtcdSnapshot({ server, path })).rejects.toMatchObject({ cause: { code: 'EEXIST' } })
+  await expect(fetchEtcdSnapshot({ server, path, limitBytes })).rejects.toMatchObject({
+    cause: { code: 'EEXIST' },
+  })
 })
 
 test.each<[string, (stream: ServerHttp2Stream) => void, RegExp | string]>([
@@ -86,6 +89,15 @@ test.each<[string, (stream: ServerHttp2Stream) => void, RegExp | string]>([
     'the connection ended before the answer',
   ],
   [
+    'is larger than what it is of',
+    (stream) => {
+      begin(stream, { 'grpc-status': '0' })
+      for (let count = 0; count < 3; count++) stream.write(part(Buffer.alloc(90_000)))
+      stream.end()
+    },
+    'it has more than 200000 bytes',
+  ],
+  [
     'announces a message larger than any',
     (stream) => {
       begin(stream, { 'grpc-status': '0' })
@@ -96,7 +108,9 @@ test.each<[string, (stream: ServerHttp2Stream) => void, RegExp | string]>([
 ])('one that %s is none', async (_, answer, reason) => {
   const server = await etcd(answer)
   const path = file()
-  const failure: unknown = await fetchEtcdSnapshot({ server, path }).catch((error: unknown) => error)
+  const failure: unknown = await fetchEtcdSnapshot({ server, path, limitBytes }).catch(
+    (error: unknown) => error,
+  )
   const said: string[] = []
   for (let error = failure; error instanceof Error; error = error.cause) said.push(error.message)
   expect(said.join(': ')).toMatch(reason)
