@@ -77,7 +77,6 @@ function manifest({ holder = '', leaseMs = 0, transitions = 0, version }: Partia
       holderIdentity: holder,
       leaseDurationSeconds: Math.max(1, Math.round(leaseMs / 1000)),
       leaseTransitions: transitions,
-      acquireTime: now,
       renewTime: now,
     },
   }

@@ -64,8 +64,8 @@ export async function ofEtcd(
 function withoutDaemon(cause: unknown): unknown {
   if (errorCode(cause) !== 'DATASTORE_UNREACHABLE') return cause
   return new AppError(
-    'cannot take a snapshot: no daemon stands in front of the etcd of this cluster',
-    { code: 'SNAPSHOT_NO_DAEMON', remedy: 'start k8s, and look at k8s status' },
+    'cannot take a snapshot: the etcd of this cluster does not answer at the socket of the daemon',
+    { code: 'SNAPSHOT_ETCD_AWAY', remedy: 'start k8s where it does not run; k8s status says how etcd is' },
     { cause },
   )
 }
