@@ -29,7 +29,7 @@ import { joiners } from './tasks/joiners.ts'
 import { network } from './tasks/network.ts'
 import { nodeAddress } from './tasks/node-address.ts'
 import { payloads } from './tasks/payloads.ts'
-import { knownPodCidr, podRange, rememberedPodCidr } from './tasks/pod-range.ts'
+import { firstPodCidr, knownPodCidr, podRange, rememberedPodCidr } from './tasks/pod-range.ts'
 import { snapshots } from './tasks/snapshots.ts'
 import type { NodeTaskContext, Surroundings, Task, TaskContext } from './tasks/task.ts'
 
@@ -71,8 +71,7 @@ const roles: Partial<Record<RoleName, RoleRow>> = {
   single: { ...server, storage: embeddedStorage, leadership: () => alone },
   ha: {
     ...server,
-    // Others may have had the first range before.
-    podCidr: (_, paths) => rememberedPodCidr(paths),
+    podCidr: (config, paths) => rememberedPodCidr(paths) ?? firstPodCidr(config, paths),
     storage: sharedStorage,
     leadership: byLease,
   },

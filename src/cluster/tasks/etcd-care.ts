@@ -10,13 +10,14 @@ export const etcdCare: Task<TaskContext> = {
   name: 'etcd-care',
   purpose: 'care for etcd',
   leaderOnly: false,
-  async run({ storage: { care }, whenReady, log, board }, signal) {
+  async run({ storage: { care }, whenReady, isReady, log, board }, signal) {
     if (care === undefined) return
     await whenReady('storage')
     const trouble = new Trouble({ ...etcdCare, board, log })
     for (;;) {
       await sleep(lookIntervalMs, undefined, { signal, ref: false })
-      await trouble.attempt(() => care.look(signal), signal)
+      // What keeps it from that has a row of its own.
+      if (isReady('etcd')) await trouble.attempt(() => care.look(signal), signal)
     }
   },
 }

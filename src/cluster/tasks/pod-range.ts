@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { describeError } from '../../base/errors.ts'
 import { writeCniConfig } from '../../components/containerd.ts'
 import { readNode } from '../../components/node.ts'
-import type { NodeConfig } from '../../config/config.ts'
+import type { Config, NodeConfig } from '../../config/config.ts'
 import { readNodeRecord, updateNodeRecord } from '../../config/facts.ts'
 import type { Paths } from '../../config/paths.ts'
 import { nodePodCidr } from '../../node/render/cni-config.ts'
@@ -49,6 +49,12 @@ export function knownPodCidr({ clusterCidr }: NodeConfig, paths: Paths): string 
 /** Of a machine that has joined, its Node alone says it. */
 export function rememberedPodCidr(paths: Paths): string | undefined {
   return readNodeRecord(paths).podCidr
+}
+
+/** Of several servers the one that creates the cluster has the first; others may have had it before any other. */
+export function firstPodCidr({ clusterInit, clusterCidr }: Config, paths: Paths): string | undefined {
+  const isCreated = existsSync(paths.clusterFacts) || existsSync(paths.memberDir)
+  return clusterInit && !isCreated ? nodePodCidr(clusterCidr) : undefined
 }
 
 /** undefined: the Node is not there yet, has none yet, or the API server does not answer. */
