@@ -25,7 +25,7 @@ import type { NodeTaskContext, Task } from './task.ts'
 /** How often it is looked whether all is still there; each look is a process of a few milliseconds. */
 const lookIntervalMs = 10_000
 /** How often the cluster is asked for its backend. */
-const backendIntervalMs = 60_000
+const backendIntervalMs = 30_000
 const commandTimeoutMs = 30_000
 /** Of Nodes that are named in the status. */
 const namedLimit = 5
