@@ -102,6 +102,19 @@ test('a server that stops is shown and waited for, by an agent that starts meanw
   expect(await server.shell('remote', 'hostname')).toBe(`${nodeName()}\n`)
 })
 
+test('a server that is cut off leaves its connections half open: they are ended when it is back, and the kubelet reports at once', async () => {
+  await lan.cut(server.machine)
+  await agent.waitFor('the server is missed', async () => {
+    const { problems } = await agent.status()
+    return problems.some((problem) => problem.includes(`${serverUrl} is away: cannot GET`))
+  })
+  const renewed = await renewTime()
+  await lan.heal(server.machine)
+  await server.waitFor('the kubelet reports again', async () => (await renewTime()) !== renewed)
+  await agent.ready()
+  expect((await server.kubectl(['logs', 'remote'])).stdout).toBe('hello\n')
+})
+
 test.each<[string, () => readonly string[], string]>([
   [
     'the name of another Node',
@@ -177,3 +190,14 @@ test('stopped with its pods and reset, nothing of it is left, and its name can j
   agent.startDaemon()
   await agent.ready()
 })
+
+/** When the kubelet has said last that it lives. */
+async function renewTime(): Promise<string | undefined> {
+  const lease = await server.get<{ spec: { renewTime?: string } }>(
+    '-n',
+    'kube-node-lease',
+    'lease',
+    nodeName(),
+  )
+  return lease.spec.renewTime
+}
