@@ -108,11 +108,7 @@ test('when its quota is reached, that is told, and once objects were deleted all
   const script =
     'head -c 900000 /dev/zero | tr "\\0" x >/tmp/big; for n in $(seq 40); do k8s kubectl create configmap big-$n --from-file=/tmp/big || exit 7; done'
   expect((await cluster.exec(['sh', '-c', script], { check: false })).exitCode).toBe(7)
-  await cluster.waitFor('it is told', async () => {
-    const { problems } = await cluster.status()
-    return problems.some((problem) => problem.includes('no writes: etcd has reached its quota (NOSPACE)'))
-  })
-  // What is free, or history, is given back first, and may be written again.
+  // What is free, or history, is given back first, and may be written again before anybody has seen the alarm.
   let more = 40
   await cluster.waitFor('what is in use is told', async () => {
     await cluster.kubectl(['create', 'configmap', `big-${++more}`, '--from-file=/tmp/big'], { check: false })
@@ -121,6 +117,10 @@ test('when its quota is reached, that is told, and once objects were deleted all
     return /^cannot take writes: etcd has reached its quota, and \d+ MiB of 14 MiB are in use; delete/.test(
       message,
     )
+  })
+  await cluster.waitFor('it is told', async () => {
+    const { problems } = await cluster.status()
+    return problems.some((problem) => problem.includes('no writes: etcd has reached its quota (NOSPACE)'))
   })
   await cluster.exec([
     'sh',
