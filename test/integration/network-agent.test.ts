@@ -139,6 +139,27 @@ test('DNS answers pods of both nodes', async () => {
     expect(await server.shell(name, 'nslookup kubernetes.default.svc.cluster.local')).toContain('10.96.0.1')
 })
 
+test('what docs/networking.md shows is there to be seen', async () => {
+  const asked = [
+    '-n',
+    'kube-system',
+    'get',
+    'configmap',
+    'kubeadm-config',
+    '-o',
+    'jsonpath={.data.network-backend}',
+  ]
+  expect((await server.kubectl(asked)).stdout).toBe('vxlan')
+  const see = async (...command: string[]) => (await agent.exec(command)).stdout
+  expect(await see('ip', 'route', 'show', 'proto', '75')).toContain(
+    '10.244.0.0/24 via 10.244.0.0 dev k8s-vxlan',
+  )
+  expect(await see('ip', '-d', 'link', 'show', 'k8s-vxlan')).toContain('mtu 1450')
+  expect(await see('ip', '-s', 'link', 'show', 'k8s-vxlan')).toContain('RX')
+  expect(await see('ip', 'neighbour', 'show', 'dev', 'k8s-vxlan')).toContain('10.244.0.0 lladdr')
+  expect(await see('bridge', 'fdb', 'show', 'dev', 'k8s-vxlan')).toContain(`dst ${addresses[0]}`)
+})
+
 test('neither node finds anything wrong', async () => {
   expect(await networkParts()).toEqual([])
 })
