@@ -110,14 +110,16 @@ test('when its quota is reached, that is told, and once objects were deleted all
   expect((await cluster.exec(['sh', '-c', script], { check: false })).exitCode).toBe(7)
   // What is free, or history, is given back first, and may be written again before anybody has seen the alarm.
   let more = 40
-  await cluster.waitFor('what is in use is told', async () => {
+  const isTold = async () => {
     await cluster.kubectl(['create', 'configmap', `big-${++more}`, '--from-file=/tmp/big'], { check: false })
     const { parts } = await cluster.status()
     const { message = '' } = parts.find(({ name }) => name === 'etcd-care') ?? {}
     return /^cannot take writes: etcd has reached its quota, and \d+ MiB of 14 MiB are in use; delete/.test(
       message,
     )
-  })
+  }
+  // Each time it is looked at, a little less is left.
+  await cluster.waitFor('what is in use is told', isTold, { timeoutMs: 150_000 })
   await cluster.waitFor('it is told', async () => {
     const { problems } = await cluster.status()
     return problems.some((problem) => problem.includes('no writes: etcd has reached its quota (NOSPACE)'))
