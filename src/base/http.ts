@@ -135,7 +135,12 @@ function send(asked: HttpRequest, limit: TimeLimit): Promise<http.IncomingMessag
   const options: https.RequestOptions = {
     method,
     signal: AbortSignal.any(signals),
-    headers: { ...headers, ...(connections === undefined && { connection: 'close' }) },
+    headers: {
+      ...headers,
+      // Node tells it by itself for some methods, and not for DELETE, whose body is then taken for another request.
+      ...(body !== undefined && { 'content-length': String(Buffer.byteLength(body)) }),
+      ...(connections === undefined && { connection: 'close' }),
+    },
     agent: connections?.agent ?? (isTls(url) ? agentOf(tls) : false),
     ...(socketPath !== undefined && { socketPath }),
   }

@@ -29,6 +29,17 @@ test('every status is an answer, and what was sent arrives', async () => {
   expect(await request(asked)).toEqual({ status: 418, body: 'PUT text/x hello' })
 })
 
+test('the body of a DELETE belongs to it, and the next request to nobody else', async () => {
+  const url = await serve((asked, answer) => {
+    let body = ''
+    asked.setEncoding('utf8').on('data', (part: string) => (body += part))
+    asked.on('end', () => answer.end(`${asked.method} ${body}`))
+  })
+  using connections = new Connections(url)
+  for (const body of ['{"a":1}', 'ä'])
+    expect((await request({ url, connections, method: 'DELETE', body })).body).toBe(`DELETE ${body}`)
+})
+
 test('with TLS both sides show who they are', async () => {
   const pki = await preparePki({
     ...{ dir: join(temporaryDirectory(), 'pki'), nodeName: 'a', nodeIp: '192.0.2.1' },
