@@ -74,7 +74,7 @@ coverage: build-fast peers build/.coverage ## Print which lines and branches of 
 build/.coverage: FORCE
 	@rm -rf build/coverage && mkdir -p build && mkdir -m 1777 build/coverage
 
-test-all: build peers ## Run what takes too long for `make test`: docs/testing.md (as root)
+test-all: build peers build/peers/kubeadm ## Run what takes too long for `make test`: docs/testing.md (as root)
 	@scripts/test-all.sh
 
 # How well what goes into the artifact is compressed: minutes and a fifth of its size lie between best and fast.
@@ -151,6 +151,10 @@ build/bin/%: $$(wildcard components/%/*) scripts/build-component.sh | setup
 	@scripts/build-component.sh $* $@
 
 build/peers/etcd build/peers/etcdctl build/peers/etcdutl: $(wildcard components/etcd/*) scripts/build-component.sh | setup
+	@echo building $(@F)
+	@scripts/build-component.sh $(@F) $@
+
+build/peers/kubeadm: $(wildcard components/kubeadm/*) scripts/build-component.sh | setup
 	@echo building $(@F)
 	@scripts/build-component.sh $(@F) $@
 

@@ -123,6 +123,16 @@ build_etcd() { CGO_ENABLED=0 go_build "$(component etcd)" go.etcd.io/etcd/server
 build_etcdctl() { CGO_ENABLED=0 go_build "$(component etcd)" go.etcd.io/etcd/etcdctl/v3 ''; }
 build_etcdutl() { CGO_ENABLED=0 go_build "$(component etcd)" go.etcd.io/etcd/etcdutl/v3 ''; }
 
+# Upstream's, unpatched, as another machine has it.
+build_kubeadm() {
+  local version pair flags=''
+  version=$(pinned kubeadm k8s.io/kubernetes)
+  for pair in "gitVersion=$version" gitMajor=1 "gitMinor=$(cut -d. -f2 <<<"$version")"; do
+    flags+=" -X k8s.io/component-base/version.$pair"
+  done
+  CGO_ENABLED=0 go_build "$(component kubeadm)" k8s.io/kubernetes/cmd/kubeadm "$flags"
+}
+
 build_kine() {
   local module
   module=$("$root/scripts/download-kine.sh")

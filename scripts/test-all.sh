@@ -34,7 +34,8 @@ other_versions() {
 
 part 'a day of a busy cluster' node bench/datastore/replay-day.ts
 part 'other versions of Kubernetes' other_versions
-part 'storage tests of other versions' node node_modules/vitest/vitest.mjs run --project long
+part 'storage tests of other versions' node node_modules/vitest/vitest.mjs run --project long test/long/storage.test.ts
+part 'a machine that kubeadm joins' node node_modules/vitest/vitest.mjs run --project long test/long/kubeadm-join.test.ts
 part "Kubernetes' own unit tests" test/upstream-units.sh
 part 'starts, compared' bench/start.sh --runs=1 --idle-runs=1
 part 'the datastore, compared' bench/datastore.sh

@@ -25,6 +25,15 @@ export interface KubeletOptions {
   readonly nodeTaint: readonly string[]
 }
 
+/** A cluster of one node has nowhere to move pods to: it gives up space later than upstream's 10 and 15%. */
+const evictionHard = {
+  'memory.available': '100Mi',
+  'nodefs.available': '5%',
+  'nodefs.inodesFree': '5%',
+  'imagefs.available': '5%',
+  'imagefs.inodesFree': '5%',
+}
+
 /** KubeletConfiguration v1beta1, as JSON, which is YAML. What is not named has upstream's default. */
 export function renderKubeletConfig(options: KubeletOptions): string {
   const configuration = {
@@ -43,14 +52,7 @@ export function renderKubeletConfig(options: KubeletOptions): string {
     makeIPTablesUtilChains: options.proxyMode === 'iptables',
     registerWithTaints: options.nodeTaint.map(parseTaint),
     failSwapOn: false,
-    // A cluster of one node has nowhere to move pods to: it gives up space later than upstream's 10 and 15%.
-    evictionHard: {
-      'memory.available': '100Mi',
-      'nodefs.available': '5%',
-      'nodefs.inodesFree': '5%',
-      'imagefs.available': '5%',
-      'imagefs.inodesFree': '5%',
-    },
+    evictionHard,
     featureGates: options.userNamespace ? { KubeletInUserNamespace: true } : undefined,
   }
   return `${JSON.stringify(configuration, undefined, 2)}\n`
@@ -75,6 +77,7 @@ export function renderSharedKubeletConfig(options: { clusterDns: string; cluster
     authorization: { mode: 'Webhook' },
     clusterDNS: [options.clusterDns],
     clusterDomain: options.clusterDomain,
+    evictionHard,
     failCgroupV1: false,
     failSwapOn: false,
     readOnlyPort: 0,
