@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { CoreV1Api, DiscoveryV1Api, type V1Secret } from '@kubernetes/client-node'
 import { AppError } from '../base/errors.ts'
 import { ask, connect, find } from './connection.ts'
@@ -6,6 +7,8 @@ import { ask, connect, find } from './connection.ts'
 const namespace = 'kube-system'
 const type = 'bootstrap.kubernetes.io/token'
 const namePrefix = 'bootstrap-token-'
+const signatureLimitMs = 30_000
+const signatureIntervalMs = 200
 
 /** A join token without its secret. */
 export interface TokenSummary {
@@ -33,7 +36,8 @@ export interface JoinPoint {
   readonly authority: string
 }
 
-export async function createToken(kubeconfig: string, token: NewToken): Promise<void> {
+/** Resolves when machines can join with it, or after some time with false. */
+export async function createToken(kubeconfig: string, token: NewToken): Promise<boolean> {
   const stringData = {
     'token-id': token.id,
     'token-secret': token.secret,
@@ -46,6 +50,20 @@ export async function createToken(kubeconfig: string, token: NewToken): Promise<
   const body: V1Secret = { metadata: { name: namePrefix + token.id, namespace }, type, stringData }
   const api = connect(kubeconfig).makeApiClient(CoreV1Api)
   await ask('create the token', () => api.createNamespacedSecret({ namespace, body }))
+  return isSigned(api, token.id)
+}
+
+/** Who joins looks for the signature of his token in cluster-info, which kube-controller-manager makes. */
+async function isSigned(api: CoreV1Api, id: string): Promise<boolean> {
+  const purpose = 'read cluster-info'
+  for (const endMs = performance.now() + signatureLimitMs; performance.now() < endMs; ) {
+    const info = await find(purpose, () =>
+      api.readNamespacedConfigMap({ name: 'cluster-info', namespace: 'kube-public' }),
+    )
+    if (info?.data?.[`jws-kubeconfig-${id}`] !== undefined) return true
+    await sleep(signatureIntervalMs)
+  }
+  return false
 }
 
 /** The one that ends first comes first. */

@@ -40,15 +40,21 @@ const oid = {
   subjectAltName: '2.5.29.17',
 } as const
 
-/** RFC 5758 section 3.2, RFC 4055 section 5, RFC 8410 section 3: by the digest that node:crypto takes. */
-const signatureDigests: Readonly<Record<string, string | null>> = {
-  '1.2.840.10045.4.3.2': 'sha256',
-  '1.2.840.10045.4.3.3': 'sha384',
-  '1.2.840.10045.4.3.4': 'sha512',
-  '1.2.840.113549.1.1.11': 'sha256',
-  '1.2.840.113549.1.1.12': 'sha384',
-  '1.2.840.113549.1.1.13': 'sha512',
-  '1.3.101.112': null,
+interface Algorithm {
+  readonly key: 'ec' | 'rsa' | 'ed25519'
+  /** As node:crypto takes it. */
+  readonly digest: string | null
+}
+
+/** RFC 5758 section 3.2, RFC 4055 section 5, RFC 8410 section 3. */
+const algorithms: Readonly<Record<string, Algorithm>> = {
+  '1.2.840.10045.4.3.2': { key: 'ec', digest: 'sha256' },
+  '1.2.840.10045.4.3.3': { key: 'ec', digest: 'sha384' },
+  '1.2.840.10045.4.3.4': { key: 'ec', digest: 'sha512' },
+  '1.2.840.113549.1.1.11': { key: 'rsa', digest: 'sha256' },
+  '1.2.840.113549.1.1.12': { key: 'rsa', digest: 'sha384' },
+  '1.2.840.113549.1.1.13': { key: 'rsa', digest: 'sha512' },
+  '1.3.101.112': { key: 'ed25519', digest: null },
 }
 
 /** Throws CERTIFICATE_REQUEST, which says what is wrong, and not what was given. */
@@ -108,9 +114,10 @@ function requireSignature(given: {
   signature: Buffer
 }): void {
   const { signed, key, algorithm, signature } = given
-  const digest = signatureDigests[identifierOf(childrenOf(algorithm, Sequence)[0])]
-  if (digest === undefined) throw refused('its signature is of a kind that is not taken')
-  if (!verify(digest, signed, key, signature)) throw refused('it is not signed with its own key')
+  const kind = algorithms[identifierOf(childrenOf(algorithm, Sequence)[0])]
+  if (kind === undefined || kind.key !== key.asymmetricKeyType)
+    throw refused('its key or its signature is of a kind that is not taken')
+  if (!verify(kind.digest, signed, key, signature)) throw refused('it is not signed with its own key')
 }
 
 function readName(name: BaseBlock): Pick<CertificateRequest, 'commonName' | 'organizations'> {

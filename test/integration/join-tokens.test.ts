@@ -258,27 +258,57 @@ test('what was denied is told where users look', async () => {
   expect(stdout).toMatch(/NameInUse .*the name agent-1 is in use/)
 })
 
+test('a flood of requests is kept within bounds, and keeps nobody from joining', async () => {
+  const flood = Array.from({ length: 520 }, (_, index) => ({
+    ...{ apiVersion: 'certificates.k8s.io/v1', kind: 'CertificateSigningRequest' },
+    metadata: { name: `a-flood-${index}` },
+    spec: {
+      request: Buffer.from(certificateRequest({ subject: [['CN', 'flood']] })).toString('base64'),
+      ...{ signerName: index % 2 === 0 ? signers.client : 'example.com/any', usages: usages.client },
+    },
+  }))
+  const list = { apiVersion: 'v1', kind: 'List', items: flood }
+  await bootstrapper(['create', '-f', '-'], { stdin: JSON.stringify(list) })
+  const { certificate } = await ask('in-the-flood', 'client', { subject: nodeSubject('agent-2') })
+  expect(certificate).toContain('BEGIN CERTIFICATE')
+  await cluster.waitFor('the flood is gone', async () => {
+    const { stdout } = await cluster.kubectl(['get', 'csr', '--no-headers'])
+    const asked = stdout.split('\n').filter((line) => line.includes('system:bootstrap:'))
+    const refused = asked.filter((line) => !line.includes('Approved'))
+    return (
+      refused.length <= 500 &&
+      refused.every((line) => line.includes('example.com/any') || line.includes('Denied'))
+    )
+  })
+})
+
 test('a Node that was removed makes its name free', async () => {
   await cluster.kubectl(['delete', 'node', 'agent-1'])
   const { certificate } = await ask('free-name', 'client', { subject: nodeSubject('agent-1') })
   expect(certificate).toContain('BEGIN CERTIFICATE')
 })
 
-test('an expired token is refused', async () => {
-  const expired = { id: 'expire', secret: '0123456789abcdef' }
+test.for<[string, Record<string, string>]>([
+  ['that has expired', { expiration: '2026-01-01T00:00:00Z' }],
+  ['of masters', { 'auth-extra-groups': 'system:masters' }],
+  ['of another ID than its own', { 'token-id': 'abcdef' }],
+])('a token %s is refused', async ([, data]) => {
+  const [id, secret] = ['refuse', '0123456789abcdef']
+  const name = `bootstrap-token-${id}`
   await cluster.apply({
     ...{ apiVersion: 'v1', kind: 'Secret', type: 'bootstrap.kubernetes.io/token' },
-    metadata: { name: `bootstrap-token-${expired.id}`, namespace: 'kube-system' },
+    metadata: { name, namespace: 'kube-system' },
     stringData: {
-      ...{ 'token-id': expired.id, 'token-secret': expired.secret, expiration: '2026-01-01T00:00:00Z' },
+      ...{ 'token-id': id, 'token-secret': secret },
       ...{ 'usage-bootstrap-authentication': 'true', 'usage-bootstrap-signing': 'true' },
-      'auth-extra-groups': 'system:bootstrappers:kubeadm:default-node-token',
+      ...{ 'auth-extra-groups': 'system:bootstrappers:kubeadm:default-node-token', ...data },
     },
   })
-  asBootstrapper(`${expired.id}.${expired.secret}`)
+  asBootstrapper(`${id}.${secret}`)
   const { exitCode, stderr } = await bootstrapper(['get', 'csr'], { check: false })
   expect(exitCode).toBe(1)
   expect(stderr).toMatch(/Unauthorized|must be logged in/)
+  await cluster.kubectl(['delete', 'secret', '-n', 'kube-system', '--ignore-not-found', name])
 })
 
 test('with its last token the cluster is closed, and the token is of no use', async () => {

@@ -71,7 +71,13 @@ async function handler(invocation: Invocation): Promise<number> {
   const { server, authority } = await client.joinPoint(adminKubeconfig)
   const bootstrap = newBootstrapToken()
   const expires = ttl === 0 ? undefined : new Date(Date.now() + ttl)
-  await client.createToken(adminKubeconfig, { ...bootstrap, group: joinGroups[role], expires, description })
+  const wanted = { ...bootstrap, group: joinGroups[role], expires, description }
+  const isUsable = await client.createToken(adminKubeconfig, wanted)
+  if (!isUsable) {
+    invocation.complain(
+      'k8s: warning: the token cannot be used yet, as kube-controller-manager has not signed cluster-info with it; see "k8s status"\n',
+    )
+  }
   const token = formatToken({ ...bootstrap, role, caHash: authorityHash(authority) })
   const command = `k8s ${role} --server=${server} --token=${token}`
   if (output === 'json') {

@@ -1,7 +1,8 @@
+import { randomInt } from 'node:crypto'
 import { parseAddress, formatAddress } from '../../base/address.ts'
 import { assert } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
-import type { ClusterApi } from './cluster-api.ts'
+import type { ClusterApi, Row } from './cluster-api.ts'
 import {
   type Asked,
   isOurs,
@@ -19,6 +20,10 @@ export const requestsPath = '/apis/certificates.k8s.io/v1/certificatesigningrequ
 const waitLimitMs = 20_000
 /** Of one pass; the others come with the next one, which follows at once. */
 const passLimit = 100
+/** Of what bootstrappers have asked for and did not get: Kubernetes keeps it for hours, and it may be large and many. */
+const refusedLimit = 500
+/** What Kubernetes calls who shows a token, before its ID. */
+const bootstrapUser = 'system:bootstrap:'
 const reporter = 'k8s-approver'
 
 interface Condition {
@@ -73,20 +78,27 @@ export class Approver {
   async pass({ api, reserved, log }: PassOptions): Promise<PassResult> {
     const { rows, resourceVersion } = await api.rows(requestsPath)
     const pending = rows.filter(mayBeOurs)
-    if (pending.length === 0) {
-      this.#waiting.clear()
-      return { resourceVersion, isWaiting: false }
-    }
+    const isWaiting = pending.length > 0 && (await this.#decideOn(someOf(pending), { api, reserved, log }))
+    if (!isWaiting) this.#waiting.clear()
+    await removeSurplus(api, rows, log)
+    return { resourceVersion, isWaiting: isWaiting || pending.length > passLimit }
+  }
+
+  /** Whether some of them wait. */
+  async #decideOn(pending: readonly Row[], { api, reserved, log }: PassOptions): Promise<boolean> {
     const requests = await readRequests(api, pending)
     const known = await knownOf(api, reserved)
     await forgetThoseWhoCame(api, known)
     const waiting = new Set<string>()
+    const failures: unknown[] = []
     for (const request of requests) {
       const verdict = this.#patient(request, verdictOn(askedOf(request), known), waiting)
-      await decide({ api, known, request, verdict, log })
+      // One that cannot be answered holds up no other.
+      await decide({ api, known, request, verdict, log }).catch((error: unknown) => failures.push(error))
     }
     for (const uid of this.#waiting.keys()) if (!waiting.has(uid)) this.#waiting.delete(uid)
-    return { resourceVersion, isWaiting: waiting.size > 0 || pending.length > passLimit }
+    if (failures.length > 0) throw failures[0]
+    return waiting.size > 0
   }
 
   /** What waits for too long is denied. */
@@ -100,26 +112,47 @@ export class Approver {
 }
 
 /** The columns are those that `kubectl get csr` prints (pkg/printers/internalversion). */
-function mayBeOurs({
-  SignerName: signer = '',
-  Requestor: requestor = '',
-  Condition: condition,
-}: Record<string, string>) {
-  const isBootstrapper = signer === signers.client && requestor.startsWith('system:bootstrap:')
+function mayBeOurs({ SignerName: signer = '', Requestor: requestor = '', Condition: condition }: Row) {
+  const isBootstrapper = signer === signers.client && requestor.startsWith(bootstrapUser)
   const isNode = signer === signers.serving && requestor.startsWith('system:node:')
   return condition === 'Pending' && (isBootstrapper || isNode)
 }
 
-async function readRequests(
-  api: ClusterApi,
-  rows: readonly Record<string, string>[],
-): Promise<SigningRequest[]> {
+async function readRequests(api: ClusterApi, rows: readonly Row[]): Promise<SigningRequest[]> {
   const requests: SigningRequest[] = []
-  for (const { Name: name = '' } of rows.slice(0, passLimit)) {
+  for (const { Name: name = '' } of rows) {
     const request = await api.get<SigningRequest>(`${requestsPath}/${encodeURIComponent(name)}`)
     if (request !== undefined && isUndecided(request) && isOurs(askedOf(request))) requests.push(request)
   }
   return requests
+}
+
+/** By chance, where there are many: nobody can have others wait by the names that he gives to his. */
+function someOf(rows: readonly Row[]): Row[] {
+  const left = [...rows]
+  while (left.length > passLimit) left.splice(randomInt(left.length), 1)
+  return left
+}
+
+/** Who floods the cluster with requests has those removed that were not approved. */
+async function removeSurplus(api: ClusterApi, rows: readonly Row[], log: Logger): Promise<void> {
+  const refused = rows.filter((row) => {
+    const { Requestor: requestor = '', Condition: condition = '' } = row
+    return requestor.startsWith(bootstrapUser) && !condition.startsWith('Approved') && !mayBeOurs(row)
+  })
+  const surplus = refused.length - refusedLimit
+  if (surplus <= 0) return
+  log.warn(
+    { requests: refused.length, limit: refusedLimit },
+    'removed requests of bootstrappers, as there are too many',
+  )
+  for (let count = 0; count < surplus; count++) {
+    const [{ Name: name = '' } = {}] = refused.splice(randomInt(refused.length), 1)
+    await api.write('DELETE', `${requestsPath}/${encodeURIComponent(name)}`, {
+      apiVersion: 'v1',
+      kind: 'DeleteOptions',
+    })
+  }
 }
 
 function isUndecided({ status }: SigningRequest): boolean {

@@ -129,7 +129,7 @@ function judgeClient(asked: Asked, request: CertificateRequest, known: Known): V
   if (known.promised.size >= promisesLimit) {
     return deny(
       'TooMany',
-      `${promisesLimit} Nodes were approved and have not come; see the ConfigMap ${promisesName}`,
+      `${promisesLimit} Nodes were approved and have not come; take the token back (k8s token delete), and forget those that will not come (kubectl ${inPromises('edit')})`,
     )
   }
   return { kind: 'approve', nodeName, keyHash: request.keyHash }
@@ -139,8 +139,12 @@ function judgeClient(asked: Asked, request: CertificateRequest, known: Known): V
 export const promisesName = 'kube-system/k8s-promised-nodes'
 
 function forget(nodeName: string): string {
+  return `kubectl ${inPromises('patch')} --type=json -p '[{"op":"remove","path":"/data/${nodeName}"}]'`
+}
+
+function inPromises(verb: string): string {
   const [namespace, name] = promisesName.split('/')
-  return `kubectl -n ${namespace} patch configmap ${name} --type=json -p '[{"op":"remove","path":"/data/${nodeName}"}]'`
+  return `-n ${namespace} ${verb} configmap ${name}`
 }
 
 function judgeServing(asked: Asked, request: CertificateRequest, known: Known): Verdict {
