@@ -4,7 +4,9 @@ go 1.26.0
 
 godebug default=go1.26
 
-require k8s.io/kubernetes v1.37.1
+tool k8s.io/kubernetes/cmd/kubeadm
+
+require k8s.io/kubernetes v1.37.1 // indirect
 
 require (
 	github.com/Azure/go-ansiterm v0.0.0-20250102033503-faa5f7b0171c // indirect
