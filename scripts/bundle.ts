@@ -10,7 +10,7 @@ const entries = {
   main: 'src/main.ts',
   'datastore-worker': 'src/datastore/worker.ts',
 }
-/** @kubernetes/client-node has an API of five megabytes, which no test counts the lines of. */
+/** @kubernetes/client-node has an API of five megabytes. */
 const minified = { client: 'src/client/client.ts' }
 
 const [versionFile, outdir] = process.argv.slice(2)

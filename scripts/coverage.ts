@@ -37,7 +37,7 @@ for (const file of globSync('src/**/*.ts', { cwd: root }).sort()) {
   const text = readFileSync(join(root, file), 'utf8')
   sources.set(file.slice('src/'.length), { text, coverage: new TextCoverage(text.length) })
 }
-const bundles = new Map(['main.js', 'datastore-worker.js'].flatMap(openBundle))
+const bundles = new Map(['main.js', 'datastore-worker.js', 'client.js'].flatMap(openBundle))
 
 let processes = 0
 for (const name of readdirSync(directory).filter((file) => /^coverage-.*\.json$/.test(file))) {
