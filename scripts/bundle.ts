@@ -40,7 +40,9 @@ const options = {
     // In one file every module would be the main one.
     'import.meta.main': 'false',
     'import.meta.dirname': '__dirname',
+    'import.meta.url': 'bundleUrl',
   },
+  banner: { js: "const bundleUrl = require('node:url').pathToFileURL(__filename).href;" },
   logLevel: 'warning',
 } as const satisfies BuildOptions
 
