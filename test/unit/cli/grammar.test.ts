@@ -138,7 +138,8 @@ describe('the commands that there are', () => {
   test('have each name once, of one word or two', () => {
     const names = real.all.map(({ name: full }) => full)
     expect(new Set(names).size).toBe(names.length)
-    for (const full of [...names, ...real.external]) expect(full).toMatch(/^[a-z]+( [a-z]+(-[a-z]+)*)?$/)
+    for (const full of [...names, ...real.external])
+      expect(full).toMatch(/^[a-z]+(-[a-z]+)*( [a-z]+(-[a-z]+)*)?$/)
   })
 
   test('have one meaning for each short flag', () => {

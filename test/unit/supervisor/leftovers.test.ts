@@ -36,7 +36,10 @@ let started: number[]
 
 /** Where sleep is. */
 const programDirs = ['/usr/bin', '/bin']
-/** A component whose name is that of its program, as all of a cluster are. */
+/**
+ * A component whose name is that of its program, as all of a cluster are; without a shell, which is somebody else for a
+ * moment when it becomes the program.
+ */
 const sleep = { name: 'sleep', command: 'sleep', args: ['1000'] }
 
 beforeEach(() => {
@@ -180,23 +183,23 @@ describe('after kill -9 of the daemon', () => {
 describe('while the daemon lives', () => {
   const refusal = (pid: number, daemonPid: number) => ({
     code: 'PROCESS_OWNED',
-    message: `cannot take over child (process ${pid}): process ${daemonPid} supervises it`,
+    message: `cannot take over sleep (process ${pid}): process ${daemonPid} supervises it`,
   })
 
   test('another one takes nothing over', async () => {
-    const { daemon, pid } = await startDaemon(shell('exec sleep 1000'))
+    const { daemon, pid } = await startDaemon(sleep)
     await expect(endAll()).rejects.toMatchObject(refusal(pid, daemon.pid!))
-    await using other = supervise({ ...shell('exec sleep 1000'), recordDir })
+    await using other = supervise({ ...sleep, recordDir })
     await expect(other.supervised.start()).rejects.toMatchObject(refusal(pid, daemon.pid!))
     expect(other.supervised.status().state).toBe('stopped')
     expect(alive(pid)).toBe(true)
   })
 
   test('nothing runs twice within it', async () => {
-    await using first = supervise(shell('exec sleep 1000'))
+    await using first = supervise(sleep)
     await first.supervised.start()
     const { pid } = await untilStatus(first.supervised, ({ state }) => state === 'running')
-    await using second = supervise({ ...shell('exec sleep 1000'), recordDir: first.recordDir })
+    await using second = supervise({ ...sleep, recordDir: first.recordDir })
     await expect(second.supervised.start()).rejects.toMatchObject(refusal(pid!, process.pid))
   })
 })
