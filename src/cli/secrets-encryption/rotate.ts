@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../../base/errors.ts'
 import type * as Client from '../../client/client.ts'
-import type { Paths } from '../../config/paths.ts'
 import type { EncryptionKey } from '../../pki/encryption.ts'
 import { loadClient } from '../client.ts'
 import { type Command, type Invocation, requireRoot } from '../command.ts'
@@ -33,26 +32,30 @@ async function handler(invocation: Invocation): Promise<number> {
   requireRoot('rotate the encryption keys')
   const paths = await pathsOf(invocation)
   const client = await loadClient(invocation)
-  const { secretFiles } = await import('../../pki/secrets.ts')
+  const [{ secretFiles }, { countSecrets }] = await Promise.all([
+    import('../../pki/secrets.ts'),
+    import('./state.ts'),
+  ])
   const rotation = new Rotation({
-    paths,
-    client,
-    path: secretFiles(paths.pkiDir).encryptionConfigFile,
-    print: invocation.print,
+    ...{ client, kubeconfig: paths.adminKubeconfig, path: secretFiles(paths.pkiDir).encryptionConfigFile },
+    ...{ count: () => countSecrets(paths), print: invocation.print },
   })
   await rotation.run()
   return 0
 }
 
 interface RotationOptions {
-  readonly paths: Paths
-  readonly client: typeof Client
+  readonly client: Pick<typeof Client, 'loadedEncryption' | 'rewriteSecrets'>
+  readonly kubeconfig: string
+  /** How many Secrets are encrypted with which key. */
+  readonly count: () => Promise<ReadonlyMap<string, number>>
   /** The encryption configuration. */
   readonly path: string
   readonly print: (text: string) => void
 }
 
-class Rotation {
+/** One rotation, or what is left of one. */
+export class Rotation {
   readonly #options: RotationOptions
 
   constructor(options: RotationOptions) {
@@ -98,10 +101,10 @@ class Rotation {
   }
 
   async #untilLoaded(): Promise<void> {
-    const { paths, client, path } = this.#options
+    const { kubeconfig, client, path } = this.#options
     const { digestOf } = await import('./state.ts')
     const endMs = performance.now() + loadLimitMs
-    while ((await client.loadedEncryption(paths.adminKubeconfig)) !== (await digestOf(path))) {
+    while ((await client.loadedEncryption(kubeconfig)) !== (await digestOf(path))) {
       if (performance.now() > endMs) {
         throw new AppError(
           `cannot rotate the keys: the API server has not read ${path} within ${loadLimitMs / 1000} s`,
@@ -117,9 +120,9 @@ class Rotation {
   }
 
   async #rewrite(keys: readonly EncryptionKey[]): Promise<void> {
-    const { paths, client, print } = this.#options
+    const { kubeconfig, client, print } = this.#options
     for (let attempt = 1; attempt <= rewritesLimit; attempt++) {
-      const count = await client.rewriteSecrets(paths.adminKubeconfig)
+      const count = await client.rewriteSecrets(kubeconfig)
       if ((await this.#withoutFirst(keys)) > 0) continue
       print(`All ${count} Secrets are encrypted with ${keys[0]!.name}.\n`)
       return
@@ -132,8 +135,7 @@ class Rotation {
 
   /** How many Secrets are not encrypted with the first key. */
   async #withoutFirst([first]: readonly EncryptionKey[]): Promise<number> {
-    const { countSecrets } = await import('./state.ts')
-    const counts = await countSecrets(this.#options.paths)
+    const counts = await this.#options.count()
     return [...counts].reduce((sum, [name, count]) => (name === first?.name ? sum : sum + count), 0)
   }
 }
