@@ -8,14 +8,14 @@ import { EtcdClient, type EtcdServer } from './grpc/client.ts'
 import { findField, MessageReader } from './grpc/protobuf/message-reader.ts'
 import { MessageWriter } from './grpc/protobuf/message-writer.ts'
 
-/** etcdserverpb.SnapshotResponse, and ResponseHeader.cluster_id */
-const fields = { header: 1, blob: 3, clusterId: 1 } as const
+/** etcdserverpb.SnapshotResponse */
+const blobField = 3
 /** Between two messages of it: a disk may be slow. */
 const silenceLimitMs = 60_000
 
 /**
- * Takes what an etcd has at one moment into the new file `path`, with its digest at the end, as `etcdctl snapshot save` does. Returns
- * the id of its cluster. Never more than a message of it is in memory.
+ * Takes what an etcd has at one moment into the new file `path`, with its digest at the end, as `etcdctl snapshot save` does.
+ * Never more than a message of it is in memory.
  */
 export async function fetchEtcdSnapshot(given: {
   readonly server: EtcdServer
@@ -23,11 +23,10 @@ export async function fetchEtcdSnapshot(given: {
   /** More than that is no snapshot of it. */
   readonly limitBytes: number
   readonly signal?: AbortSignal
-}): Promise<{ clusterId: bigint | undefined }> {
+}): Promise<void> {
   const { server, path, limitBytes, signal } = given
   using client = new EtcdClient(server)
   using limit = new TimeLimit('get more of a snapshot of etcd', silenceLimitMs)
-  let clusterId: bigint | undefined
   let bytes = 0
   const blobs = async function* (): AsyncGenerator<Buffer> {
     const messages = client.stream({
@@ -37,8 +36,7 @@ export async function fetchEtcdSnapshot(given: {
     })
     for await (const message of messages) {
       limit.pause()
-      clusterId ??= findField(new MessageReader(message), [fields.header, fields.clusterId])?.uint64()
-      const blob = findField(new MessageReader(message), [fields.blob])?.bytes()
+      const blob = findField(new MessageReader(message), [blobField])?.bytes()
       bytes += blob?.length ?? 0
       if (bytes > limitBytes) throw new Error(`it has more than ${limitBytes} bytes`)
       // A view of what the next message may be read into.
@@ -51,5 +49,4 @@ export async function fetchEtcdSnapshot(given: {
   } catch (cause) {
     throw new AppError('cannot take a snapshot of etcd', { code: 'ETCD_SNAPSHOT', path }, { cause })
   }
-  return { clusterId }
 }

@@ -35,6 +35,9 @@ test('all Secrets get a new key, and the old one stays to read with', async () =
   await cluster.kubectl(['create', '-f', '-'], {
     stdin: JSON.stringify({ apiVersion: 'v1', kind: 'List', items: list }),
   })
+  expect((await cluster.k8s(['secrets-encryption', 'status'])).stdout).toMatch(
+    /^KEY +USE +SECRETS\nkey-1 +written and read with +\d+\n$/,
+  )
   const before = await state()
   expect(before).toMatchObject({ keys: [{ name: 'key-1' }], others: [], isLoaded: true })
   expect(before.keys[0]?.secrets).toBeGreaterThanOrEqual(names.length)

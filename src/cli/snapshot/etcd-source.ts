@@ -32,6 +32,15 @@ export async function ofEtcd(
       throw withoutDaemon(error)
     })
   }
+  /** etcd tells it with every answer but with that of a snapshot. */
+  const clusterIdOf = async () => {
+    using member = new Member(server)
+    const { clusterId } = await member.read(prefix, {
+      isLocal: true,
+      signal: AbortSignal.timeout(statusLimitMs),
+    })
+    return clusterId
+  }
   return {
     async neededBytes() {
       const { bytes, bytesInUse } = await status()
@@ -42,7 +51,8 @@ export async function ofEtcd(
       const file = `${target}.etcd`
       try {
         const limitBytes = (await status()).bytes * 2 + growthBytes
-        const { clusterId } = await fetchEtcdSnapshot({ server, path: file, limitBytes })
+        await fetchEtcdSnapshot({ server, path: file, limitBytes })
+        const clusterId = await clusterIdOf()
         await importEtcdFile({
           database: { path: target, nativeBinding: payload.sqliteAddon },
           program: payload.bin('etcd-file'),

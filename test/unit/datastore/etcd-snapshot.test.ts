@@ -26,7 +26,7 @@ function framed(body: Uint8Array): Buffer {
   return Buffer.concat([head, body])
 }
 
-const part = (blob: Buffer) => framed(message({ 1: message({ 1: 77 }), 3: blob }))
+const part = (blob: Buffer) => framed(message({ 3: blob }))
 
 function begin(stream: ServerHttp2Stream, trailers: Record<string, string> | undefined): void {
   const head = { ':status': 200, 'content-type': 'application/grpc' }
@@ -46,7 +46,7 @@ test('a snapshot is put together of its messages, wherever they are cut', async 
     stream.end()
   })
   const path = file()
-  expect(await fetchEtcdSnapshot({ server, path, limitBytes })).toEqual({ clusterId: 77n })
+  await fetchEtcdSnapshot({ server, path, limitBytes })
   expect(readFileSync(path).equals(Buffer.concat(blobs))).toBe(true)
   expect(statSync(path).mode & 0o777).toBe(0o600)
   // Nothing that is there is replaced.
