@@ -1,6 +1,7 @@
 import { EtcdClient, type EtcdServer } from './grpc/client.ts'
 import { MessageReader } from './grpc/protobuf/message-reader.ts'
 import { MessageWriter } from './grpc/protobuf/message-writer.ts'
+import { encryptionOfValue } from './log/encrypted.ts'
 
 /** etcdserverpb.RangeRequest */
 const rangeTags = { key: 0x0a, rangeEnd: 0x12, limit: 0x18 } as const
@@ -9,10 +10,6 @@ const replyFields = { keyValues: 2, more: 3 } as const
 const keyValueFields = { key: 1, value: 5 } as const
 /** A Secret has up to 1 MiB. */
 const pageLimit = 50
-
-/** What kube-apiserver writes before what it has encrypted: k8s:enc:PROVIDER:vN:KEY:... */
-const head = /^k8s:enc:[^:]+:v\d+:([^:]+):/
-const headBytes = 200
 
 /**
  * How many values below a prefix, which ends with a slash, are encrypted with which key, by its name; '' are those in the
@@ -46,7 +43,7 @@ function countPage(reply: Buffer, counts: Map<string, number>): string | undefin
     if (response.field === replyFields.more) hasMore = response.bool()
     else if (response.field === replyFields.keyValues) {
       const { key, value } = readKeyValue(response.message())
-      const name = head.exec(value.toString('latin1', 0, headBytes))?.[1] ?? ''
+      const name = encryptionOfValue(value)?.keyName ?? ''
       counts.set(name, (counts.get(name) ?? 0) + 1)
       last = key
     } else response.skip()

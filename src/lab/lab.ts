@@ -195,11 +195,6 @@ async function makeMachines(options: LabOptions): Promise<void> {
     const init = await startKeeper({ command, place, what: `the machine ${node.name}` })
     await changeNode(labDir, { name, nodeName: node.name }, { init })
     await lanOf(lab).plug(init.pid, node.host)
-    await inMachine({ ...node, init }, [
-      'bash',
-      '-c',
-      `echo nameserver ${lanOf(lab).address(node.host)} >/etc/resolv.conf`,
-    ])
   }
 }
 

@@ -47,12 +47,13 @@ export class Lan {
 
   /** Gives a machine its address on this network in place of the one that leads nowhere; before its daemon starts. */
   async plug(machinePid: number, host: number): Promise<void> {
-    const inside = (command: readonly string[]) => inNetworkOf(machinePid, command)
+    const inside = (command: readonly string[]) => inNamespacesOf(machinePid, ['--mount', '--net'], command)
     await inside(['ip', 'link', 'delete', 'eth0'])
     await this.link(host, { name: 'eth0', pid: machinePid })
     await inside(['ip', 'address', 'add', `${this.address(host)}/${prefixLength}`, 'dev', 'eth0'])
     await inside(['ip', 'link', 'set', 'eth0', 'up'])
     await inside(['ip', 'route', 'add', 'default', 'via', this.address(1)])
+    await inside(['sh', '-c', `echo nameserver ${this.address(host)} >/etc/resolv.conf`])
   }
 
   /** A cable from a port of the bridge to the network namespace of a process. */
@@ -75,7 +76,7 @@ export class Lan {
 
   /** Runs a command where the bridge is: one-way faults are rules of nft's family bridge there. */
   exec(command: readonly string[]): Promise<string> {
-    return inNetworkOf(this.pid, command)
+    return inNamespacesOf(this.pid, ['--net'], command)
   }
 }
 
@@ -83,10 +84,14 @@ function port(host: number): string {
   return `port${host}`
 }
 
-async function inNetworkOf(pid: number, command: readonly string[]): Promise<string> {
+async function inNamespacesOf(
+  pid: number,
+  namespaces: readonly string[],
+  command: readonly string[],
+): Promise<string> {
   const { stdout } = await runCommand({
     command: 'nsenter',
-    args: ['--target', String(pid), '--net', '--', ...command],
+    args: ['--target', String(pid), ...namespaces, '--', ...command],
     env: hostEnvironment,
     timeoutMs: commandTimeoutMs,
   })

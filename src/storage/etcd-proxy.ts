@@ -1,4 +1,3 @@
-import { createHash, X509Certificate } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -7,6 +6,7 @@ import type { TlsIdentity } from '../base/http.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Capability, Component } from '../components/component.ts'
 import { Member } from '../datastore/member.ts'
+import { authorityHash } from '../pki/authority-hash.ts'
 import type { ProcessStatus } from '../supervisor/supervised-process.ts'
 import { MemberProxy } from './member-proxy.ts'
 import { Members } from './members.ts'
@@ -128,7 +128,7 @@ export class EtcdProxy implements Component {
     const { config, paths, pki, tls, isOwn } = this.#options
     const { etcdPrefix: prefix = '', dataDir } = config
     const key = `/k8s.local/cluster${prefix}`
-    const value = await fingerprint(pki.authorities.server.certFile)
+    const value = authorityHash(await readFile(pki.authorities.server.certFile, 'utf8'))
     const limited = AbortSignal.any([signal, AbortSignal.timeout(claimLimitMs)])
     using member = new Member({ address: endpoint, tls: tls() })
     const { clusterId } = await member.read(key, { isLocal: false, signal: limited })
@@ -163,12 +163,4 @@ function refusal(given: {
   return isNew
     ? `below ${prefix} it has objects, and nothing says whose they are`
     : `below ${prefix} it does not have the cluster of ${dataDir}`
-}
-
-/** Of the key of a certificate file, in PEM: the certificate may be made anew. */
-async function fingerprint(path: string): Promise<string> {
-  const { publicKey } = new X509Certificate(await readFile(path))
-  return createHash('sha256')
-    .update(publicKey.export({ type: 'spki', format: 'der' }))
-    .digest('hex')
 }

@@ -10,9 +10,12 @@
  *
  * Nothing here puts a part of what was given into an error: it may be a secret, wherever it stands.
  */
-import { createHash, randomInt, X509Certificate } from 'node:crypto'
+import { randomInt } from 'node:crypto'
 import { bootstrappersGroup } from '../../addons/joining.ts'
 import { AppError } from '../../base/errors.ts'
+
+/** What a token says of an authority. */
+export { authorityHash } from '../../pki/authority-hash.ts'
 
 export const joinRoles = ['agent', 'server'] as const
 
@@ -94,12 +97,6 @@ export function parseCaHash(text: string): string {
     code: 'JOIN_CA_HASH',
     remedy: 'use what "k8s token create --print-join-command" prints on a server',
   })
-}
-
-/** What a token says of an authority: SHA-256 of its SubjectPublicKeyInfo, 64 hex digits (kubeadm's pubkeypin). */
-export function authorityHash(certificatePem: string): string {
-  const spki = new X509Certificate(certificatePem).publicKey.export({ type: 'spki', format: 'der' })
-  return createHash('sha256').update(spki).digest('hex')
 }
 
 export function newBootstrapToken(): BootstrapToken {

@@ -35,10 +35,8 @@ export class Lan implements AsyncDisposable {
   async join(machine: Machine): Promise<string> {
     const host = firstHost + this.#hosts.size
     await this.#network.plug(machine.initPid, host)
-    const address = this.#network.address(host)
-    await machine.exec(['bash', '-c', `echo nameserver ${address} >/etc/resolv.conf`])
     this.#hosts.set(machine, host)
-    return address
+    return this.#network.address(host)
   }
 
   /** Nothing passes to or from this machine any more; its own end of the link stays up, as when a switch fails. */
