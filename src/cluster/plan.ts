@@ -90,7 +90,7 @@ function byLease(context: ComponentContext): Leadership {
   })
 }
 
-/** What an agent consists of. */
+/** What an agent consists of. None of its tasks is for a leader alone: only servers elect one. */
 const agent: {
   readonly components: readonly ((context: NodeContext) => ProcessRecipe | undefined)[]
   readonly tasks: readonly Task<NodeTaskContext>[]

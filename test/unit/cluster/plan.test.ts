@@ -93,3 +93,8 @@ test('every kind of server has the same tasks', async () => {
   const names = async (mode: 'single' | 'ha') => (await plan(mode)).tasks.map(({ name }) => name)
   expect(await names('single')).toEqual(await names('ha'))
 })
+
+test('no task of an agent is for a leader alone, as each agent leads', async () => {
+  const { tasks } = await plan('agent')
+  expect(tasks.filter(({ leaderOnly }) => leaderOnly)).toEqual([])
+})
