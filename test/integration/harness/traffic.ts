@@ -1,25 +1,52 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
 import { text } from 'node:stream/consumers'
-import type { Traffic } from './api-traffic.ts'
+import type { History } from '../../soak/history.ts'
 import type { Cluster } from './cluster.ts'
 import { repository } from './machine.ts'
 
-/** Starts a client that writes, watches and reads all the time (api-traffic.ts), and tells at its stop what it has seen. */
-export function startTraffic(cluster: Cluster) {
-  const program = `${repository}/test/integration/harness/api-traffic.ts`
-  const running = cluster.machine.spawn([process.execPath, program, '/var/lib/k8s/admin.kubeconfig'], {
-    stdio: ['pipe', 'pipe', 'ignore'],
+const program = `${repository}/test/soak/client.ts`
+
+/** Clients that write, watch and read all the time (test/soak/client.ts). */
+export interface Traffic extends AsyncDisposable {
+  readonly writing: Promise<void>
+  /** Tells what they did and saw. */
+  stop(): Promise<History>
+}
+
+/** In the machine of a cluster, of its API server alone. */
+export function startTraffic(cluster: Cluster): Traffic {
+  const command = [process.execPath, program, '/var/lib/k8s/admin.kubeconfig', 'https://127.0.0.1:6443']
+  const running = cluster.machine.spawn(command, { stdio: ['pipe', 'pipe', 'ignore'] })
+  return trafficOf(running.child, () => running[Symbol.asyncDispose]())
+}
+
+/** On a network of machines, of all of these API servers. */
+export function startTrafficOn(
+  { networkPid }: { networkPid: number },
+  { kubeconfig, urls }: { kubeconfig: string; urls: readonly string[] },
+): Traffic {
+  const inside = ['--target', String(networkPid), '--net', '--', process.execPath, program]
+  const child = spawn('nsenter', [...inside, kubeconfig, ...urls], { stdio: ['pipe', 'pipe', 'inherit'] })
+  return trafficOf(child, async () => {
+    if (child.exitCode !== null || child.signalCode !== null) return
+    const exited = once(child, 'exit')
+    child.kill('SIGKILL')
+    await exited
   })
-  const { stdin, stdout } = running.child
+}
+
+function trafficOf({ stdin, stdout }: ChildProcess, end: () => Promise<void>): Traffic {
   if (stdin === null || stdout === null) throw new Error('bug: the client has no pipes')
   const begun = Promise.withResolvers<void>()
   stdout.once('readable', begun.resolve)
   return {
     writing: begun.promise,
-    async stop(): Promise<Traffic> {
+    async stop() {
       stdin.end()
       const lines = (await text(stdout)).trim().split('\n')
-      return JSON.parse(lines.at(-1) ?? '') as Traffic
+      return JSON.parse(lines.at(-1) ?? '') as History
     },
-    [Symbol.asyncDispose]: () => running[Symbol.asyncDispose](),
+    [Symbol.asyncDispose]: end,
   }
 }
