@@ -6,7 +6,7 @@
 # k8s.io/kubernetes replaces its staging modules by local folders, which holds only inside its own
 # tree. A module that requires it has to name the published staging modules (k8s.io/api v0.37.1, ...)
 # and takes every other pin over, so that what is built is what upstream tested together. etcd is the one that upstream tests
-# with; components/kubernetes names a later one (`go get go.etcd.io/etcd/server/v3@VERSION`), and holds by `replace` what that would raise.
+# with; components/kubernetes names a later one (`go get go.etcd.io/etcd/{server,etcdutl}/v3@VERSION`), and holds by `replace` what that would raise.
 source "$(dirname "$0")/lib.sh"
 
 version=${1:?usage: pin-kubernetes.sh VERSION DIRECTORY}
@@ -36,4 +36,6 @@ trap 'rm -f "$pinned"' EXIT
 chmod 644 "$pinned"
 mv "$pinned" go.mod
 rm -f go.sum
+# What restores etcd's snapshots is of the same release as etcd.
+go mod edit -require="go.etcd.io/etcd/etcdutl/v3@$(sed -n 's|^\tgo.etcd.io/etcd/server/v3 \(v[^ ]*\).*|\1|p' go.mod)"
 go mod tidy

@@ -23,7 +23,7 @@ link() {
 mkdir -p "$payload/bin" "$payload/lib"
 stage "$build/bin/node" bin/node
 stage "$build/bin/kubernetes" bin/kubernetes
-link bin/kubernetes kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl etcd
+link bin/kubernetes kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl etcd etcd-restore
 stage "$build/bin/containerd" bin/containerd
 link bin/containerd ctr
 stage "$build/bin/containerd-shim-runc-v2" bin/containerd-shim-runc-v2
