@@ -5,7 +5,7 @@ import { shieldFromOom } from '../base/oom-score.ts'
 import type { Paths } from '../config/paths.ts'
 import { refuseDuringReset, resetLockPath } from '../control/reset-lock.ts'
 import type { Payload } from '../payload/payload.ts'
-import { finishRestore } from '../snapshot/restore.ts'
+import { finishReplacement } from '../snapshot/replacement.ts'
 
 /** What a service manager gives the start beyond its own limit, again and again while it goes on. */
 export const startExtensionMs = 60_000
@@ -37,7 +37,8 @@ export async function takeDataDir(
   { payload, log }: Pick<DaemonOptions, 'payload' | 'log'>,
 ): Promise<void> {
   await refuseDuringReset(resetLockPath(paths.dataDir), 'start')
-  if (await finishRestore(paths, payload.sqliteAddon)) log.info('finished a restore that was interrupted')
+  const finished = await finishReplacement(paths, payload.sqliteAddon)
+  if (finished !== undefined) log.info(`finished a ${finished} that was interrupted`)
 }
 
 /** Has the service manager wait for a start that goes on, however long it takes. */

@@ -4,7 +4,8 @@ import { expect, test } from 'vitest'
 import { type Paths, paths as pathsOf } from '../../../src/config/paths.ts'
 import { checkDatabase } from '../../../src/datastore/log/soundness.ts'
 import { inspectDatabase } from '../../../src/datastore/log/inspect.ts'
-import { finishRestore, revisionBump } from '../../../src/snapshot/restore.ts'
+import { finishReplacement } from '../../../src/snapshot/replacement.ts'
+import { revisionBump } from '../../../src/snapshot/restore.ts'
 import { bundleFiles } from '../../../src/pki/bundle.ts'
 import { runProcess } from '../cli/run-cli.ts'
 import { temporaryDirectory } from '../datastore/support.ts'
@@ -30,7 +31,7 @@ test('a restore that is killed at any of its steps leaves the old state or the n
   for (const dataDir of await restoreStepByStep(origin, path)) {
     const paths = pathsOf({ dataDir })
     // As the next start of the daemon does.
-    await finishRestore(paths, undefined)
+    await finishReplacement(paths, undefined)
     const state = stateOf(paths)
     states.push(state)
     if (state.revision === after.revision) expect(stateOf(keptOf(paths))).toEqual(before)

@@ -14,7 +14,8 @@ import { describe, expect, test } from 'vitest'
 import { readFacts } from '../../../src/config/facts.ts'
 import { type Paths, paths as pathsOf } from '../../../src/config/paths.ts'
 import { preparePki } from '../../../src/pki/pki.ts'
-import { finishRestore, restoreSnapshot, revisionBump } from '../../../src/snapshot/restore.ts'
+import { finishReplacement } from '../../../src/snapshot/replacement.ts'
+import { restoreSnapshot, revisionBump } from '../../../src/snapshot/restore.ts'
 import { openSnapshotFile } from '../../../src/snapshot/file.ts'
 import { fieldsOf, message, temporaryDirectory } from '../datastore/support.ts'
 import { dataDirectory, methods, save, serve, writeKeys } from './support.ts'
@@ -263,8 +264,8 @@ describe('a restore that a crash interrupts', () => {
     async (count) => {
       const given = await decided()
       for (const step of steps.slice(0, count)) step(given)
-      expect(await finishRestore(given.paths, undefined)).toBe(true)
-      expect(await finishRestore(given.paths, undefined)).toBe(false)
+      expect(await finishReplacement(given.paths, undefined)).toBe('restore')
+      expect(await finishReplacement(given.paths, undefined)).toBeUndefined()
       expect((await (await serve(given.paths)).all()).values).toEqual({ a: 'old' })
       expect(readFileSync(join(given.paths.pkiDir, 'service-account.key'), 'utf8')).toBe('first')
       expect(readdirSync(given.paths.dataDir).toSorted()).toEqual(['db', 'pki', 'replaced', 'snapshots'])
@@ -276,7 +277,7 @@ describe('a restore that a crash interrupts', () => {
   test('before it was decided leaves what was there', async () => {
     const { paths, pending } = await decided()
     renameSync(pending, `${pending}.preparing`)
-    expect(await finishRestore(paths, undefined)).toBe(false)
+    expect(await finishReplacement(paths, undefined)).toBeUndefined()
     expect((await (await serve(paths)).all()).values).toEqual({ a: 'new' })
   })
 })
