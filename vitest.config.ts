@@ -15,7 +15,7 @@ const fromSources =
     : { ...coverage, setupFiles: ['test/coverage/setup.ts'], experimental: { viteModuleRunner: false } }
 
 /** What reads and writes etcd's files, with an etcd beside it: of the conformance suites, these run our sources. */
-const besideEtcd = ['etcd-file', 'transfer', 'snapshot-etcd'].map(
+const besideEtcd = ['etcd-file', 'transfer', 'snapshot-etcd', 'migration'].map(
   (name) => `test/conformance/${name}.test.ts`,
 )
 

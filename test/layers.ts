@@ -34,6 +34,17 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
   lab: ['supervisor', 'base'],
   balancer: ['components', 'supervisor', 'config', 'base'],
   storage: ['components', 'datastore', ...inComponents],
+  // Moves a cluster from one storage to another, while no daemon runs.
+  migration: [
+    'storage',
+    'snapshot',
+    'datastore',
+    'datastore/transfer',
+    'datastore/etcd-file',
+    'datastore/log',
+    ...inComponents,
+    'components',
+  ],
   // What a machine that joins and a server have in common.
   'cluster/join': ['addons', 'pki', 'node', 'config', 'base'],
   cluster: [
@@ -71,6 +82,8 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
     'cli/lab',
     'cli/secrets-encryption',
     'client',
+    'migration',
+    'snapshot',
     ...inCommands,
   ],
   // The commands that work on the database itself.

@@ -4,11 +4,13 @@ import { loadDataDir } from '../config/load.ts'
 import { type Commands, parseArguments, type Request } from './arguments.ts'
 import { agent } from './agent.ts'
 import { check } from './check.ts'
+import { clusterCommands } from './cluster.ts'
 import { type Invocation, isBeforeUnpacking, payloadNeededExitCode } from './command.ts'
 import { datastore } from './datastore.ts'
 import { dbCommands } from './db.ts'
 import { labCommands } from './lab.ts'
 import { etcdCommands } from './etcd.ts'
+import { migrate } from './migrate.ts'
 import { reset } from './reset.ts'
 import { encryptionCommands } from './secrets-encryption.ts'
 import { server } from './server.ts'
@@ -28,6 +30,8 @@ export const commands: Commands = {
     stop,
     check,
     reset,
+    migrate,
+    ...clusterCommands,
     ...dbCommands,
     ...snapshotCommands,
     ...etcdCommands,
@@ -39,6 +43,7 @@ export const commands: Commands = {
   default: start,
   external: ['kubectl', 'crictl', 'ctr'],
   groups: {
+    cluster: 'Look after the cluster as a whole.',
     db: 'Look after the database by hand.',
     etcd: 'Look after the etcd of the servers.',
     lab: 'Try clusters of many nodes on one machine.',

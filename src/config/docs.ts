@@ -74,7 +74,7 @@ Below the data directory:
 | \`pki/\`, \`kubeconfig/\` | certificates, keys, and the components' kubeconfigs |
 | \`admin.kubeconfig\` | for kubectl; full rights, readable by root alone |
 | \`snapshots/\` | what \`k8s snapshot\` and the schedule take |
-| \`replaced/\` | what a restore has put aside; yours to remove |
+| \`replaced/\` | what a restore, a migration or a reset of the cluster has put aside; yours to remove |
 | \`images/\` | image archives (\`.tar\`, \`.tar.gz\`, \`.tgz\`, \`.tar.zst\`) that are imported, at the start and while it runs |
 | \`manifests/\` | static pods |
 | \`etc/\` | the components' configuration, written at each start |

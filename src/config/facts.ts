@@ -80,9 +80,21 @@ const storageFacts = ['server-mode', 'cluster-init', 'etcd-prefix']
 /** The record of a cluster without them, whole; undefined: there is no record. */
 export function portableRecord({ clusterFacts }: Pick<Paths, 'clusterFacts'>): string | undefined {
   if (!existsSync(clusterFacts)) return undefined
-  const record = readRecord(clusterFacts)
-  const settings = Object.entries(record.settings ?? {}).filter(([name]) => !storageFacts.includes(name))
-  return render({ ...record, settings: Object.fromEntries(settings) })
+  return movedRecord(clusterFacts, {})
+}
+
+/** The facts of a cluster that is kept in this way, in the words of the settings. */
+export interface StorageFacts {
+  readonly 'server-mode'?: 'single' | 'ha'
+  readonly 'cluster-init'?: 'true'
+  readonly 'etcd-prefix'?: string
+}
+
+/** The record at `path` of a cluster that is kept elsewhere from now on. */
+export function movedRecord(path: string, storage: StorageFacts): string {
+  const record = readRecord(path)
+  const others = Object.entries(record.settings ?? {}).filter(([name]) => !storageFacts.includes(name))
+  return render({ ...record, settings: { ...Object.fromEntries(others), ...storage } })
 }
 
 /** Before servers brought an etcd, it was always one that others run. */

@@ -24,7 +24,10 @@ export interface ControlClient {
  * For what only may be done while no daemon runs; `action` is its verb. A daemon that answers in any way, even with a
  * failure, is there.
  */
-export async function refuseWhileRunning(socket: string, action: 'reset' | 'restore'): Promise<void> {
+export async function refuseWhileRunning(
+  socket: string,
+  action: 'reset' | 'restore' | 'migrate' | 'reset the cluster',
+): Promise<void> {
   const isServed = await connectControl(socket)
     .identity()
     .then(

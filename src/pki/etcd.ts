@@ -56,6 +56,16 @@ export async function prepareEtcdPki(given: {
   return renewLeaves({ wanted, authorities: [authority], now })
 }
 
+/** Of a cluster that is kept in an etcd of its servers from now on; one that is there stays. */
+export async function makeEtcdAuthority(dir: string, now: Date = new Date()): Promise<void> {
+  await openAuthority({ name: 'etcd', dir, now, mayCreate: true })
+}
+
+/** Whether a file of the directory belongs to its authority, or to a member. */
+export function isOfEtcd(fileName: string): boolean {
+  return fileName.startsWith('etcd-')
+}
+
 function etcdLeaves(nodeIp: string): Readonly<Record<EtcdLeafName, Leaf>> {
   const names = (...more: readonly string[]) => splitNames(['localhost', '127.0.0.1', '::1', ...more])
   const leaf = (profile: Leaf['profile']): Leaf => ({ authority: 'etcd', profile })

@@ -1,15 +1,14 @@
 import { existsSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError, describeError, errorCode } from '../base/errors.ts'
 import type { TlsIdentity } from '../base/http.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Capability, Component } from '../components/component.ts'
 import { Member } from '../datastore/member.ts'
-import { authorityHash } from '../pki/authority-hash.ts'
 import type { ProcessStatus } from '../supervisor/supervised-process.ts'
 import { MemberProxy } from './member-proxy.ts'
 import { Members } from './members.ts'
+import { ownerKey, ownerValue } from './owner.ts'
 import type { StorageOptions } from './storage.ts'
 
 /** For the first words with an etcd that serves, and between two tries of them. */
@@ -127,8 +126,8 @@ export class EtcdProxy implements Component {
   async #claim(endpoint: string, signal: AbortSignal): Promise<void> {
     const { config, paths, pki, tls, isOwn } = this.#options
     const { etcdPrefix: prefix = '', dataDir } = config
-    const key = `/k8s.local/cluster${prefix}`
-    const value = authorityHash(await readFile(pki.authorities.server.certFile, 'utf8'))
+    const key = ownerKey(prefix)
+    const value = await ownerValue(pki)
     const limited = AbortSignal.any([signal, AbortSignal.timeout(claimLimitMs)])
     using member = new Member({ address: endpoint, tls: tls() })
     const { clusterId } = await member.read(key, { isLocal: false, signal: limited })

@@ -1,3 +1,4 @@
+import { storageIn } from '../../config/facts.ts'
 import { type Command, type Invocation, requirePayload } from '../command.ts'
 import { requireOwnStorage } from '../daemon.ts'
 import { placeOptions, secretOf, secretOption, snapshotSettings } from './place.ts'
@@ -28,7 +29,9 @@ async function handler(invocation: Invocation): Promise<number> {
   requireOwnStorage(
     paths,
     'restore a snapshot',
-    'restore it into another --data-dir as a cluster of one server; to put it in the place of this etcd (k8s cluster reset) is not there yet',
+    storageIn(paths.dataDir) === 'etcd-member'
+      ? 'put it in the place of this etcd with k8s cluster reset --from-snapshot, or restore it into another --data-dir as a cluster of one server'
+      : 'restore it into another --data-dir as a cluster of one server',
   )
   requirePayload(environment)
   const [{ refuseWhileRunning }, { openPayload }, { restoreSnapshot, snapshotPath }] = await Promise.all([

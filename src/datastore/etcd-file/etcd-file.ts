@@ -3,7 +3,8 @@ import { pipeline } from 'node:stream/promises'
 
 import { AppError, describeError } from '../../base/errors.ts'
 import { type PipedProcess, spawnPiped } from '../../supervisor/spawn.ts'
-import type { Dump } from '../log/dump.ts'
+import type { DumpedVersion } from '../log/dump.ts'
+import type { LoggedLease } from '../log/batch.ts'
 import {
   type StreamRecord,
   decodeStream,
@@ -25,11 +26,20 @@ interface EtcdFileOptions {
   readonly path: string
 }
 
+/** All that a datastore holds, as a Dump of a database has it. */
+export interface WholeState {
+  /** -1 when nothing was ever compacted. */
+  readonly compactedRevision: number
+  readonly revision: number
+  versions(): Iterable<DumpedVersion>
+  leases(): readonly LoggedLease[]
+}
+
 /**
  * Writes a dump as `etcdctl snapshot save` would: the database file of etcd 3.7 with its SHA-256 behind.
  * `path` must not exist; after a failure it does not.
  */
-export async function writeEtcdFile(dump: Dump, { program, path }: EtcdFileOptions): Promise<void> {
+export async function writeEtcdFile(dump: WholeState, { program, path }: EtcdFileOptions): Promise<void> {
   const running = await start(program, ['write', path])
   try {
     await Promise.all([pipeline(Readable.from(blocks(dump)), running.stdin), running.finished])
@@ -76,7 +86,7 @@ function start(program: string, args: readonly string[]): Promise<PipedProcess> 
 }
 
 /** The dump as a stream, in blocks of many records. */
-function* blocks(dump: Dump): Generator<Buffer> {
+function* blocks(dump: WholeState): Generator<Buffer> {
   const { compactedRevision, revision } = dump
   let block = [encodeHead({ compactedRevision, consistentIndex: revision, term, isAuthEnabled: false })]
   let bytes = (block[0] as Buffer).length

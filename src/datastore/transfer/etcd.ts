@@ -10,6 +10,12 @@ import { fillDatabase } from './target.ts'
 
 const neverCompacted = -1
 
+/** What keys begin with where they are from, and where they are put. */
+interface Prefixes {
+  readonly from: string
+  readonly to: string
+}
+
 interface EtcdImport {
   readonly report: DatabaseReport
   /** The etcd has users and roles, which this datastore does not know. */
@@ -25,37 +31,86 @@ export async function importEtcdFile(options: {
   /** False takes a file without a digest, as etcd's own member/snap/db is. */
   readonly wantsDigest: boolean
   /** What the keys that are taken begin with in the file, and in the database; default: all are taken as they are. */
-  readonly prefix?: { readonly from: string; readonly to: string }
+  readonly prefix?: Prefixes
 }): Promise<EtcdImport> {
   const { database, program, file, wantsDigest, prefix } = options
   const select = prefix === undefined ? (version: DumpedVersion) => version : below(prefix)
   const leases = new Set<bigint>()
   let hadAuth = false
+  let newest = 0
+  let newestTaken = 0
   const report = await fillDatabase(database, async (loader) => {
     let compactedRevision = neverCompacted
     for await (const record of readEtcdFile({ program, path: file, wantsDigest })) {
       if (record.kind === 'head') ({ compactedRevision, isAuthEnabled: hadAuth } = record)
       else if (record.kind === 'version') {
+        newest = record.revision
         const taken = select(record)
         if (taken === undefined) continue
+        newestTaken = newest
         loader.version(taken)
         leases.add(taken.lease)
       } else if (record.kind === 'lease' && (prefix === undefined || leases.has(record.id)))
         loader.lease(record)
     }
-    return compactedRevision
+    // Where the newest revisions are those of other keys, they must not be given again.
+    return newestTaken < newest ? Math.max(newest, compactedRevision) : compactedRevision
   })
   return { report, hadAuth }
 }
 
 /** Of an etcd that has other keys, too. */
-function below({ from, to }: { from: string; to: string }) {
+function below({ from, to }: Prefixes) {
   const [former, own] = [Buffer.from(`${from}/`), Buffer.from(`${to}/`)]
   return (version: DumpedVersion): DumpedVersion | undefined => {
     const { key } = version
     if (!former.equals(key.subarray(0, former.length))) return undefined
     return from === to ? version : { ...version, key: Buffer.concat([own, key.subarray(former.length)]) }
   }
+}
+
+/**
+ * Writes the new file `file` of etcd for an etcd that takes the place of a database: with the same revisions, and the key `owner`
+ * at the next one, unless it is there.
+ */
+export async function writeSuccessor(options: {
+  readonly database: DatabaseFile
+  readonly program: string
+  readonly file: string
+  readonly owner: { readonly key: string; readonly value: string }
+  readonly prefix: Prefixes
+}): Promise<{ readonly revision: number }> {
+  const { database, program, file, owner, prefix } = options
+  using dump = new Dump(database)
+  const { compactedRevision, revision } = dump
+  let written = revision
+  const successor = {
+    ...{ compactedRevision, revision, leases: () => dump.leases() },
+    *versions() {
+      const key = Buffer.from(owner.key)
+      let former: DumpedVersion | undefined
+      for (const version of dump.versions()) {
+        if (key.equals(version.key)) former = version
+        yield renamed(version, prefix)
+      }
+      const isLive = former !== undefined && former.version > 0
+      const value = Buffer.from(owner.value)
+      if (isLive && value.equals(former?.value ?? noValue)) return
+      written++
+      const known = isLive ? (former as DumpedVersion) : { createRevision: written, version: 0 }
+      const { createRevision, version } = known
+      yield { revision: written, sub: 0, key, createRevision, version: version + 1, lease: 0n, value }
+    },
+  }
+  await writeEtcdFile(successor, { program, path: file })
+  return { revision: written }
+}
+
+const noValue = new Uint8Array(0)
+
+/** A key that does not begin so stays as it is. */
+function renamed(version: DumpedVersion, { from, to }: Prefixes): DumpedVersion {
+  return from === to ? version : (below({ from, to })(version) ?? version)
 }
 
 /** Writes a file of etcd, as `etcdctl snapshot save` would; also while a datastore serves the database. */

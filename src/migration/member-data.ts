@@ -1,0 +1,56 @@
+import { randomBytes } from 'node:crypto'
+import { hostname } from 'node:os'
+import { AppError } from '../base/errors.ts'
+import { etcdPeerUrl } from '../components/etcd.ts'
+import { readNodeRecord } from '../config/facts.ts'
+import type { Paths } from '../config/paths.ts'
+import type { Payload } from '../payload/payload.ts'
+import { runCommand } from '../supervisor/spawn.ts'
+
+const restoreTimeoutMs = 3_600_000
+/** etcd makes its log so large before it writes any of it, and then the next one. */
+export const logBytes = 2 * 64 * 1024 * 1024
+
+/** Who this server's member is. */
+export interface MemberIdentity {
+  readonly name: string
+  readonly peerUrl: string
+}
+
+/** As this server was when it ran last; a member that starts tells the others when that has changed. */
+export function memberIdentity(paths: Pick<Paths, 'nodeRecord'>, action: string): MemberIdentity {
+  const { settings = {}, address } = readNodeRecord(paths)
+  if (address === undefined) {
+    throw new AppError(`cannot ${action}: the address of this server is not known`, {
+      code: 'MEMBER_ADDRESS',
+      path: paths.nodeRecord,
+      remedy: 'start k8s once, until it is ready, and stop it again',
+    })
+  }
+  return { name: settings['node-name'] ?? hostname(), peerUrl: etcdPeerUrl(address) }
+}
+
+/**
+ * Makes the data of the only member of a new etcd from a snapshot file of another. Its cluster has an id of its own, so that no
+ * member of the other takes it for one of its own.
+ */
+export async function makeMemberData(given: {
+  readonly payload: Pick<Payload, 'bin'>
+  readonly member: MemberIdentity
+  readonly snapshot: string
+  readonly dir: string
+  /** How far the revision goes on beyond that of the snapshot; all before counts as compacted then. */
+  readonly revisionBump?: number
+}): Promise<void> {
+  const { payload, member, snapshot, dir, revisionBump = 0 } = given
+  await runCommand({
+    command: payload.bin('etcd-restore'),
+    args: [
+      ...[`--snapshot=${snapshot}`, `--data-dir=${dir}`, `--name=${member.name}`],
+      ...[`--peer-url=${member.peerUrl}`, `--token=k8s-${randomBytes(16).toString('hex')}`],
+      `--bump-revision=${revisionBump}`,
+    ],
+    env: { GOTRACEBACK: 'none' },
+    timeoutMs: restoreTimeoutMs,
+  })
+}
