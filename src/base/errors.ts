@@ -21,6 +21,11 @@ export class AppError extends Error {
     this.remedy = remedy
     this.fields = fields
   }
+
+  /** Those of another bundle, too, which has this class again. */
+  static override [Symbol.hasInstance](thrown: unknown): boolean {
+    return thrown instanceof Error && thrown.name === 'AppError'
+  }
 }
 
 /** The message of whatever was thrown, with those of its causes: "cannot a: cannot b: ENOENT ...". */
