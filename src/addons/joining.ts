@@ -12,6 +12,7 @@
  */
 import { renderYaml } from '../base/yaml.ts'
 import type { Manifest } from './manifest.ts'
+import { refuseRemovedNodes } from './removed-nodes.ts'
 
 export interface JoiningOptions {
   /** How others reach the API server: https://ADDRESS:PORT */
@@ -78,6 +79,7 @@ export function joining(options: JoiningOptions): Manifest[] {
     ),
     // An agent's kube-proxy shows the kubelet's certificate.
     clusterBinding('k8s:node-proxier', 'system:node-proxier', nodesGroup),
+    ...refuseRemovedNodes(nodesGroup),
   ]
 }
 

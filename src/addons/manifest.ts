@@ -30,6 +30,8 @@ const resources: Readonly<Record<string, string>> = {
   RoleBinding: 'rolebindings',
   Service: 'services',
   ServiceAccount: 'serviceaccounts',
+  ValidatingAdmissionPolicy: 'validatingadmissionpolicies',
+  ValidatingAdmissionPolicyBinding: 'validatingadmissionpolicybindings',
 }
 
 /** The object's path at the API server: /apis/apps/v1/namespaces/kube-system/deployments/coredns. */

@@ -9,6 +9,7 @@ import { type Invocation, isBeforeUnpacking, payloadNeededExitCode } from './com
 import { datastore } from './datastore.ts'
 import { dbCommands } from './db.ts'
 import { labCommands } from './lab.ts'
+import { nodeCommands } from './node.ts'
 import { etcdCommands } from './etcd.ts'
 import { migrate } from './migrate.ts'
 import { reset } from './reset.ts'
@@ -38,6 +39,7 @@ export const commands: Commands = {
     ...encryptionCommands,
     ...labCommands,
     ...tokenCommands,
+    ...nodeCommands,
     version,
   ],
   default: start,
@@ -47,6 +49,7 @@ export const commands: Commands = {
     db: 'Look after the database by hand.',
     etcd: 'Look after the etcd of the servers.',
     lab: 'Try clusters of many nodes on one machine.',
+    node: 'Drain and remove the nodes of the cluster.',
     'secrets-encryption': 'See and rotate the keys of Secrets.',
     snapshot: 'Take snapshots of the cluster, and go back to one.',
     token: 'Let other machines join the cluster.',
@@ -60,6 +63,8 @@ const exitCodes: Readonly<Record<string, number>> = {
   JOIN_REFUSED: 2,
   JOIN_TOKEN: 2,
   JOIN_TOKEN_UNKNOWN: 2,
+  NODE_REMOVED: 2,
+  NODE_SKEW: 2,
   PAYLOAD_NEEDED: payloadNeededExitCode,
 }
 

@@ -18,7 +18,7 @@ import {
 const ownOptions = {
   force: {
     group: 'Resetting',
-    description: 'Ask nothing.',
+    description: 'Go on without a question, whatever is lost.',
     kind: boolean,
     default: false,
     short: 'f',
@@ -72,7 +72,7 @@ async function handler(invocation: Invocation): Promise<number> {
   const payload = openPayload(environment['K8S_PAYLOAD_DIR'])
   await resetNode(config, { payload, announce: (line) => print(`${line}\n`) })
   if (config.role === 'agent')
-    print(`Its Node is still in the cluster; on a server: k8s kubectl delete node ${config.nodeName}\n`)
+    print(`Its Node is still in the cluster; on a server: k8s node remove ${config.nodeName}\n`)
   return 0
 }
 

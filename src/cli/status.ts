@@ -24,7 +24,7 @@ const ownOptions = {
   },
   timeout: {
     group: 'Waiting',
-    description: 'How long --wait waits before it fails.',
+    description: 'How long to wait before it fails.',
     kind: duration,
     default: 300_000,
     defaultText: '5m',

@@ -4,3 +4,5 @@
  */
 export { createToken, deleteToken, joinPoint, listTokens } from './join-tokens.ts'
 export { loadedEncryption, rewriteSecrets } from './encryption.ts'
+export { drainNode, uncordonNode } from './drain.ts'
+export { forgetRemoval, removeNode } from './remove-node.ts'

@@ -1,4 +1,4 @@
-import { ApiException, KubeConfig } from '@kubernetes/client-node'
+import { ApiException, DiscoveryV1Api, KubeConfig } from '@kubernetes/client-node'
 import { AppError, describeError, errorCode } from '../base/errors.ts'
 
 /** Of what the API server says no to. */
@@ -22,7 +22,7 @@ export function connect(adminKubeconfig: string): KubeConfig {
   return config
 }
 
-/** Rejects with API_REQUEST, which says in one line what the API server said, or that it did not answer. */
+/** Rejects with API_REQUEST, which says in one line what the API server said, or that it did not answer; its `causes` are those of a Status. */
 export async function ask<Answer>(purpose: string, request: () => Promise<Answer>): Promise<Answer> {
   try {
     return await request()
@@ -32,6 +32,7 @@ export async function ask<Answer>(purpose: string, request: () => Promise<Answer
       throw new AppError(`cannot ${purpose}: ${messageOf(body)} (HTTP ${code})`, {
         code: 'API_REQUEST',
         status: code,
+        causes: causesOf(body),
       })
     }
     throw new AppError(`cannot ${purpose}: the API server does not answer: ${reasonOf(cause)}`, {
@@ -49,13 +50,47 @@ export async function find<Answer>(
   try {
     return await ask(purpose, request)
   } catch (error) {
-    if (error instanceof AppError && error.fields['status'] === 404) return undefined
+    if (isStatus(error, 404)) return undefined
     throw error
   }
 }
 
+/** As the Service `kubernetes` has them: the servers that serve. */
+export async function apiserverAddresses(
+  config: KubeConfig,
+): Promise<{ addresses: readonly [string, ...string[]]; port: number }> {
+  const { items } = await ask('find the address of the API server', () =>
+    config.makeApiClient(DiscoveryV1Api).listNamespacedEndpointSlice({
+      namespace: 'default',
+      labelSelector: 'kubernetes.io/service-name=kubernetes',
+    }),
+  )
+  const slice = items.find(({ endpoints }) => (endpoints ?? []).length > 0)
+  const [address, ...others] = (slice?.endpoints ?? []).flatMap((endpoint) => endpoint.addresses)
+  const port = slice?.ports?.find(({ name }) => name === 'https')?.port
+  if (address !== undefined && port !== undefined) return { addresses: [address, ...others], port }
+  throw new AppError(
+    'cannot find the address of the API server: the Service kubernetes has no endpoints yet',
+    {
+      code: 'API_REQUEST',
+      remedy: 'try again when "k8s status" says that the API server is ready',
+    },
+  )
+}
+
 function reasonOf(cause: unknown): string {
   return describeError(cause) || (errorCode(cause) ?? 'no reason is known')
+}
+
+/** What stands behind the message, such as the budget that is in the way of an eviction. */
+function causesOf(body: unknown): string | undefined {
+  try {
+    const { details } = JSON.parse(String(body)) as { details?: { causes?: { message?: unknown }[] } }
+    const messages = (details?.causes ?? []).map(({ message }) => String(message ?? ''))
+    return messages.filter(Boolean).join('; ').slice(0, messageLimit) || undefined
+  } catch {
+    return undefined
+  }
 }
 
 function messageOf(body: unknown): string {
@@ -66,4 +101,9 @@ function messageOf(body: unknown): string {
   } catch {
     return text.slice(0, messageLimit)
   }
+}
+
+/** Whether the API server has answered with this status. */
+export function isStatus(error: unknown, ...statuses: readonly number[]): error is AppError {
+  return error instanceof AppError && statuses.includes(Number(error.fields['status']))
 }

@@ -1,7 +1,7 @@
 import { type KubeConfig, CoreV1Api, type V1Secret, type V1SecretList } from '@kubernetes/client-node'
 import { AppError } from '../base/errors.ts'
 import { request } from '../base/http.ts'
-import { ask, connect, find } from './connection.ts'
+import { ask, connect, find, isStatus } from './connection.ts'
 
 /** Of the metrics of an API server, which has thousands. */
 const metricsLimitBytes = 64 << 20
@@ -49,8 +49,7 @@ async function rewrite(api: CoreV1Api, listed: V1Secret): Promise<void> {
       await find(purpose, () => api.replaceNamespacedSecret({ name, namespace, body: current }))
       return
     } catch (error) {
-      const isConflict = error instanceof AppError && error.fields['status'] === conflict
-      if (!isConflict || attempt === conflictsLimit) throw error
+      if (!isStatus(error, conflict) || attempt === conflictsLimit) throw error
       body = await find(purpose, () => api.readNamespacedSecret({ name, namespace }))
     }
   }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { CoreV1Api, DiscoveryV1Api, type V1Secret } from '@kubernetes/client-node'
+import { CoreV1Api, type V1Secret } from '@kubernetes/client-node'
 import { AppError } from '../base/errors.ts'
-import { ask, connect, find } from './connection.ts'
+import { apiserverAddresses, ask, connect, find } from './connection.ts'
 
 /** Where bootstrap tokens are, by Kubernetes' rules (KEP-130). */
 const namespace = 'kube-system'
@@ -96,24 +96,10 @@ export async function deleteToken(kubeconfig: string, id: string): Promise<void>
 export async function joinPoint(kubeconfig: string): Promise<JoinPoint> {
   const config = connect(kubeconfig)
   const caData = config.getCurrentCluster()?.caData ?? ''
-  const { items } = await ask('find the address of the API server', () =>
-    config.makeApiClient(DiscoveryV1Api).listNamespacedEndpointSlice({
-      namespace: 'default',
-      labelSelector: 'kubernetes.io/service-name=kubernetes',
-    }),
-  )
-  const slice = items.find(({ endpoints }) => (endpoints ?? []).length > 0)
-  const address = slice?.endpoints?.[0]?.addresses[0]
-  const port = slice?.ports?.find(({ name }) => name === 'https')?.port
-  if (address === undefined || port === undefined) {
-    throw new AppError(
-      'cannot find the address of the API server: the Service kubernetes has no endpoints yet',
-      {
-        code: 'API_REQUEST',
-        remedy: 'try again when "k8s status" says that the API server is ready',
-      },
-    )
-  }
+  const {
+    addresses: [address],
+    port,
+  } = await apiserverAddresses(config)
   const host = address.includes(':') ? `[${address}]` : address
   return { server: `https://${host}:${port}`, authority: Buffer.from(caData, 'base64').toString() }
 }

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { describeError } from '../base/errors.ts'
+import { type AppError, describeError } from '../base/errors.ts'
 import type { Capability, Component, ComponentName } from '../components/component.ts'
 import type { AgentConfig, Config } from '../config/config.ts'
 import { paths as pathsOf } from '../config/paths.ts'
@@ -73,9 +73,14 @@ export async function runCluster(config: Config | AgentConfig, options: RunOptio
   await endFormerProcesses(paths, { payload, log, signal: requests.hurried })
   const end = AbortSignal.any([requests.asked, failed.signal])
   const errors: unknown[] = []
+  const leave = (reason: AppError) => {
+    if (requests.asked.aborted) return
+    errors.unshift(reason)
+    requests.ask({ pods: true })
+  }
   using _watchdog = feedWatchdog({ notify, storage: plan.storage, log })
   try {
-    await serve(plan, { ...options, end, board, moveNode })
+    await serve(plan, { ...options, end, board, moveNode, leave })
   } catch (error) {
     // Whoever asked for the end does not want to hear that the start was not finished.
     if (!end.aborted) errors.push(error)
@@ -95,6 +100,7 @@ interface ServeOptions extends RunOptions {
   readonly end: AbortSignal
   readonly board: Board
   readonly moveNode: (nodeIp: string) => void
+  readonly leave: (reason: AppError) => void
 }
 
 /** From the start of the first component to the end: what is running then, the caller stops. */
@@ -112,7 +118,7 @@ async function serve(plan: Plan, options: ServeOptions): Promise<void> {
   try {
     const find = (name: ComponentName) => components.find((candidate) => candidate.name === name)
     const taskContext = {
-      ...{ board, moveNode: options.moveNode },
+      ...{ board, moveNode: options.moveNode, leave: options.leave },
       whenReady: (capability: Capability) => readiness.of(capability),
       isReady: (name: ComponentName) => find(name)?.status().state === 'ready',
       restart: async (name: ComponentName, until: AbortSignal) => {

@@ -173,7 +173,7 @@ test('stopped with its pods and reset, nothing of it is left, and its name can j
   await agent.k8s(['stop', '--pods'])
   await agent.daemon.ended
   const { stdout } = await agent.k8s(['reset', '--force'])
-  expect(stdout).toContain(`k8s kubectl delete node ${nodeName()}`)
+  expect(stdout).toContain(`k8s node remove ${nodeName()}`)
   const mounts = agent.machine.read('/proc/1/mountinfo')
   expect(mounts).not.toMatch(/ \/var\/lib\/(k8s|kubelet)/)
   expect((await agent.exec(['nft', 'list', 'tables'])).stdout).not.toMatch(/kube|cni|k8s/i)

@@ -6,7 +6,7 @@ import { daemonOptions, pathsOf } from '../daemon.ts'
 export const tokenDelete: Command = {
   name: 'token delete',
   description: 'Take a token back, so that no machine can join with it any more.',
-  details: 'Machines that have joined with it stay: kubectl delete node NAME removes one.',
+  details: 'Machines that have joined with it stay: k8s node remove NAME removes one.',
   examples: [{ command: 'k8s token delete abcdef', description: 'By its ID, as "k8s token list" shows it' }],
   operands: [{ placeholder: 'ID', description: 'its ID, six characters' }],
   options: daemonOptions,

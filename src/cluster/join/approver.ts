@@ -3,6 +3,7 @@ import { parseAddress, formatAddress } from '../../base/address.ts'
 import { assert } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { ClusterApi, Row } from './cluster-api.ts'
+import { takeBack } from './removed-nodes.ts'
 import {
   type Asked,
   isOurs,
@@ -233,7 +234,9 @@ async function decide(given: {
   if (verdict.kind !== 'approve') return
   const { nodeName } = verdict
   // Whoever is promised a name is written down before it is told: two servers, or a crash, promise it to nobody else.
-  if (request.spec.signerName === signers.client && !(await promise(api, known, verdict))) return
+  if (request.spec.signerName === signers.client) {
+    if (!(await promise(api, known, verdict)) || !(await takeBack(api, nodeName))) return
+  }
   const message = `k8s has looked at the name ${nodeName} and who asks`
   if (!(await answer(api, request, { type: 'Approved', reason: 'AutoApproved', message }))) return
   log.info({ request: name, username, node: nodeName }, 'approved a certificate')

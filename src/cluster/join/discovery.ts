@@ -231,7 +231,7 @@ async function requireJoinable(options: DiscoveryOptions, tls: TlsIdentity): Pro
   throw refused(
     server,
     `the cluster has a Node ${nodeName} already`,
-    `choose another --node-name; where that Node is gone for good, remove it first: k8s kubectl delete node ${nodeName}`,
+    `choose another --node-name; where that Node is gone for good, remove it first, on a server: k8s node remove ${nodeName}`,
   )
 }
 

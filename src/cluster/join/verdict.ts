@@ -117,7 +117,7 @@ function judgeClient(asked: Asked, request: CertificateRequest, known: Known): V
   if (known.nodes.has(nodeName)) {
     return deny(
       'NameInUse',
-      `the name ${nodeName} is in use by a Node; give this machine another name, or remove that Node first (kubectl delete node ${nodeName})`,
+      `the name ${nodeName} is in use by a Node; give this machine another name, or remove that Node first (k8s node remove ${nodeName})`,
     )
   }
   if (promised !== undefined) {

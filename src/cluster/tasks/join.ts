@@ -1,12 +1,13 @@
 import { X509Certificate } from 'node:crypto'
 import { readFile, rm } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { describeError } from '../../base/errors.ts'
+import { AppError, describeError } from '../../base/errors.ts'
 import { request } from '../../base/http.ts'
 import { joinedFiles } from '../../components/node-access.ts'
 import { readNode } from '../../components/node.ts'
 import { readNodeRecord, updateNodeRecord } from '../../config/facts.ts'
 import { whyDenied } from '../join/denial.ts'
+import { removedAt } from '../join/removed-nodes.ts'
 import { refusalOfSkew } from '../join/skew.ts'
 import type { NodeTaskContext, Task } from './task.ts'
 
@@ -15,11 +16,13 @@ const joiningIntervalMs = 1000
 /** A Node that is not there after so long is a problem, and not on its way any more. */
 const pendingLimitMs = 60_000
 const calmIntervalMs = 10 * 60_000
+/** Nobody else is asked: what the kubelet's probe has found. */
+const kubeletIntervalMs = 5000
 /** The kubelet renews its certificate when 70 to 90 % of its life are over (client-go's certificate manager). */
 const overdueShare = 0.05
 const partName = 'joining'
 
-/** Sees this machine become a Node, takes away what that needed, and tells what would end it: a certificate, or versions. */
+/** Sees this machine become a Node, takes away what that needed, tells what would end it (a certificate, versions), and ends with its Node. */
 export const join: Task = {
   name: 'join',
   purpose: 'become a Node of the cluster',
@@ -33,9 +36,13 @@ export const join: Task = {
       log.info({ node: context.config.nodeName }, 'joined the cluster')
     }
     board.forget(partName)
-    for (;;) {
-      await lookAhead(context, signal)
-      await sleep(calmIntervalMs, undefined, { signal, ref: false })
+    for (let nextMs = 0; ; ) {
+      if (performance.now() >= nextMs) {
+        await lookAhead(context, signal)
+        nextMs = performance.now() + calmIntervalMs
+      }
+      await sleep(kubeletIntervalMs, undefined, { signal, ref: false })
+      if (!context.isReady('kubelet')) await leaveIfRemoved(context, signal)
     }
   },
 }
@@ -58,6 +65,30 @@ async function untilNode(context: NodeTaskContext, signal: AbortSignal): Promise
   }
 }
 
+/** Ends the daemon of a machine whose Node was removed for good. That servers are away is no reason to. */
+async function leaveIfRemoved(context: NodeTaskContext, signal: AbortSignal): Promise<void> {
+  const { nodeName } = context.config
+  try {
+    if ((await readNode(context, signal)) !== undefined) return
+    const { server, identity } = context.access
+    const at = await removedAt(nodeName, { server, tls: await identity(), signal })
+    if (at === undefined) return
+    context.leave(
+      new AppError(
+        `cannot run this node: ${nodeName} was removed from the cluster (k8s node remove) at ${at}`,
+        {
+          code: 'NODE_REMOVED',
+          remedy:
+            'k8s reset removes what is left of the cluster here; after that it can join again, with a token',
+        },
+      ),
+    )
+  } catch (error) {
+    signal.throwIfAborted()
+    context.log.debug({ reason: describeError(error) }, 'cannot ask whether the Node was removed')
+  }
+}
+
 async function whyNoNode(context: NodeTaskContext, signal: AbortSignal): Promise<string | undefined> {
   const { access, paths, config } = context
   const { nodeName } = config
@@ -72,7 +103,9 @@ async function whyNoNode(context: NodeTaskContext, signal: AbortSignal): Promise
     return denial ?? 'a server has to approve its certificate (on one: k8s kubectl get csr)'
   }
   try {
-    return (await readNode(context, signal)) === undefined ? 'its Node is not registered yet' : undefined
+    if ((await readNode(context, signal)) !== undefined) return undefined
+    await leaveIfRemoved(context, signal)
+    return 'its Node is not registered yet'
   } catch (error) {
     signal.throwIfAborted()
     return describeError(error)

@@ -1,4 +1,5 @@
 import type { Capability, ComponentContext, ComponentName, NodeContext } from '../../components/component.ts'
+import type { AppError } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { Board } from '../condition.ts'
 import type { Storage } from '../../storage/storage.ts'
@@ -47,6 +48,8 @@ export interface Surroundings {
   readonly board: Board
   /** The Node has another address from now on; what is started from now on is told so. */
   readonly moveNode: (nodeIp: string) => void
+  /** Ends the daemon, and the pods, since this machine is no part of the cluster any more; that is what the daemon ends with. */
+  readonly leave: (reason: AppError) => void
   /** Ends a component and starts it anew; resolves when it is ready, or at once when this role has none of that name. */
   readonly restart: (name: ComponentName, signal: AbortSignal) => Promise<void>
   /** Says that a task provides it from now on. */
