@@ -42,6 +42,8 @@ export interface NodeRecord {
   /** Of a cluster that others serve: its API servers when they were last known, and then where it was joined. */
   readonly servers?: readonly string[]
   readonly joinedAt?: readonly string[]
+  /** Of k8s, when all of them were last seen to go with it. */
+  readonly version?: string
   /** It has asked to be a Node of its cluster, and is none yet. */
   readonly isJoining?: boolean | undefined
 }

@@ -31,6 +31,7 @@ import {
   parseCaHash,
   parseToken,
 } from '../join/token.ts'
+import { requireVersion } from './version.ts'
 
 /** Between two tries of the servers, one after the other. */
 const retryMs = 2_000
@@ -63,7 +64,10 @@ export async function joinAsAgent(
 ): Promise<AgentConfig | undefined> {
   const { paths } = options
   const standing = await standingOf(paths)
-  if (standing === 'joined') return config
+  if (standing === 'joined') {
+    await requireVersion(config, options)
+    return config
+  }
   const given = await givenToken(config)
   if (given === undefined) {
     if (standing === 'joining') return config
@@ -107,7 +111,7 @@ function expired({ nodeName }: AgentConfig): AppError {
     `cannot run this node: its certificate has expired, by the clock of this machine (${new Date().toISOString()})`,
     {
       code: 'JOIN_CLOCK',
-      remedy: `where the clock is right, remove the Node with k8s kubectl delete node ${nodeName}, and start it with a new token`,
+      remedy: `where the clock is right, remove the Node, on a server (k8s node remove ${nodeName}), and start it with a new token`,
     },
   )
 }

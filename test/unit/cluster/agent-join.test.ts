@@ -260,3 +260,31 @@ test('servers are remembered: what the cluster said last, and where it was joine
   )
   expect(readNodeRecord(paths).joinedAt).toEqual(['https://192.0.2.9:6443'])
 })
+
+test('another version than before is looked at before anything is started, and one that is newer than a server is refused', async () => {
+  const cluster = await new FakeCluster().start()
+  const { paths, start } = machine()
+  await start({ server: cluster.url, token: tokenOf(cluster) })
+  writeFileSync(
+    joinedFiles(paths).certificateFile,
+    bothOf(cluster.clientAuthority.issue({ usage: 'client' })),
+  )
+  cluster.version = 'v1.36.4+k8s.1'
+  await expect(start()).rejects.toMatchObject({
+    code: 'NODE_SKEW',
+    message: 'cannot run this node: this machine has v1.37.1, and the servers v1.36.4+k8s.1',
+    remedy: expect.stringContaining('upgrade those first'),
+  })
+  cluster.stop()
+  expect(await start(), 'servers that are away').toBeDefined()
+  expect(readNodeRecord(paths).version).toBeUndefined()
+  cluster.version = 'v1.37.1'
+  await cluster.start()
+  await start()
+  expect(readNodeRecord(paths).version).toBe('v1.37.1')
+  const asked = cluster.asked.length
+  await start()
+  expect(cluster.asked).toHaveLength(asked)
+})
+
+const bothOf = ({ cert, key }: { cert: string; key: string }) => cert + key

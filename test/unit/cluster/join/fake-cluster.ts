@@ -2,6 +2,7 @@ import { createHmac } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type Server } from 'node:https'
 import type { AddressInfo } from 'node:net'
+import type { TLSSocket } from 'node:tls'
 import { onTestFinished } from 'vitest'
 import { authorityHash } from '../../../../src/cluster/join/token.ts'
 import { type TestAuthority, testAuthority } from '../../datastore/test-certificates.ts'
@@ -40,10 +41,12 @@ export class FakeCluster {
   }
 
   async start(pair = this.authority.issue({ usage: 'server', addresses: ['127.0.0.1'] })): Promise<this> {
-    const server = createServer(pair, (request, answer) => {
+    const asksForCertificates = { requestCert: true, rejectUnauthorized: false }
+    const server = createServer({ ...pair, ...asksForCertificates }, (request, answer) => {
       const isNamed = request.headers.authorization === `Bearer ${token.id}.${token.secret}`
+      const { subject } = (request.socket as TLSSocket).getPeerCertificate()
       this.asked.push(`${request.url}${isNamed ? ' with the token' : ''}`)
-      const [status, body] = this.#answer(request.url ?? '', isNamed)
+      const [status, body] = this.#answer(request.url ?? '', isNamed || subject !== undefined)
       answer.writeHead(this.status ?? status).end(typeof body === 'string' ? body : JSON.stringify(body))
     })
     server.listen(this.port, '127.0.0.1')
