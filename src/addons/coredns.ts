@@ -4,6 +4,8 @@ interface CorednsOptions {
   readonly image: string
   /** The address of the Service, that the kubelet writes into the pods' resolv.conf. */
   readonly clusterDns: string
+  /** What the Service has of the other family, in a cluster of both. */
+  readonly otherClusterDns?: string | undefined
   readonly clusterDomain: string
   /** Whether the node has a name server to ask for foreign names; without one `forward` would not start. */
   readonly forward: boolean
@@ -142,7 +144,7 @@ function container(image: string) {
   }
 }
 
-function service({ clusterDns }: CorednsOptions): Manifest {
+function service({ clusterDns, otherClusterDns }: CorednsOptions): Manifest {
   return {
     apiVersion: 'v1',
     kind: 'Service',
@@ -155,6 +157,10 @@ function service({ clusterDns }: CorednsOptions): Manifest {
     spec: {
       selector: labels,
       clusterIP: clusterDns,
+      ...(otherClusterDns !== undefined && {
+        clusterIPs: [clusterDns, otherClusterDns],
+        ipFamilyPolicy: 'PreferDualStack',
+      }),
       ports: [
         { name: 'dns', port: 53, targetPort: 53, protocol: 'UDP' },
         { name: 'dns-tcp', port: 53, targetPort: 53, protocol: 'TCP' },

@@ -34,6 +34,21 @@ export function formatRange({ first, prefix }: Range): string {
   return `${formatAddress(first)}/${prefix}`
 }
 
+/** What a setting has for each family, the first one first: "10.244.0.0/16,fd00:244::/48". */
+export function ofFamilies(text: string): string[] {
+  return text.split(',')
+}
+
+/** The one by which everything goes that has but one. */
+export function firstOf(text: string): string {
+  return text.split(',', 1)[0] ?? ''
+}
+
+/** Of an address or a range that is known to be one. */
+export function familyOf(text: string): 4 | 6 {
+  return text.includes(':') ? 6 : 4
+}
+
 /** IPv6 in the form of RFC 5952, as Go prints it. */
 export function formatAddress({ family, bits }: Address): string {
   if (family === 4) return splitGroups(bits, { count: 4, size: 8n }).join('.')

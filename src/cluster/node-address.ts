@@ -11,9 +11,10 @@ import { updateNodeRecord } from '../config/facts.ts'
 import type { Paths } from '../config/paths.ts'
 import { loopbackAddresses } from '../node/facts/addresses.ts'
 import { HostFiles } from '../node/facts/host-files.ts'
-import { readHeldAddress, readLastAddress } from '../node/facts/node-record.ts'
+import { readHeldAddress, readLastAddress, readLastOtherAddress } from '../node/facts/node-record.ts'
 import {
   chooseNodeAddress,
+  chooseOtherAddress,
   describePassedOver,
   type Network,
   type NodeAddress,
@@ -32,8 +33,9 @@ const commandTimeoutMs = 10_000
 export function addressesOf(
   config: NodeConfig & Pick<Partial<Config>, 'advertiseAddress'>,
   nodeIp: string,
+  otherNodeIp?: string,
 ): Addresses {
-  return { nodeIp, advertiseAddress: config.advertiseAddress ?? nodeIp }
+  return { nodeIp, otherNodeIp, advertiseAddress: config.advertiseAddress ?? nodeIp }
 }
 
 interface AddressOptions {
@@ -51,6 +53,8 @@ interface AddressOptions {
 interface SettledAddress extends NodeAddress {
   /** What was remembered. */
   readonly former: string | undefined
+  /** Of the cluster's second family. */
+  readonly other: string | undefined
 }
 
 /**
@@ -60,15 +64,21 @@ interface SettledAddress extends NodeAddress {
 export async function settleNodeAddress(options: AddressOptions): Promise<SettledAddress | undefined> {
   const { config, paths, log, notify, signal } = options
   const held = readHeldAddress(paths.heldAddress)
-  const look = options.look ?? ((last) => readNetwork(new HostFiles(), { ...config, last, held }))
+  const otherLast = readLastOtherAddress(paths.nodeRecord)
+  const look = options.look ?? ((last) => readNetwork(new HostFiles(), { ...config, last, otherLast, held }))
   for (let looks = 0; !signal.aborted; looks++) {
     const network = await look(readLastAddress(paths.nodeRecord))
     const chosen = chooseNodeAddress(config, network)
     if (chosen !== undefined) {
-      if (chosen.isPresent) rememberAddress(chosen.address, { paths, log })
+      const other = chooseOtherAddress(config, network)
+      if (network.other !== undefined && other === undefined)
+        log.warn(
+          "no interface has an address of the cluster's second family: the Node has one of the first alone until one has",
+        )
+      if (chosen.isPresent) rememberAddress({ address: chosen.address, other }, { paths, log })
       else if (chosen.address !== network.last)
         log.warn({ address: chosen.address }, 'no interface has the address of the Node')
-      return { ...chosen, former: network.last }
+      return { ...chosen, former: network.last, other }
     }
     if (looks % looksBetweenMessages === 0) {
       const reason = describePassedOver(config, network)
@@ -117,18 +127,23 @@ export async function holdWhileAway(
   log.warn({ address }, 'no interface has the address of the Node: it is kept on lo until one has')
 }
 
-/** A full disk is no reason not to start: the address is found anew while there is a network. */
+/**
+ * The addresses of the two families, for the next start; one of the second that is away is not forgotten. A full disk is no
+ * reason not to start: they are found anew while there is a network.
+ */
 export function rememberAddress(
-  address: string,
+  { address, other }: { address: string; other: string | undefined },
   { paths, log }: Pick<AddressOptions, 'paths' | 'log'>,
 ): void {
-  if (readLastAddress(paths.nodeRecord) === address) return
+  const { nodeRecord } = paths
+  if (
+    readLastAddress(nodeRecord) === address &&
+    (other === undefined || readLastOtherAddress(nodeRecord) === other)
+  )
+    return
   try {
-    updateNodeRecord(paths, { address })
+    updateNodeRecord(paths, { address, ...(other !== undefined && { otherAddress: other }) })
   } catch (error) {
-    log.warn(
-      { path: paths.nodeRecord, reason: describeError(error) },
-      'cannot remember the address of the Node',
-    )
+    log.warn({ path: nodeRecord, reason: describeError(error) }, 'cannot remember the address of the Node')
   }
 }

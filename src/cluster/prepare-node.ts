@@ -1,6 +1,7 @@
-import { type AppError, describeError } from '../base/errors.ts'
+import { AppError, describeError } from '../base/errors.ts'
 import type { NodeConfig } from '../config/config.ts'
 import type { Paths } from '../config/paths.ts'
+import { ipv6Fault } from '../node/render/sysctls.ts'
 import type { Board } from './condition.ts'
 import { isPutOff } from './credentials.ts'
 import type { DaemonOptions } from './daemon.ts'
@@ -18,23 +19,36 @@ export interface PrepareOptions extends Pick<DaemonOptions, 'payload' | 'log' | 
 
 export interface Prepared {
   readonly plan: Plan
-  /** The Node has another address from now on. */
-  readonly moveNode: (nodeIp: string) => void
+  /** The Node has other addresses from now on. */
+  readonly moveNode: (nodeIp: string, otherNodeIp?: string) => void
 }
 
 /** The Node's address, as it is from now on; undefined when the signal ends the wait for one. */
 export async function settleNode(config: NodeConfig, options: PrepareOptions) {
   const { paths, payload, log } = options
+  const fault = config.clusterCidr.includes(':') ? ipv6Fault() : undefined
+  if (fault !== undefined) throw withoutIPv6(config, fault)
   const node = await settleNodeAddress({ ...options, config })
   if (node === undefined) return undefined
   await holdWhileAway(node, { payload, paths, log, former: node.former }).catch((error: unknown) =>
     log.error({ reason: describeError(error) }, 'cannot keep the address of the Node on lo'),
   )
-  let nodeIp = node.address
+  let [nodeIp, otherNodeIp] = [node.address, node.other]
   return {
-    addresses: () => addressesOf(config, nodeIp),
-    moveNode: (address: string) => void (nodeIp = address),
+    addresses: () => addressesOf(config, nodeIp, otherNodeIp),
+    moveNode: (address: string, other?: string) => {
+      nodeIp = address
+      otherNodeIp = other
+    },
   }
+}
+
+/** Before anything of the cluster is written down, where it is a new one. */
+function withoutIPv6({ clusterCidr }: NodeConfig, fault: string): AppError {
+  return new AppError(`cannot give pods addresses of cluster-cidr ${clusterCidr}: ${fault}`, {
+    code: 'NO_IPV6',
+    remedy: 'turn IPv6 on, or create the cluster with ranges of IPv4 alone',
+  })
 }
 
 /** What could not be renewed and can be used is the value; whoever needs what is issued waits for it. */

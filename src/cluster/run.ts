@@ -99,7 +99,7 @@ interface ServeOptions extends RunOptions {
   /** Aborted when it shall end. */
   readonly end: AbortSignal
   readonly board: Board
-  readonly moveNode: (nodeIp: string) => void
+  readonly moveNode: (nodeIp: string, otherNodeIp?: string) => void
   readonly leave: (reason: AppError) => void
 }
 

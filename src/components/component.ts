@@ -59,7 +59,14 @@ export interface Component {
 /** Under which addresses the Node and the API server are known. */
 export interface Addresses {
   readonly nodeIp: string
+  /** Of the other family, in a cluster of both; undefined: the machine has none. */
+  readonly otherNodeIp?: string | undefined
   readonly advertiseAddress: string
+}
+
+/** The Node's, that of the cluster's first family first. */
+export function nodeIps({ nodeIp, otherNodeIp }: Pick<Addresses, 'nodeIp' | 'otherNodeIp'>): string[] {
+  return otherNodeIp === undefined ? [nodeIp] : [nodeIp, otherNodeIp]
 }
 
 /** What the components of any node are made from; the same for all of a daemon. */
@@ -76,7 +83,7 @@ export interface NodeContext {
   readonly choices: NodeChoices
   /** Of the process: what a component may take from it, it names itself. */
   readonly environment: Readonly<Record<string, string | undefined>>
-  /** The addresses of this Node's pods; undefined: only the Node knows, once it is there. */
+  /** The addresses of this Node's pods, of each family; undefined: only the Node knows, once it is there. */
   readonly podCidr: string | undefined
   /**
    * Settled when the certificates and kubeconfigs are there; every client of the API server waits for it. What could not

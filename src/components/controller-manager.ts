@@ -1,3 +1,4 @@
+import { familyOf, ofFamilies } from '../base/address.ts'
 import { criticalOomScore } from '../base/oom-score.ts'
 import { nodeCidrMaskSize } from '../node/render/cni-config.ts'
 import type { KeyPairFiles } from '../pki/authority.ts'
@@ -20,6 +21,15 @@ export function controllerManager(context: ComponentContext): ProcessRecipe {
     ports: [port],
     probe: (signal) => probeWithAuthority({ pki, url: `https://127.0.0.1:${port}/healthz`, signal }),
   }
+}
+
+/** With ranges of both families it takes a flag for each, and no other (controllers/core.go: setNodeCIDRMaskSizes). */
+function nodeCidrMaskSizes(clusterCidr: string): Record<string, number> {
+  const cidrs = ofFamilies(clusterCidr)
+  if (cidrs.length === 1) return { 'node-cidr-mask-size': nodeCidrMaskSize(clusterCidr) }
+  return Object.fromEntries(
+    cidrs.map((cidr) => [`node-cidr-mask-size-ipv${familyOf(cidr)}`, nodeCidrMaskSize(cidr)]),
+  )
 }
 
 type ControllerManagerOptions = Pick<ComponentContext, 'config' | 'paths' | 'pki'>
@@ -49,7 +59,7 @@ export function controllerManagerArguments({ config, paths, pki }: ControllerMan
       controllers: '*,bootstrap-signer-controller,token-cleaner-controller',
       kubeconfig,
       ...leaderElection(config),
-      'node-cidr-mask-size': nodeCidrMaskSize(config.clusterCidr),
+      ...nodeCidrMaskSizes(config.clusterCidr),
       profiling: false,
       'root-ca-file': pki.authorities.server.certFile,
       'secure-port': port,

@@ -6,7 +6,7 @@ import { HostFiles } from '../node/facts/host-files.ts'
 import { renderKubeletConfig } from '../node/render/kubelet-config.ts'
 import { ports } from '../config/ports.ts'
 import { flags } from './arguments.ts'
-import type { NodeContext } from './component.ts'
+import { type NodeContext, nodeIps } from './component.ts'
 import { probeHttp } from './probe.ts'
 import { shareDirectory } from './shared-directory.ts'
 import { probeNode, readLease, reportedAt, Reports } from './node.ts'
@@ -93,7 +93,7 @@ export function kubeletArguments({
       config: configFile(paths),
       'hostname-override': config.nodeName,
       kubeconfig: credentials.kubeconfig,
-      'node-ip': addresses().nodeIp,
+      'node-ip': nodeIps(addresses()).join(','),
       'node-labels': config.nodeLabel.length > 0 ? config.nodeLabel.join(',') : undefined,
       // It looks for its mount by this very path, and binds one more over it at each start where a link leads there.
       'root-dir': new HostFiles().realPath(config.kubeletRootDir),

@@ -3,7 +3,10 @@ import {
   type Address,
   addressAt,
   contains,
+  familyOf,
+  firstOf,
   isLoopback,
+  ofFamilies,
   overlaps,
   parseAddress,
   parseRange,
@@ -78,41 +81,63 @@ const datastoreRules: readonly Rule<DatastoreConfig>[] = [
 ]
 
 function families(config: Config, describe: Describe): Conflict | undefined {
-  const family = rangeOf(config.serviceCidr).first.family
-  const others: readonly [SettingName, Address][] = [
-    ['cluster-cidr', rangeOf(config.clusterCidr).first],
-    ...given('node-ip', config.nodeIp),
-    ...given('advertise-address', config.advertiseAddress),
-    ['cluster-dns', addressOf(config.clusterDns)],
+  const wanted = ofFamilies(config.serviceCidr).map(familyOf)
+  const own = ofFamilies(config.clusterCidr).map(familyOf)
+  const service = `${describe('service-cidr')} is ${familyNames(wanted)}`
+  if (own.join() !== wanted.join()) {
+    const rule =
+      own.length === 1 && wanted.length === 1
+        ? 'both have to be of one family'
+        : 'both have to be of the same families, in one order'
+    return { name: 'cluster-cidr', reason: `it is ${familyNames(own)}, and ${service}; ${rule}` }
+  }
+  const others: readonly [SettingName, string | undefined, readonly (4 | 6)[]][] = [
+    ['node-ip', config.nodeIp, wanted],
+    // What has but one address has it of the first family.
+    ['advertise-address', config.advertiseAddress, wanted.slice(0, 1)],
+    ['cluster-dns', config.clusterDns, wanted.slice(0, 1)],
   ]
-  const other = others.find(([, address]) => address.family !== family)
-  if (other === undefined) return undefined
-  const reason = `it is IPv${other[1].family}, and ${describe('service-cidr')} is IPv${family}; both have to be of one family`
-  return { name: other[0], reason }
+  for (const [name, texts, allowed] of others) {
+    const foreign =
+      texts === undefined
+        ? []
+        : ofFamilies(texts)
+            .map(familyOf)
+            .filter((family) => !allowed.includes(family))
+    if (foreign.length === 0) continue
+    const rule = wanted.length === 1 ? 'both have to be of one family' : 'it has to be of the first family'
+    return { name, reason: `it is ${familyNames(foreign)}, and ${service}; ${rule}` }
+  }
+  return undefined
 }
 
-/** Without one, the machine's address is chosen so that it fits. */
-function given(name: SettingName, text: string | undefined): [SettingName, Address][] {
-  return text === undefined ? [] : [[name, addressOf(text)]]
+function familyNames(families: readonly (4 | 6)[]): string {
+  return families.map((family) => `IPv${family}`).join(' and ')
 }
 
 function ranges(config: Config, describe: Describe): Conflict | undefined {
-  if (!overlaps(rangeOf(config.clusterCidr), rangeOf(config.serviceCidr))) return undefined
-  return { name: 'cluster-cidr', reason: `it overlaps with ${describe('service-cidr')}` }
+  const isTaken = ofFamilies(config.clusterCidr).some((pods) =>
+    ofFamilies(config.serviceCidr).some((services) => overlaps(rangeOf(pods), rangeOf(services))),
+  )
+  return isTaken
+    ? { name: 'cluster-cidr', reason: `it overlaps with ${describe('service-cidr')}` }
+    : undefined
 }
 
 function nodeAddressOutsideRanges(config: Config, describe: Describe): Conflict | undefined {
   if (config.nodeIp === undefined) return undefined
-  const address = addressOf(config.nodeIp)
+  const addresses = ofFamilies(config.nodeIp).map(addressOf)
   const name = (['cluster-cidr', 'service-cidr'] as const).find((candidate) =>
-    contains(rangeOf(candidate === 'cluster-cidr' ? config.clusterCidr : config.serviceCidr), address),
+    ofFamilies(candidate === 'cluster-cidr' ? config.clusterCidr : config.serviceCidr)
+      .map(rangeOf)
+      .some((range) => addresses.some((address) => contains(range, address))),
   )
   const reason = `${describe('node-ip')} lies in it; the node needs an address outside`
   return name && { name, reason }
 }
 
 function clusterDns(config: Config, describe: Describe): Conflict | undefined {
-  const range = rangeOf(config.serviceCidr)
+  const range = rangeOf(firstOf(config.serviceCidr))
   const address = addressOf(config.clusterDns)
   if (!contains(range, address)) {
     return { name: 'cluster-dns', reason: `it lies outside of ${describe('service-cidr')}` }
@@ -312,12 +337,12 @@ function isOwn(host: string): boolean {
   return parsed === undefined ? host === 'localhost' : isLoopback(parsed)
 }
 
-/** The tenth address of the service range, which its limits guarantee. */
+/** The tenth address of a range of services, which its limits guarantee. */
 export function tenthAddress(serviceCidr: string): Address {
   return known(addressAt(rangeOf(serviceCidr), 10), serviceCidr)
 }
 
-export function rangeOf(text: string): Range {
+function rangeOf(text: string): Range {
   return known(parseRange(text), text)
 }
 

@@ -37,7 +37,9 @@ export interface NodeRecord {
   readonly id?: string
   /** The Node's address when it was last known. */
   readonly address?: string
-  /** The range that the Node's pods had when it was last known. */
+  /** Of the other family, in a cluster of both. */
+  readonly otherAddress?: string | undefined
+  /** The range that the Node's pods had when it was last known, of each family. */
   readonly podCidr?: string
   /** Of a cluster that others serve: its API servers when they were last known, and then where it was joined. */
   readonly servers?: readonly string[]

@@ -4,7 +4,7 @@ import type { Host } from './host.ts'
 import { paths } from './paths.ts'
 import { everyRole, type PresentRole, presentRoles, type RoleName } from './roles.ts'
 import { rowOf } from './schema.ts'
-import { describeSetting, isList, parseSetting, type Setting, showText, usageError } from './table/setting.ts'
+import { describeSetting, parseSetting, type Setting, showText, textOf, usageError } from './table/setting.ts'
 
 /**
  * What was fixed at creation, as settings: stronger than a default, and not to be contradicted by any other source.
@@ -30,12 +30,12 @@ export function addFacts(chosen: Map<string, Setting>, facts: readonly Setting[]
     const asked = chosen.get(fact.name)
     if (asked === undefined) chosen.set(fact.name, fact)
     else if (!isDeepStrictEqual(parseSetting(row, asked), parseSetting(row, fact))) {
-      throw contradiction(asked, fact, isList(row) ? asked.texts.join(',') : asked.texts.at(-1))
+      throw contradiction(asked, fact, textOf(row, asked))
     }
   }
 }
 
-function contradiction(asked: Setting, { name, texts, origin }: Setting, text: string | undefined): Error {
+function contradiction(asked: Setting, { name, texts, origin }: Setting, text: string): Error {
   const shown = describeSetting(asked, text)
   const [fixed, path] = [showText(texts[0] ?? ''), origin.kind === 'fact' ? origin.path : '']
   if (name === 'node-name') {

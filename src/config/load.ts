@@ -1,7 +1,7 @@
 import { join } from 'node:path'
-import { formatAddress } from '../base/address.ts'
+import { firstOf, formatAddress } from '../base/address.ts'
 import { AppError, describeError } from '../base/errors.ts'
-import { findConflict, rangeOf, tenthAddress } from './conflicts.ts'
+import { findConflict, tenthAddress } from './conflicts.ts'
 import { type AnyConfig, type Config, hasNode } from './config.ts'
 import type { Facts } from './facts.ts'
 import { addFacts, presentRole, settingsOfFacts, warningOfHostName } from './fixed-settings.ts'
@@ -233,14 +233,13 @@ function complete(given: Record<string, unknown>, host: Host): AnyConfig {
   const base = given as unknown as AnyConfig
   if (!hasNode(base)) return { ...base, snapshotDir: base.snapshotDir ?? snapshotDirIn(base.dataDir) }
   const node = {
-    clusterDns: base.clusterDns ?? formatAddress(tenthAddress(base.serviceCidr)),
+    clusterDns: base.clusterDns ?? formatAddress(tenthAddress(firstOf(base.serviceCidr))),
     nodeName: base.nodeName ?? hostNodeName(host),
   }
   if (base.role === 'agent') return { ...base, ...node }
-  const { family } = rangeOf(base.serviceCidr).first
   return {
     ...{ ...base, ...node },
-    bindAddress: base.bindAddress ?? (family === 4 ? '0.0.0.0' : '::'),
+    bindAddress: base.bindAddress ?? (base.serviceCidr.includes(':') ? '::' : '0.0.0.0'),
     snapshotDir: base.snapshotDir ?? snapshotDirIn(base.dataDir),
   }
 }

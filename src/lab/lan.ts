@@ -8,10 +8,12 @@ import { hostEnvironment } from './machine.ts'
  *    machine  eth0 SUBNET.3 ──veth── port3 ┼─ bridge lan, SUBNET.1, in a network namespace of its own
  *    ...                                   ┘
  *
- * The bridge is every machine's default route, and leads nowhere else.
+ * The bridge is every machine's default route, and leads nowhere else. `plugSix` adds the same of IPv6: fd00:89::2, fd00:89::3, ...
  */
 
 export const prefixLength = 24
+const subnetSix = 'fd00:89::'
+const prefixLengthSix = 64
 /** Of the machines; the bridge has the one before. */
 export const firstHost = 2
 const commandTimeoutMs = 10_000
@@ -54,6 +56,23 @@ export class Lan {
     await inside(['ip', 'link', 'set', 'eth0', 'up'])
     await inside(['ip', 'route', 'add', 'default', 'via', this.address(1)])
     await inside(['sh', '-c', `echo nameserver ${this.address(host)} >/etc/resolv.conf`])
+  }
+
+  addressSix(host: number): string {
+    return `${subnetSix}${host}`
+  }
+
+  /** Gives a machine that is on this network an address of IPv6 beside the other one. Repeatable. */
+  async plugSix(machinePid: number, host: number): Promise<void> {
+    // At once, without looking whether another machine has it.
+    const give = (which: number, device: string) => [
+      ...['ip', '-6', 'address', 'replace', `${this.addressSix(which)}/${prefixLengthSix}`],
+      ...['dev', device, 'nodad'],
+    ]
+    await this.exec(give(1, 'lan'))
+    const inside = (command: readonly string[]) => inNamespacesOf(machinePid, ['--mount', '--net'], command)
+    await inside(give(host, 'eth0'))
+    await inside(['ip', '-6', 'route', 'replace', 'default', 'via', this.addressSix(1), 'dev', 'eth0'])
   }
 
   /** A cable from a port of the bridge to the network namespace of a process. */

@@ -1,5 +1,6 @@
 import { createPrivateKey, generateKeyPairSync, X509Certificate } from 'node:crypto'
 import { join } from 'node:path'
+import { firstOf } from '../base/address.ts'
 import { addressBytes, firstAddress } from './addresses.ts'
 import {
   type Authority,
@@ -16,6 +17,8 @@ import { issueCertificate, type Profile, usageOids } from './certificate.ts'
 export interface ClusterIdentity {
   readonly nodeName: string
   readonly nodeIp: string
+  /** Of the other family, in a cluster of both. */
+  readonly otherNodeIp?: string | undefined
   readonly advertiseAddress: string
   /** Beside 0.0.0.0 and ::, an address that clients come to. */
   readonly bindAddress: string
@@ -58,9 +61,10 @@ const loopback = ['127.0.0.1', '::1']
 
 /** The table of certificates below the authorities. */
 export function leaves(identity: ClusterIdentity): Readonly<Record<LeafName, Leaf>> {
+  const own = [identity.nodeIp, identity.otherNodeIp ?? []].flat()
   const node = { commonName: `system:node:${identity.nodeName}`, organizations: ['system:nodes'] }
   return {
-    apiserver: serving('kube-apiserver', apiserverNames(identity)),
+    apiserver: serving('kube-apiserver', apiserverNames(identity, own)),
     'apiserver-kubelet-client': client(apiserverKubeletUser),
     'front-proxy-client': { ...client(frontProxyUser), authority: 'requestHeader' },
     // Without one these two make themselves an RSA pair at every start.
@@ -73,7 +77,7 @@ export function leaves(identity: ClusterIdentity): Readonly<Record<LeafName, Lea
       profile: {
         subject: node,
         usage: 'server',
-        ...splitNames([identity.nodeName, 'localhost', identity.nodeIp, ...loopback]),
+        ...splitNames([identity.nodeName, 'localhost', ...own, ...loopback]),
       },
     },
     'kubelet-client': client(node.commonName, ...node.organizations),
@@ -164,8 +168,8 @@ function serving(commonName: string, names: readonly string[]): Leaf {
   return { authority: 'server', profile: { subject: { commonName }, usage: 'server', ...splitNames(names) } }
 }
 
-function apiserverNames(identity: ClusterIdentity): string[] {
-  const { nodeName, nodeIp, advertiseAddress, bindAddress, serviceCidr, clusterDomain, tlsSan } = identity
+function apiserverNames(identity: ClusterIdentity, own: readonly string[]): string[] {
+  const { nodeName, advertiseAddress, bindAddress, serviceCidr, clusterDomain, tlsSan } = identity
   const service = ['kubernetes', 'kubernetes.default', 'kubernetes.default.svc']
   const bound = ['0.0.0.0', '::'].includes(bindAddress) ? [] : [bindAddress]
   return [
@@ -174,8 +178,9 @@ function apiserverNames(identity: ClusterIdentity): string[] {
     'localhost',
     nodeName,
     ...loopback,
-    firstAddress(serviceCidr),
-    nodeIp,
+    // The Service `kubernetes` is of the first family alone.
+    firstAddress(firstOf(serviceCidr)),
+    ...own,
     advertiseAddress,
     ...bound,
     ...tlsSan,

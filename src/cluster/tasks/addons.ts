@@ -8,9 +8,11 @@ import type { Addon } from '../../addons/manifest.ts'
 import { ObjectClient } from '../../addons/objects.ts'
 import { kubeletAccess } from '../../addons/rbac.ts'
 import { Reconciler } from '../../addons/reconcile.ts'
+import { formatAddress, ofFamilies } from '../../base/address.ts'
 import { describeError, errorCode } from '../../base/errors.ts'
 import type { Capability } from '../../components/component.ts'
 import { apiserverUrl } from '../../components/probe.ts'
+import { tenthAddress } from '../../config/conflicts.ts'
 import { apiserverKubeletUser } from '../../pki/leaves.ts'
 import { renderSharedKubeletConfig } from '../../node/render/kubelet-config.ts'
 import { routeSource } from '../../node/facts/node-address.ts'
@@ -197,12 +199,14 @@ async function forJoiners({ config, pki, payload, addresses }: TaskContext): Pro
 }
 
 function dns({ config, payload, host }: TaskContext): Addon {
-  const { clusterDns, clusterDomain } = config
+  const { clusterDns, clusterDomain, serviceCidr } = config
+  const [, otherRange] = ofFamilies(serviceCidr)
   return {
     name: 'coredns',
     manifests: coredns({
       image: payload.version.images.coredns,
       clusterDns,
+      otherClusterDns: otherRange && formatAddress(tenthAddress(otherRange)),
       clusterDomain,
       forward: host.resolvConf.kind === 'host' || host.resolvConf.hasServer,
     }),

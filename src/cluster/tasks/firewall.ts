@@ -122,9 +122,10 @@ export class FirewallWatch {
     const running = new Set(mappings.map(({ containerId }) => containerId))
     for (const containerId of this.#lost.keys()) if (!running.has(containerId)) this.#lost.delete(containerId)
     for (const mapping of mappings) {
-      const { containerId, pod } = mapping
-      if (hasPorts(containerId)) this.#lost.delete(containerId)
-      if (hasPorts(containerId) || !this.#isDue(containerId)) continue
+      const { containerId, pod, families } = mapping
+      const isThere = hasPorts(containerId, families)
+      if (isThere) this.#lost.delete(containerId)
+      if (isThere || !this.#isDue(containerId)) continue
       suspects.add(containerId)
       if (!this.#suspects.has(containerId)) continue
       const failure = await this.#mapPorts(mapping, signal).then(() => undefined, describeError)

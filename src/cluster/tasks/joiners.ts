@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { clusterInfoName } from '../../addons/joining.ts'
 import { ObjectClient } from '../../addons/objects.ts'
-import { parseRange } from '../../base/address.ts'
+import { ofFamilies, parseRange } from '../../base/address.ts'
 import { describeError } from '../../base/errors.ts'
 import { apiserverUrl } from '../../components/probe.ts'
 import { leaves } from '../../pki/leaves.ts'
@@ -76,7 +76,7 @@ function reservedOf({ config, addresses }: TaskContext): Reserved {
   return {
     names: new Set([...names.map((name) => name.toLowerCase()), config.nodeName]),
     addresses: new Set(own),
-    serviceRanges: config.serviceCidr.split(',').flatMap((range) => parseRange(range.trim()) ?? []),
+    serviceRanges: ofFamilies(config.serviceCidr).flatMap((range) => parseRange(range) ?? []),
     clusterDomain: config.clusterDomain,
   }
 }

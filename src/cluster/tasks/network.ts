@@ -2,10 +2,11 @@ import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { parseRange } from '../../base/address.ts'
+import { familyOf, ofFamilies, parseRange } from '../../base/address.ts'
 import { AppError } from '../../base/errors.ts'
 import { publicMode, writeFileAtomically } from '../../base/files.ts'
 import { request } from '../../base/http.ts'
+import { nodeIps } from '../../components/component.ts'
 import { type NetworkBackend, networkBackends } from '../../config/settings/cluster.ts'
 import {
   type ClusterNetwork,
@@ -15,6 +16,7 @@ import {
   noNetwork,
 } from '../../network/desired.ts'
 import { watchNodes } from '../../network/node-watch.ts'
+import { HostFiles } from '../../node/facts/host-files.ts'
 import { hostPath } from '../../node/facts/host-path.ts'
 import { nodeCidrMaskSize } from '../../node/render/cni-config.ts'
 import { applySysctls, networkSysctls } from '../../node/render/sysctls.ts'
@@ -122,7 +124,7 @@ export class NetworkKeeper {
     const backend = await this.#readBackend(signal)
     const { desired, refused } = desiredNetwork(
       clusterNetwork(config, { backend, own }),
-      { ...own, addresses: [addresses().nodeIp] },
+      { ...own, addresses: nodeIps(addresses()) },
       others,
     )
     const failed: { readonly name: string; readonly reason: string }[] = [...refused]
@@ -147,7 +149,8 @@ export class NetworkKeeper {
       if (!this.#isInUse)
         await writeFileAtomically(paths.networkMark, '', { mode: publicMode, durable: 'nothing' })
       this.#isInUse = true
-      applySysctls(networkSysctls(config.clusterCidr), { root: this.#root })
+      const files = new HostFiles(this.#root)
+      applySysctls(networkSysctls(config.clusterCidr, files), { root: this.#root })
     }
     const { stdout } = await runCommand({
       ...{ command: join(payload.cniBinDir, 'cni'), args: ['network-apply'], env: { PATH: hostPath } },
@@ -203,10 +206,10 @@ function clusterNetwork(
   { clusterCidr, serviceCidr }: NodeTaskContext['config'],
   { backend, own }: { backend: NetworkBackend; own: NodeFacts },
 ): ClusterNetwork {
-  const clusterCidrs = clusterCidr.split(',')
+  const clusterCidrs = ofFamilies(clusterCidr)
   // Whoever gives Nodes other ranges than we would has given this one such a range, too.
   const shortest = (family: 4 | 6, width: number) => {
-    const cidrs = clusterCidrs.filter((cidr) => cidr.includes(':') === (family === 6))
+    const cidrs = clusterCidrs.filter((cidr) => familyOf(cidr) === family)
     const prefixes = own.podCidrs.flatMap((text) => parseRange(text) ?? [])
     return Math.min(
       ...cidrs.map(nodeCidrMaskSize),
@@ -217,7 +220,7 @@ function clusterNetwork(
   return {
     backend,
     clusterCidrs,
-    serviceCidrs: serviceCidr.split(','),
+    serviceCidrs: ofFamilies(serviceCidr),
     shortestPrefix: { 4: shortest(4, 32), 6: shortest(6, 128) },
   }
 }

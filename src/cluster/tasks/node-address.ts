@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describeError } from '../../base/errors.ts'
-import type { ComponentName } from '../../components/component.ts'
+import { type Addresses, type ComponentName, nodeIps } from '../../components/component.ts'
 import { HostFiles } from '../../node/facts/host-files.ts'
-import { readHeldAddress, readLastAddress } from '../../node/facts/node-record.ts'
-import { chooseNodeAddress, readNetwork } from '../../node/facts/node-address.ts'
+import { readHeldAddress, readLastAddress, readLastOtherAddress } from '../../node/facts/node-record.ts'
+import { chooseNodeAddress, chooseOtherAddress, readNetwork } from '../../node/facts/node-address.ts'
 import { holdWhileAway, rememberAddress } from '../node-address.ts'
 import type { Task, NodeTaskContext } from './task.ts'
 
@@ -13,6 +13,8 @@ const partName = 'node address'
 
 /** Those that are told an address by a flag, or take it from the Node once: in the order in which they need each other. */
 const toldByFlag: readonly ComponentName[] = ['etcd', 'kube-apiserver', 'kubelet', 'kube-proxy']
+/** Those of them that know the address of the second family, too. */
+const toldBoth: readonly ComponentName[] = ['kubelet', 'kube-proxy']
 
 /**
  * Follows the machine's address with certificates, the API server's endpoints and the Node. One that a user wrote is the
@@ -29,18 +31,21 @@ export const nodeAddress: Task = {
     await whenReady('api')
     for (;;) {
       await sleep(lookIntervalMs, undefined, { signal, ref: false })
-      const { nodeIp } = addresses()
+      const { nodeIp, otherNodeIp } = addresses()
       try {
         const network = await readNetwork(files, {
-          ...{ ...config, last: nodeIp },
+          ...{ ...config, last: nodeIp, otherLast: otherNodeIp ?? readLastOtherAddress(paths.nodeRecord) },
           held: readHeldAddress(paths.heldAddress),
         })
         const chosen = chooseNodeAddress(config, network)
         if (chosen === undefined) continue
-        if (!change.isSettled(nodeIp, chosen.address)) continue
-        if (chosen.address !== nodeIp) await follow(context, chosen.address, signal)
+        const found = { nodeIp: chosen.address, otherNodeIp: chooseOtherAddress(config, network) }
+        const [current, next] = [{ nodeIp, otherNodeIp }, found].map((pair) => nodeIps(pair).join(','))
+        if (current === undefined || next === undefined || !change.isSettled(current, next)) continue
+        if (next !== current) await follow(context, found, signal)
         await holdWhileAway(chosen, { ...context, former: readLastAddress(paths.nodeRecord) })
-        if (chosen.isPresent) rememberAddress(chosen.address, { paths, log })
+        if (chosen.isPresent)
+          rememberAddress({ address: found.nodeIp, other: found.otherNodeIp }, { paths, log })
         board.forget(partName)
       } catch (error) {
         signal.throwIfAborted()
@@ -66,25 +71,30 @@ export class SettledChange {
 
 type FollowContext = Pick<NodeTaskContext, 'addresses' | 'issueCredentials' | 'log' | 'moveNode' | 'restart'>
 
-/** Rejects, with the former address as it was, when there are no certificates for the new one. */
-export async function follow(context: FollowContext, nodeIp: string, signal: AbortSignal): Promise<void> {
+/** Rejects, with the former addresses as they were, when there are no certificates for the new ones. */
+export async function follow(
+  context: FollowContext,
+  { nodeIp, otherNodeIp }: Pick<Addresses, 'nodeIp' | 'otherNodeIp'>,
+  signal: AbortSignal,
+): Promise<void> {
   const { addresses, issueCredentials, log, moveNode, restart } = context
-  const from = addresses().nodeIp
-  moveNode(nodeIp)
+  const former = addresses()
+  moveNode(nodeIp, otherNodeIp)
   try {
     await issueCredentials()
   } catch (error) {
     // A full disk: the next look finds the address changed again.
-    moveNode(from)
+    moveNode(former.nodeIp, former.otherNodeIp)
     throw error
   }
-  log.warn({ from, to: nodeIp }, "the machine's address has changed: API server and Node follow")
-  for (const name of toldByFlag) {
+  const [from, to] = [former, { nodeIp, otherNodeIp }].map((pair) => nodeIps(pair).join(','))
+  log.warn({ from, to }, "the machine's address has changed: API server and Node follow")
+  for (const name of former.nodeIp === nodeIp ? toldBoth : toldByFlag) {
     await restart(name, signal).catch((error: unknown) => {
       signal.throwIfAborted()
       // It is tried again by whoever keeps it running.
       log.error({ component: name, reason: describeError(error) }, 'not ready with the new address yet')
     })
   }
-  log.info({ address: nodeIp }, "the machine's new address is the Node's")
+  log.info({ address: to }, "the machine's new address is the Node's")
 }

@@ -60,7 +60,8 @@ export function firstPodCidr({ clusterInit, clusterCidr }: Config, paths: Paths)
 /** undefined: the Node is not there yet, has none yet, or the API server does not answer. */
 async function assignedRange(context: NodeTaskContext, signal: AbortSignal): Promise<string | undefined> {
   const node = await readNode(context, signal).catch(() => undefined)
-  return node?.spec?.podCIDR
+  const { podCIDR, podCIDRs = [podCIDR ?? ''] } = node?.spec ?? {}
+  return podCIDRs.join(',') || undefined
 }
 
 /** For the next start, which need not wait for the Node then. A full disk is no reason to stop here. */

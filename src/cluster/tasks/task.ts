@@ -46,8 +46,8 @@ export interface Surroundings {
   readonly log: Logger
   /** Where it reports the parts that it brings, for `k8s status`. */
   readonly board: Board
-  /** The Node has another address from now on; what is started from now on is told so. */
-  readonly moveNode: (nodeIp: string) => void
+  /** The Node has other addresses from now on; what is started from now on is told so. */
+  readonly moveNode: (nodeIp: string, otherNodeIp?: string) => void
   /** Ends the daemon, and the pods, since this machine is no part of the cluster any more; that is what the daemon ends with. */
   readonly leave: (reason: AppError) => void
   /** Ends a component and starts it anew; resolves when it is ready, or at once when this role has none of that name. */

@@ -1,13 +1,16 @@
 import { joiners, servers } from '../roles.ts'
-import { address, choice, domain, range } from '../table/kinds.ts'
+import { address, choice, domain, ofEachFamily, range } from '../table/kinds.ts'
 import { Refused, type ValueKind } from '../table/option.ts'
 import type { Rows } from './rows.ts'
 
 const group = 'Cluster'
 
 export interface ClusterSettings {
+  /** One range, or one of each family with a comma between them; the first family is that of all that has but one address. */
   readonly clusterCidr: string
+  /** Of the same families. */
   readonly serviceCidr: string
+  /** Of the first family. */
   readonly clusterDns: string
   readonly clusterDomain: string
   /** How pods of different nodes reach each other. */
@@ -31,9 +34,9 @@ const backend: ValueKind<NetworkBackend> = {
 export const clusterSettings: Rows<ClusterSettings> = {
   'cluster-cidr': {
     group,
-    description: 'The addresses of pods.',
+    description: 'The addresses of pods; with a range of each family, every pod has one of each.',
     // Nodes get a /24 or a /64 each; kube-controller-manager's allocator holds 2^16 of the latter.
-    kind: range({ 4: { from: 8, to: 24 }, 6: { from: 48, to: 64 } }),
+    kind: ofEachFamily(range({ 4: { from: 8, to: 24 }, 6: { from: 48, to: 64 } })),
     default: '10.244.0.0/16',
     roles: servers,
     learntBy: joiners,
@@ -41,9 +44,9 @@ export const clusterSettings: Rows<ClusterSettings> = {
   },
   'service-cidr': {
     group,
-    description: 'The addresses of services.',
+    description: 'The addresses of services, of the same families as those of pods.',
     // The tenth address has to be in it; kube-apiserver takes no wider IPv6 range.
-    kind: range({ 4: { from: 8, to: 28 }, 6: { from: 64, to: 124 } }),
+    kind: ofEachFamily(range({ 4: { from: 8, to: 28 }, 6: { from: 64, to: 124 } })),
     default: '10.96.0.0/12',
     roles: servers,
     learntBy: joiners,
@@ -53,7 +56,7 @@ export const clusterSettings: Rows<ClusterSettings> = {
     group,
     description: 'The address of the DNS service.',
     kind: address,
-    defaultText: 'the tenth address of service-cidr',
+    defaultText: 'the tenth address of (the first) service-cidr',
     roles: servers,
     learntBy: joiners,
     factOf: 'cluster',

@@ -1,13 +1,22 @@
 import { nodes } from '../roles.ts'
 import { socketPathLimitBytes } from '../paths.ts'
-import { boolean, choice, label, nodeAddress, nodeName, socketDirectory, taint } from '../table/kinds.ts'
+import {
+  boolean,
+  choice,
+  label,
+  nodeAddress,
+  nodeName,
+  ofEachFamily,
+  socketDirectory,
+  taint,
+} from '../table/kinds.ts'
 import type { Rows } from './rows.ts'
 
 const group = 'Node'
 
 export interface NodeSettings {
   readonly nodeName: string
-  /** Undefined: the machine's (node/facts/node-address.ts). */
+  /** One, or one of each family with a comma between them. What it leaves open is the machine's (node/facts/node-address.ts). */
   readonly nodeIp?: string
   /** key=value */
   readonly nodeLabel: readonly string[]
@@ -34,8 +43,8 @@ export const nodeSettings: Rows<NodeSettings> = {
   },
   'node-ip': {
     group,
-    description: 'The address of the Node.',
-    kind: nodeAddress,
+    description: 'The address of the Node, or one of each family of the cluster.',
+    kind: ofEachFamily(nodeAddress),
     defaultText:
       'the last one used while an interface has it, else the source address of the default route, else the first global one of an interface that is no bridge of containers; a changed one is followed',
     roles: nodes,

@@ -1,5 +1,6 @@
 import { resolve } from 'node:path'
 import {
+  familyOf,
   formatAddress,
   formatRange,
   isLinkLocal,
@@ -211,6 +212,31 @@ export function range(limits: PrefixLimits): ValueKind<string> {
       const canonical = formatRange(parsed)
       const given = parseAddress(text.slice(0, text.indexOf('/')))
       return given?.bits === parsed.first.bits ? canonical : new Refused(`the range is ${canonical}`)
+    },
+  }
+}
+
+/** One, or one of each family: what is written first is the cluster's first family. The value has a comma between them. */
+export function ofEachFamily(kind: ValueKind<string>): ValueKind<string> {
+  const { placeholder, allowed } = kind
+  return {
+    placeholder: `${placeholder}[,${placeholder}]`,
+    allowed: `${allowed}; or one of each family, with a comma between them`,
+    joinedBy: ',',
+    parse(text) {
+      const values: string[] = []
+      for (const part of text.split(',')) {
+        const value = kind.parse(part.trim())
+        if (value instanceof Refused)
+          return text === part ? value : new Refused(value.reason && `of "${part.trim()}", ${value.reason}`)
+        values.push(value)
+      }
+      const [first = '', second] = values
+      if (values.length > 2)
+        return new Refused(`there are ${values.length}; allowed is one, or one of each family`)
+      if (second !== undefined && familyOf(first) === familyOf(second))
+        return new Refused(`both are IPv${familyOf(first)}; allowed is one, or one of each family`)
+      return values.join(',')
     },
   }
 }

@@ -8,6 +8,8 @@ export interface ValueKind<Value> {
   /** What a flag without a value stands for; where absent, the flag needs a value. */
   readonly bare?: string
   readonly parse: (text: string) => Value | Refused
+  /** A list in the file is one value, with this between its parts. */
+  readonly joinedBy?: ','
   /** What an error message may say of a refused text, where not all of it. */
   readonly show?: (text: string) => string
 }

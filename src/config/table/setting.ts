@@ -50,12 +50,19 @@ export function showText(text: string): string {
 export function parseSetting(option: OptionTable[string], setting: Setting): unknown {
   if (isList(option))
     return Object.freeze(itemsOf(option, setting).map((text) => parseText(option, setting, text)))
-  if (setting.origin.kind === 'file' && setting.texts.length > 1) {
+  if (setting.origin.kind === 'file' && setting.texts.length > 1 && option.kind.joinedBy === undefined) {
     throw usageError(
       `cannot use ${describeSetting(setting)}: it is a list; allowed is ${option.kind.allowed}`,
     )
   }
-  return parseText(option, setting, setting.texts.at(-1) ?? '')
+  return parseText(option, setting, textOf(option, setting))
+}
+
+/** What was written, as one text; of a flag that comes more than once, the last one. */
+export function textOf(option: OptionTable[string], { texts, origin }: Setting): string {
+  const { joinedBy } = option.kind
+  if (isList(option)) return texts.join(',')
+  return joinedBy !== undefined && origin.kind === 'file' ? texts.join(joinedBy) : (texts.at(-1) ?? '')
 }
 
 function parseText({ kind }: OptionTable[string], setting: Setting, text: string): unknown {

@@ -69,6 +69,14 @@ function kindOf(files: HostFiles, name: string): InterfaceAddress['kind'] {
   return isTunnel ? 'tunnel' : 'plain'
 }
 
+/** Whether the machine itself hears others there: no bridge of containers, no port of a bridge, and nothing that is unknown. */
+export function isUplink(files: HostFiles, name: string): boolean {
+  const path = `/sys/class/net/${name}`
+  return (
+    name !== 'lo' && files.exists(path) && !files.exists(`${path}/master`) && kindOf(files, name) !== 'bridge'
+  )
+}
+
 function leadsOut(files: HostFiles, port: string): boolean {
   return files.exists(`/sys/class/net/${port}/device`) || trunkDevices.includes(deviceType(files, port) ?? '')
 }

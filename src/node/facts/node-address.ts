@@ -12,9 +12,12 @@ import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import {
   contains,
+  familyOf,
+  firstOf,
   isLinkLocal,
   isLoopback,
   isUnspecified,
+  ofFamilies,
   parseAddress,
   parseRange,
 } from '../../base/address.ts'
@@ -22,13 +25,19 @@ import type { NodeConfig } from '../../config/config.ts'
 import { type InterfaceAddress, loopbackAddresses, readInterfaceAddresses } from './addresses.ts'
 import type { HostFiles } from './host-files.ts'
 
-/** What the choice depends on. */
-export interface Network {
-  readonly addresses: readonly InterfaceAddress[]
+/** What the choice of an address of one family depends on. */
+interface FamilyNetwork {
   /** The source address of the default route. */
   readonly routeSource: string | undefined
   /** The one that the Node had before. */
   readonly last: string | undefined
+}
+
+/** What this machine has. */
+export interface Network extends FamilyNetwork {
+  readonly addresses: readonly InterfaceAddress[]
+  /** In a cluster of both families, the same of the second one. */
+  readonly other?: FamilyNetwork
 }
 
 type AddressSettings = Pick<NodeConfig, 'nodeIp' | 'clusterCidr' | 'serviceCidr'>
@@ -41,14 +50,42 @@ export interface NodeAddress {
 
 const preference = ['plain', 'tunnel', 'passing'] as const
 
-/** undefined: this machine has none, and never had. */
+/** That of the cluster's first family; undefined: this machine has none, and never had. */
 export function chooseNodeAddress(settings: AddressSettings, network: Network): NodeAddress | undefined {
-  const { addresses, routeSource, last } = network
+  const [family = 4, otherFamily] = familiesOf(settings)
+  const given = ofFamilies(settings.nodeIp ?? '')
+  // An agent's own is as its user has written it, whatever the cluster is.
+  const own =
+    given.find((address) => familyOf(address) === family) ??
+    (otherFamily === undefined ? given[0] : undefined)
+  return choose(settings, network, { family, own: own || undefined, ...network })
+}
+
+/** Of the cluster's second family, where there is one: what an interface has, since nothing depends on it. */
+export function chooseOtherAddress(settings: AddressSettings, network: Network): string | undefined {
+  const [, family] = familiesOf(settings)
+  if (family === undefined || network.other === undefined) return undefined
+  const own = ofFamilies(settings.nodeIp ?? '').find(
+    (address) => address !== '' && familyOf(address) === family,
+  )
+  const chosen = choose(settings, network, { family, own, ...network.other })
+  return chosen?.isPresent === true ? chosen.address : undefined
+}
+
+/** Those of the cluster, the first one first. */
+function familiesOf({ serviceCidr }: Pick<AddressSettings, 'serviceCidr'>): (4 | 6)[] {
+  return ofFamilies(serviceCidr).map(familyOf)
+}
+
+function choose(
+  settings: AddressSettings,
+  { addresses }: Pick<Network, 'addresses'>,
+  given: FamilyNetwork & { family: 4 | 6; own: string | undefined },
+): NodeAddress | undefined {
+  const { family, own, routeSource, last } = given
   const isPresent = (address: string) => addresses.some((entry) => entry.address === address)
-  if (settings.nodeIp !== undefined) {
-    return { address: settings.nodeIp, isPresent: isPresent(settings.nodeIp) }
-  }
-  const isUsable = (address: string) => whyNot(settings, address) === undefined
+  if (own !== undefined) return { address: own, isPresent: isPresent(own) }
+  const isUsable = (address: string) => whyNot(settings, family, address) === undefined
   const usable = addresses.filter(({ address }) => isUsable(address))
   const known = last !== undefined && isUsable(last) ? last : undefined
   if (known !== undefined && isPresent(known)) return { address: known, isPresent: true }
@@ -67,17 +104,18 @@ export function describePassedOver(
   settings: AddressSettings,
   { addresses }: Pick<Network, 'addresses'>,
 ): string {
+  const first = firstOf(settings.serviceCidr)
+  const wanted = familyOf(first)
   const reasons = addresses.flatMap(({ interface: name, address, kind }) => {
-    const reason = whyNot(settings, address) ?? (kind === 'bridge' ? 'is a bridge of containers' : undefined)
+    const reason =
+      whyNot(settings, wanted, address) ?? (kind === 'bridge' ? 'is a bridge of containers' : undefined)
     return reason === undefined ? [] : [{ isOther: reason === otherFamily, address, name, reason }]
   })
-  const isSix = settings.serviceCidr.includes(':')
   // Those of the other family say something where there are no others: who has but IPv6 must ask for it.
-  const own = reasons.filter(({ address }) => address.includes(':') === isSix)
+  const own = reasons.filter(({ address }) => familyOf(address) === wanted)
   const shown = own.length > 0 ? own : reasons.filter(({ isOther }) => isOther)
   if (shown.length === 0) return 'no interface that is up has one'
-  const family = (six: boolean) => (six ? 'IPv6' : 'IPv4')
-  const foreign = `is ${family(!isSix)}, and service-cidr ${settings.serviceCidr} is ${family(isSix)}`
+  const foreign = `is IPv${wanted === 4 ? 6 : 4}, and service-cidr ${first} is IPv${wanted}`
   return shown
     .map(({ address, name, isOther, reason }) => `${address} on ${name} ${isOther ? foreign : reason}`)
     .join('; ')
@@ -85,17 +123,22 @@ export function describePassedOver(
 
 const otherFamily = 'is of the other family'
 
-/** Why an address cannot be the Node's; undefined: it can. */
-function whyNot({ clusterCidr, serviceCidr }: AddressSettings, text: string): string | undefined {
+/** Why an address cannot be the Node's of this family; undefined: it can. */
+function whyNot(
+  { clusterCidr, serviceCidr }: AddressSettings,
+  family: 4 | 6,
+  text: string,
+): string | undefined {
   const address = parseAddress(text)
   if (address === undefined || isLinkLocal(address)) return 'is link-local'
   if (isLoopback(address) || isUnspecified(address)) return 'is the loopback address'
+  if (address.family !== family) return otherFamily
   const ranges = Object.entries({ 'cluster-cidr': clusterCidr, 'service-cidr': serviceCidr })
-  for (const [name, range] of ranges) {
-    const parsed = parseRange(range)
-    if (parsed === undefined) continue
-    if (parsed.first.family !== address.family) return otherFamily
-    if (contains(parsed, address)) return `lies in ${name} ${range}`
+  for (const [name, texts] of ranges) {
+    for (const range of ofFamilies(texts)) {
+      const parsed = parseRange(range)
+      if (parsed !== undefined && contains(parsed, address)) return `lies in ${name} ${range}`
+    }
   }
   return undefined
 }
@@ -103,26 +146,31 @@ function whyNot({ clusterCidr, serviceCidr }: AddressSettings, text: string): st
 /** Looks at this machine; sends nothing. `held` is what the daemon keeps on lo, and no network brings. */
 export async function readNetwork(
   files: HostFiles,
-  given: { serviceCidr: string; last: string | undefined; held: string | undefined },
+  given: {
+    serviceCidr: string
+    last: string | undefined
+    otherLast?: string | undefined
+    held: string | undefined
+  },
 ): Promise<Network> {
-  const { serviceCidr, last, held } = given
+  const { last, otherLast, held } = given
+  const [family = 4, otherFamily] = familiesOf(given)
   const onLoopback = loopbackAddresses().filter((address) => address !== held)
   return {
     addresses: [
       ...readInterfaceAddresses(files),
       ...onLoopback.map((address) => ({ interface: 'lo', address, kind: 'loopback' as const })),
     ],
-    routeSource: await defaultRouteSource(serviceCidr.includes(':') ? 6 : 4),
+    routeSource: await routeSource(faraway[family]),
     last,
+    ...(otherFamily !== undefined && {
+      other: { routeSource: await routeSource(faraway[otherFamily]), last: otherLast },
+    }),
   }
 }
 
 /** Addresses for documentation (RFC 5737, RFC 3849), which only a default route leads to. */
 const faraway = { 4: '203.0.113.1', 6: '2001:db8::1' }
-
-function defaultRouteSource(family: 4 | 6): Promise<string | undefined> {
-  return routeSource(faraway[family])
-}
 
 /**
  * The address that is sent from to this one; undefined: nothing leads there from this machine. The kernel chooses it when a UDP

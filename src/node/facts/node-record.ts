@@ -8,6 +8,12 @@ export function readLastAddress(nodeRecord: string): string | undefined {
   return typeof address === 'string' && isIP(address) !== 0 ? address : undefined
 }
 
+/** As `readLastAddress`, of the cluster's second family. */
+export function readLastOtherAddress(nodeRecord: string): string | undefined {
+  const { otherAddress } = readRecord(nodeRecord)
+  return typeof otherAddress === 'string' && isIP(otherAddress) !== 0 ? otherAddress : undefined
+}
+
 /** By what this machine's entries elsewhere are known; undefined before it has any, and when the file is damaged. */
 export function readNodeId(nodeRecord: string): string | undefined {
   const { id } = readRecord(nodeRecord)

@@ -9,6 +9,7 @@
  * `nft flush ruleset`, or a firewall that is loaded anew, takes them all away. cluster/tasks/firewall.ts looks whether
  * they are there, and has them written again.
  */
+import { familyOf, ofFamilies } from '../../base/address.ts'
 import { iptables } from './iptables.ts'
 import { nftables } from './nftables.ts'
 
@@ -23,8 +24,8 @@ export interface Present {
   readonly forwarding: boolean
   readonly masquerade: boolean
   readonly services: boolean
-  /** Whether the port mappings of a container are there. */
-  readonly hasPorts: (containerId: string) => boolean
+  /** Whether the port mappings of a container are there, of the families in which it has some. */
+  readonly hasPorts: (containerId: string, families: readonly (4 | 6)[]) => boolean
 }
 
 export interface Firewall {
@@ -36,6 +37,48 @@ export interface Firewall {
   writeMasquerade(run: RunRules): Promise<void>
 }
 
+/** Of the ranges of the cluster: each family has rules of its own. */
 export function firewall(backend: Backend, clusterCidr: string): Firewall {
-  return backend === 'nftables' ? nftables(clusterCidr) : iptables(clusterCidr)
+  const one = backend === 'nftables' ? nftables : iptables
+  const [first = '', second] = ofFamilies(clusterCidr)
+  if (second === undefined) return one(first)
+  return both([first, second].map((cidr) => ({ family: familyOf(cidr), rules: one(cidr) })))
+}
+
+interface FamilyRules {
+  readonly family: 4 | 6
+  readonly rules: Firewall
+}
+
+/** One that has what it needs in each family. */
+function both(parts: readonly FamilyRules[]): Firewall {
+  /** Of which family something was missing in the last look: the chain FORWARD of the other one may not be there. */
+  let found: readonly (FamilyRules & { readonly present: Present })[] = []
+  return {
+    async read(options) {
+      const looked = await Promise.all(
+        parts.map(async (part) => ({ ...part, present: await part.rules.read(options) })),
+      )
+      const known = looked.flatMap(({ present, ...part }) =>
+        present === undefined ? [] : [{ ...part, present }],
+      )
+      if (known.length < parts.length) return undefined
+      found = known
+      return {
+        forwarding: known.every(({ present }) => present.forwarding),
+        masquerade: known.every(({ present }) => present.masquerade),
+        services: known.every(({ present }) => present.services),
+        hasPorts: (containerId, families) =>
+          known
+            .filter(({ family }) => families.includes(family))
+            .every(({ present }) => present.hasPorts(containerId, families)),
+      }
+    },
+    async writeForwarding(run) {
+      for (const { rules, present } of found) if (!present.forwarding) await rules.writeForwarding(run)
+    },
+    async writeMasquerade(run) {
+      for (const { rules } of parts) await rules.writeMasquerade(run)
+    },
+  }
 }

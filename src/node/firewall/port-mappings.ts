@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { familyOf } from '../../base/address.ts'
 import type { HostFiles } from '../facts/host-files.ts'
 import { networkName } from '../render/cni-config.ts'
 
@@ -10,6 +11,8 @@ export interface PortMapping {
   readonly containerId: string
   /** NAMESPACE/NAME */
   readonly pod: string
+  /** Of its addresses: the plugin maps the ports of each. */
+  readonly families: readonly (4 | 6)[]
   readonly environment: Readonly<Record<string, string>>
   /** The standard input of ADD; undefined: what was kept of the pod does not say. */
   readonly request: string | undefined
@@ -23,8 +26,8 @@ interface CachedInfo {
   readonly ifName?: string
   readonly netns?: string
   readonly cniArgs?: readonly (readonly [string, string])[]
-  readonly capabilityArgs?: { readonly portMappings?: readonly unknown[] }
-  readonly result?: object
+  readonly capabilityArgs?: { readonly portMappings?: readonly { readonly hostIP?: unknown }[] }
+  readonly result?: { readonly ips?: readonly { readonly address?: unknown }[] }
 }
 
 interface NetworkList {
@@ -48,6 +51,7 @@ export function readPortMappings(files: HostFiles): PortMapping[] {
       {
         containerId,
         pod: `${argument('K8S_POD_NAMESPACE')}/${argument('K8S_POD_NAME')}`,
+        families: familiesOf(cached),
         environment: {
           CNI_CONTAINERID: containerId,
           CNI_NETNS: netns,
@@ -62,6 +66,17 @@ export function readPortMappings(files: HostFiles): PortMapping[] {
 
 export function isStillThere(files: HostFiles, { containerId, environment }: PortMapping): boolean {
   return files.exists(join(cniResultsDir, `${networkName}-${containerId}-${environment['CNI_IFNAME']}`))
+}
+
+/** A port that is of one address of the node alone is mapped in its family alone. */
+function familiesOf({ capabilityArgs, result }: CachedInfo): (4 | 6)[] {
+  const given = (values: readonly unknown[]) =>
+    values.filter((value) => typeof value === 'string' && value !== '') as string[]
+  const own = given((result?.ips ?? []).map(({ address }) => address)).map(familyOf)
+  const mappings = capabilityArgs?.portMappings ?? []
+  const hosts = given(mappings.map(({ hostIP }) => hostIP)).map(familyOf)
+  const isOfAll = hosts.length < mappings.length
+  return own.filter((family) => isOfAll || hosts.includes(family))
 }
 
 /** As libcni makes it: the plugin's own part of the list, with what the list and the runtime say. */

@@ -4,7 +4,7 @@ import type { Feature } from '../facts/kernel.ts'
 import type { Examination } from './examination.ts'
 import { minimums } from './minimums.ts'
 import { missing, ok, type Requirement, warning } from './requirement.ts'
-import { networkSysctls, sysctlPath } from '../render/sysctls.ts'
+import { ipv6Fault, networkSysctls, sysctlPath } from '../render/sysctls.ts'
 
 /** As kubeadm's system validator has it (k8s.io/system-validators). */
 const requiredControllers = {
@@ -39,9 +39,7 @@ export function kernelRequirements(examination: Examination): Requirement[] {
     kernelFeature(examination, { name: 'veth', feature: 'veth', module: 'veth' }),
     bridgeNetfilter(examination),
     ...vxlan(examination),
-    ...networkSysctls(examination.config.clusterCidr)
-      .filter(({ required }) => required)
-      .map(({ name, value }) => sysctl(examination, name, value)),
+    ...forwarding(examination),
     tunables(examination),
     kernelLog(examination),
     swap(examination),
@@ -116,6 +114,12 @@ function proxyRules({ config, host }: Examination): Requirement {
   if (host.command('iptables') === undefined || host.kernel.feature('iptables') === 'absent') {
     return missing(name, `no iptables, and ${nftablesGap(host)}`, 'install the package nftables or iptables')
   }
+  if (config.clusterCidr.includes(':') && host.command('ip6tables') === undefined)
+    return missing(
+      name,
+      'no ip6tables, which IPv6 needs',
+      'install the package iptables with it, or nftables',
+    )
   return ok(name, `${host.command('iptables')}; ${nftablesGap(host)}`)
 }
 
@@ -181,6 +185,27 @@ function sysctl({ files }: Examination, name: string, value: string): Requiremen
   if (files.read(path)?.trim() === value) return ok(name, value)
   if (files.isWritable(path)) return ok(name, `set to ${value} at the start`)
   return missing(name, `not ${value}, and cannot be written here`, `sysctl -w ${name}=${value} on the host`)
+}
+
+/** Where IPv6 is turned off, that is what is said, and not which of its settings cannot be written. */
+function forwarding(examination: Examination): Requirement[] {
+  const { config, files } = examination
+  const fault = config.clusterCidr.includes(':') ? ipv6Fault(files) : undefined
+  const rows = networkSysctls(config.clusterCidr, files).filter(
+    ({ name, required }) => required && (fault === undefined || !name.startsWith('net.ipv6.')),
+  )
+  return [
+    ...(fault === undefined
+      ? []
+      : [
+          missing(
+            'IPv6',
+            `${fault}, and cluster-cidr is ${config.clusterCidr}`,
+            'turn it on, or choose ranges of IPv4 alone',
+          ),
+        ]),
+    ...rows.map(({ name, value }) => sysctl(examination, name, value)),
+  ]
 }
 
 function tunables({ files, host }: Examination): Requirement {

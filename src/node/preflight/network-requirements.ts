@@ -1,8 +1,9 @@
+import { familyOf, ofFamilies } from '../../base/address.ts'
 import { parseListeners } from '../../base/proc.ts'
 import { portsOfRole } from '../../config/ports.ts'
 import { roleOf } from '../../config/roles.ts'
 import type { HostFiles } from '../facts/host-files.ts'
-import { chooseNodeAddress, describePassedOver } from '../facts/node-address.ts'
+import { chooseNodeAddress, chooseOtherAddress, describePassedOver } from '../facts/node-address.ts'
 import type { Examination } from './examination.ts'
 import { missing, ok, type Requirement, warning } from './requirement.ts'
 
@@ -17,6 +18,7 @@ export function networkRequirements(examination: Examination): Requirement[] {
   }))
   return [
     nodeAddress(examination),
+    ...otherNodeAddress(examination),
     ...portsOf(examination, [...api, ...fixed]),
     nameServers(examination),
     warning(
@@ -47,6 +49,17 @@ function nodeAddress({ config, network }: Examination): Requirement {
     return warning(name, `${address}, the last one: no interface has it now`, 'bring the network up')
   }
   return missing(name, `no interface has ${address}`, 'set --node-ip to an address of this machine')
+}
+
+/** In a cluster of both families. A Node without it has pods of both all the same. */
+function otherNodeAddress({ config, network }: Examination): Requirement[] {
+  const second = ofFamilies(config.serviceCidr)[1]
+  if (second === undefined) return []
+  const name = `node address, IPv${familyOf(second)}`
+  const address = chooseOtherAddress(config, network)
+  if (address !== undefined) return [ok(name, address)]
+  const gap = `no interface has one: nothing of the Node itself (NodePort, host-gw) works by IPv${familyOf(second)}`
+  return [warning(name, gap, 'give an interface one; it is followed')]
 }
 
 function portsOf(

@@ -3,7 +3,7 @@ import { type AnyConfig, hasNode } from '../../config/config.ts'
 import { paths } from '../../config/paths.ts'
 import { detectHost } from '../facts/host.ts'
 import { HostFiles } from '../facts/host-files.ts'
-import { readHeldAddress, readLastAddress } from '../facts/node-record.ts'
+import { readHeldAddress, readLastAddress, readLastOtherAddress } from '../facts/node-record.ts'
 import { type Network, readNetwork } from '../facts/node-address.ts'
 import { datastoreRequirements } from './datastore-requirements.ts'
 import type { Examination } from './examination.ts'
@@ -29,12 +29,13 @@ export async function preflight(
     return datastoreRequirements({ config, root, files, isRunning: await isRunning(controlSocket), now })
   }
   const last = readLastAddress(files.path(nodeRecord))
+  const otherLast = readLastOtherAddress(files.path(nodeRecord))
   const held = readHeldAddress(files.path(heldAddress))
   const examination: Examination = {
     config,
     host: detectHost({ root }),
     files,
-    network: network ?? (await readNetwork(files, { ...config, last, held })),
+    network: network ?? (await readNetwork(files, { ...config, last, otherLast, held })),
     isRunning: await isRunning(controlSocket),
     isRoot: process.getuid?.() === 0,
     umask: process.umask(),

@@ -1,7 +1,7 @@
-import { isIPv6 } from 'node:net'
+import { familyOf, ofFamilies } from '../../base/address.ts'
 
 interface CniOptions {
-  /** The addresses of this node's pods: `nodePodCidr` of the cluster's. */
+  /** The addresses of this node's pods, of each family: `nodePodCidr` of the cluster's. */
   readonly podCidr: string
   /** What kube-proxy's rules are made of, so that one tool shows them all. */
   readonly backend: 'nftables' | 'iptables'
@@ -18,26 +18,29 @@ export const networkName = 'k8s'
 export const cniConfigName = '10-k8s.conflist'
 
 /** The defaults of kube-controller-manager's --node-cidr-mask-size-ipv4 and -ipv6. */
-const nodePrefixes = { ipv4: 24, ipv6: 64 } as const
+const nodePrefixes = { 4: 24, 6: 64 } as const
 
-/** What kube-controller-manager's --node-cidr-mask-size must be; a small cluster range is one node's. */
-export function nodeCidrMaskSize(clusterCidr: string): number {
-  const { address, prefix } = splitCidr(clusterCidr)
-  return Math.max(prefix, isIPv6(address) ? nodePrefixes.ipv6 : nodePrefixes.ipv4)
+/** What kube-controller-manager's --node-cidr-mask-size must be for a range; a small cluster range is one node's. */
+export function nodeCidrMaskSize(cidr: string): number {
+  return Math.max(splitCidr(cidr).prefix, nodePrefixes[familyOf(cidr)])
 }
 
 /**
- * The range of the cluster's first node: the first of its size, as kube-controller-manager's allocator
+ * The range of the cluster's first node, of each family: the first of its size, as kube-controller-manager's allocator
  * gives it (pkg/controller/nodeipam/ipam/cidrset starts at 0). Rendering it needs no Node object to be
  * there, so pods start as soon as the kubelet does.
  */
 export function nodePodCidr(clusterCidr: string): string {
-  return `${splitCidr(clusterCidr).address}/${nodeCidrMaskSize(clusterCidr)}`
+  return ofFamilies(clusterCidr)
+    .map((cidr) => `${splitCidr(cidr).address}/${nodeCidrMaskSize(cidr)}`)
+    .join(',')
 }
+
+const anywhere = { 4: '0.0.0.0/0', 6: '::/0' } as const
 
 /** The bridge for the pods' own interface, and hostPort. Masquerading needs no pods: the daemon sees to it (node/firewall). */
 export function renderCniConfig({ podCidr, backend, ipamDir, mtu }: CniOptions): string {
-  const anywhere = isIPv6(splitCidr(podCidr).address) ? '::/0' : '0.0.0.0/0'
+  const ranges = ofFamilies(podCidr)
   const config = {
     cniVersion: '1.0.0',
     name: networkName,
@@ -54,8 +57,8 @@ export function renderCniConfig({ podCidr, backend, ipamDir, mtu }: CniOptions):
         ipam: {
           type: 'host-local',
           dataDir: ipamDir,
-          ranges: [[{ subnet: podCidr }]],
-          routes: [{ dst: anywhere }],
+          ranges: ranges.map((subnet) => [{ subnet }]),
+          routes: ranges.map((subnet) => ({ dst: anywhere[familyOf(subnet)] })),
         },
       },
       { type: 'portmap', backend, snat: true, capabilities: { portMappings: true } },

@@ -39,6 +39,13 @@ export class Lan implements AsyncDisposable {
     return this.#network.address(host)
   }
 
+  /** Gives a machine that has joined an address of IPv6, too. */
+  async joinSix(machine: Machine): Promise<string> {
+    const host = this.#hostOf(machine)
+    await this.#network.plugSix(machine.initPid, host)
+    return this.#network.addressSix(host)
+  }
+
   /** Nothing passes to or from this machine any more; its own end of the link stays up, as when a switch fails. */
   cut(machine: Machine): Promise<void> {
     return this.#network.cut(this.#hostOf(machine))

@@ -27,6 +27,17 @@ test.each([true, false])('forwards foreign names only where there is somebody to
   expect(JSON.stringify(configuration).includes('forward . /etc/resolv.conf')).toBe(forward)
 })
 
+test('its Service has an address of each family where the cluster has both', () => {
+  const specOf = (given: Parameters<typeof coredns>[0]) =>
+    coredns(given).find(({ kind }) => kind === 'Service')?.['spec']
+  expect(specOf(options)).not.toHaveProperty('ipFamilyPolicy')
+  expect(specOf({ ...options, otherClusterDns: 'fd00:96::a' })).toMatchObject({
+    clusterIP: '10.96.0.10',
+    clusterIPs: ['10.96.0.10', 'fd00:96::a'],
+    ipFamilyPolicy: 'PreferDualStack',
+  })
+})
+
 describe('the inventory', () => {
   const deployment = {
     apiVersion: 'apps/v1',

@@ -9,6 +9,7 @@ import { follow, SettledChange } from '../../../src/cluster/tasks/node-address.t
 import { loadConfig } from '../../../src/config/load.ts'
 import { paths as pathsOf } from '../../../src/config/paths.ts'
 import { loopbackAddresses } from '../../../src/node/facts/addresses.ts'
+import { readLastOtherAddress } from '../../../src/node/facts/node-record.ts'
 import type { Network } from '../../../src/node/facts/node-address.ts'
 
 const away: Network = {
@@ -187,9 +188,59 @@ test('a change that cannot be followed, as on a full disk, is found again by the
   }
   const { signal } = new AbortController()
   writeFileSync(paths.pkiDir, 'in the way')
-  await expect(follow(context, '192.0.2.8', signal)).rejects.toThrow(paths.pkiDir)
+  await expect(follow(context, { nodeIp: '192.0.2.8' }, signal)).rejects.toThrow(paths.pkiDir)
   expect([nodeIp, restarted]).toEqual(['192.0.2.7', []])
   rmSync(paths.pkiDir)
-  await follow(context, '192.0.2.8', signal)
+  await follow(context, { nodeIp: '192.0.2.8' }, signal)
   expect([nodeIp, restarted]).toEqual(['192.0.2.8', ['etcd', 'kube-apiserver', 'kubelet', 'kube-proxy']])
+})
+
+describe('the address of the second family', () => {
+  const both: Network = {
+    addresses: [...there.addresses, { interface: 'eth0', address: '2001:db8::7', kind: 'plain' }],
+    routeSource: '192.0.2.7',
+    last: undefined,
+    other: { routeSource: '2001:db8::7', last: undefined },
+  }
+
+  test('is remembered, waited for by nobody, and not forgotten while it is away', async () => {
+    const { config, paths, options } = await machine()
+    const settings = {
+      ...config,
+      clusterCidr: '10.244.0.0/16,fd00:244::/56',
+      serviceCidr: '10.96.0.0/12,fd00:96::/112',
+    }
+    const { signal } = new AbortController()
+    const settle = (network: Network) =>
+      settleNodeAddress({ ...options, config: settings, signal, look: () => Promise.resolve(network) })
+    expect(await settle(both)).toMatchObject({ address: '192.0.2.7', other: '2001:db8::7' })
+    expect(
+      await settle({
+        ...both,
+        addresses: there.addresses,
+        other: { routeSource: undefined, last: '2001:db8::7' },
+      }),
+    ).toMatchObject({ address: '192.0.2.7', other: undefined })
+    expect(JSON.parse(readFileSync(paths.nodeRecord, 'utf8'))).toMatchObject({
+      address: '192.0.2.7',
+      otherAddress: '2001:db8::7',
+    })
+    expect(readLastOtherAddress(paths.nodeRecord)).toBe('2001:db8::7')
+  })
+
+  test('is followed by those who know it', async () => {
+    const { config } = await machine()
+    let own: readonly (string | undefined)[] = ['192.0.2.7']
+    const restarted: string[] = []
+    const context = {
+      log: silentLogger,
+      addresses: () => addressesOf(config, own[0] ?? '', own[1]),
+      issueCredentials: () => Promise.resolve(),
+      moveNode: (...moved: readonly (string | undefined)[]) => void (own = moved),
+      restart: (name: string) => Promise.resolve(void restarted.push(name)),
+    }
+    await follow(context, { nodeIp: '192.0.2.7', otherNodeIp: '2001:db8::7' }, new AbortController().signal)
+    expect(own).toEqual(['192.0.2.7', '2001:db8::7'])
+    expect(restarted).toEqual(['kubelet', 'kube-proxy'])
+  })
 })

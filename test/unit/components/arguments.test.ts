@@ -60,6 +60,19 @@ describe('kube-controller-manager', () => {
     expect(args).toContain('--node-cidr-mask-size=24')
   })
 
+  test('has a size for each family where there are both, and no other', async () => {
+    const config = await configOf(
+      { name: 'cluster-cidr', text: '10.7.0.0/20,fd07::/56' },
+      { name: 'service-cidr', text: '10.8.0.0/20,fd08::/112' },
+    )
+    const args = controllerManagerArguments({ config, paths: paths(config), pki })
+    expect(args).toContain('--cluster-cidr=10.7.0.0/20,fd07::/56')
+    expect(args.filter((arg) => arg.includes('mask-size'))).toEqual([
+      '--node-cidr-mask-size-ipv4=24',
+      '--node-cidr-mask-size-ipv6=64',
+    ])
+  })
+
   test('signs for clients and for servers with an authority each, and for nobody with any usage', async () => {
     const config = await configOf({ name: 'v', text: '0' })
     const args = controllerManagerArguments({ config, paths: paths(config), pki })
@@ -88,6 +101,10 @@ describe('kubelet', () => {
     expect(args).toContain('--node-labels=a=b,c=d')
     expect(args).toContain('--v=5')
     expect(args).toContain('--node-ip=192.0.2.7')
+    const both = () => ({ ...addresses(), otherNodeIp: '2001:db8::7' })
+    expect(kubeletArguments({ ...nodeOf(config), addresses: both })).toContain(
+      '--node-ip=192.0.2.7,2001:db8::7',
+    )
   })
 })
 

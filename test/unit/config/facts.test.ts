@@ -52,6 +52,28 @@ async function refusal(flags: readonly string[], given = {}): Promise<string> {
 describe('what was fixed when the cluster was created', () => {
   const created = ['--service-cidr=10.97.0.0/16', '--cluster-cidr=10.240.0.0/16', '--cluster-domain=c.test']
 
+  test('has both families as one text, and none is added or taken away later', async () => {
+    const both = ['--service-cidr=10.97.0.0/16,fd01::/112', '--cluster-cidr=10.240.0.0/16,fd02::/56']
+    await create(both)
+    expect(readFacts(paths.dataDir).cluster).toMatchObject({
+      'service-cidr': '10.97.0.0/16,fd01::/112',
+      'cluster-cidr': '10.240.0.0/16,fd02::/56',
+    })
+    expect((await start([])).config).toMatchObject({ clusterCidr: '10.240.0.0/16,fd02::/56' })
+    expect((await start(both)).config).toMatchObject({ serviceCidr: '10.97.0.0/16,fd01::/112' })
+    expect(await refusal(['--service-cidr=10.97.0.0/16', '--cluster-cidr=10.240.0.0/16'])).toContain(
+      'the cluster was created with cluster-cidr 10.240.0.0/16,fd02::/56 (DIR/cluster.json), which cannot change',
+    )
+  })
+
+  test('of one family does not become one of both', async () => {
+    await create(created)
+    const both = ['--service-cidr=10.97.0.0/16,fd01::/112', '--cluster-cidr=10.240.0.0/16,fd02::/56']
+    expect(await refusal(both)).toBe(
+      'cannot use --cluster-cidr=10.240.0.0/16,fd02::/56: the cluster was created with cluster-cidr 10.240.0.0/16 (DIR/cluster.json), which cannot change; leave the setting away, or create another cluster with another --data-dir, or after k8s reset',
+    )
+  })
+
   test('is kept for its owner alone, whole', async () => {
     await create(created)
     expect(JSON.parse(readFileSync(paths.clusterFacts, 'utf8'))).toEqual({

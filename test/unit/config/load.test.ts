@@ -134,6 +134,17 @@ describe('values', () => {
     })
   })
 
+  test('ranges of both families are a list in the file or texts with a comma, in the form that components compare', async () => {
+    const file = 'cluster-cidr:\n- 10.7.0.0/16\n- fd07:0::/56\nservice-cidr: [10.8.0.0/16, fd08::/112]\n'
+    const wanted = { clusterCidr: '10.7.0.0/16,fd07::/56', serviceCidr: '10.8.0.0/16,fd08::/112' }
+    expect(await load({ file })).toMatchObject({ ...wanted, clusterDns: '10.8.0.10', bindAddress: '::' })
+    const flags = ['--cluster-cidr=10.7.0.0/16, fd07::/56', '--service-cidr=10.8.0.0/16,fd08::/112']
+    expect(await load({ flags: [...flags, '--node-ip=fd00::1,192.0.2.1'] })).toMatchObject({
+      ...wanted,
+      nodeIp: 'fd00::1,192.0.2.1',
+    })
+  })
+
   test('the addresses of the machine are none of the configuration, which is there without a network', async () => {
     const { nodeIp, advertiseAddress } = await load({})
     expect([nodeIp, advertiseAddress]).toEqual([undefined, undefined])

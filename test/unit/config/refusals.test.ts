@@ -181,14 +181,24 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
       'cannot use --node-ip=10.0.0.300: allowed is one IPv4 or IPv6 address',
     ],
     [
-      'two addresses',
-      { flags: ['--node-ip=10.0.0.1,fd00::1'] },
-      'cannot use --node-ip=10.0.0.1,fd00::1: allowed is one IPv4 or IPv6 address',
+      'two addresses of one family',
+      { flags: ['--node-ip=10.0.0.1,10.0.0.2'] },
+      'cannot use --node-ip=10.0.0.1,10.0.0.2: both are IPv4; allowed is one, or one of each family',
+    ],
+    [
+      'an address that only this machine has beside another one',
+      { flags: ['--node-ip=10.0.0.1,::1'] },
+      `cannot use --node-ip=10.0.0.1,::1: allowed is ${nodeAddress}; or one of each family, with a comma between them`,
+    ],
+    [
+      'no address beside another one',
+      { flags: ['--node-ip=10.0.0.1,'] },
+      'cannot use --node-ip=10.0.0.1,: of "", allowed is one IPv4 or IPv6 address',
     ],
     [
       'an address that only this machine has',
       { flags: ['--node-ip=127.0.0.1'] },
-      `cannot use --node-ip=127.0.0.1: allowed is ${nodeAddress}`,
+      `cannot use --node-ip=127.0.0.1: allowed is ${nodeAddress}; or one of each family, with a comma between them`,
     ],
     [
       'a port',
@@ -208,7 +218,17 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
     [
       'a range without room for nodes',
       { flags: ['--cluster-cidr=10.244.0.0/25'] },
-      'cannot use --cluster-cidr=10.244.0.0/25: allowed is one range, IPv4 with a prefix of 8 to 24 or IPv6 with 48 to 64',
+      'cannot use --cluster-cidr=10.244.0.0/25: allowed is one range, IPv4 with a prefix of 8 to 24 or IPv6 with 48 to 64; or one of each family, with a comma between them',
+    ],
+    [
+      'a range with host bits beside another one',
+      { flags: ['--cluster-cidr=10.244.0.0/16,fd00::1/56'] },
+      'cannot use --cluster-cidr=10.244.0.0/16,fd00::1/56: of "fd00::1/56", the range is fd00::/56',
+    ],
+    [
+      'three ranges',
+      { file: 'service-cidr: [10.96.0.0/12, fd01::/112, fd02::/112]\n' },
+      'cannot use service-cidr: 10.96.0.0/12,fd01::/112,fd02::/112 in DIR/config.yaml:1: there are 3; allowed is one, or one of each family',
     ],
     [
       'the root as data directory',
@@ -296,6 +316,41 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
       'a node of the other family',
       { flags: ['--node-ip=fd00::1'] },
       'cannot use --node-ip=fd00::1: it is IPv6, and the default service-cidr 10.96.0.0/12 is IPv4; both have to be of one family',
+    ],
+    [
+      'pods of both families, and Services of one',
+      { flags: ['--cluster-cidr=10.244.0.0/16,fd00:244::/56'] },
+      'cannot use --cluster-cidr=10.244.0.0/16,fd00:244::/56: it is IPv4 and IPv6, and the default service-cidr 10.96.0.0/12 is IPv4; both have to be of the same families, in one order',
+    ],
+    [
+      'both families in two orders',
+      { flags: ['--cluster-cidr=fd00:244::/56,10.244.0.0/16', '--service-cidr=10.96.0.0/12,fd00:96::/112'] },
+      'cannot use --cluster-cidr=fd00:244::/56,10.244.0.0/16: it is IPv6 and IPv4, and --service-cidr=10.96.0.0/12,fd00:96::/112 is IPv4 and IPv6; both have to be of the same families, in one order',
+    ],
+    [
+      'ranges that overlap in the second family',
+      { flags: ['--cluster-cidr=10.244.0.0/16,fd00::/56', '--service-cidr=10.96.0.0/12,fd00::/112'] },
+      'cannot use --cluster-cidr=10.244.0.0/16,fd00::/56: it overlaps with --service-cidr=10.96.0.0/12,fd00::/112',
+    ],
+    [
+      'an address of the second family where there is but one',
+      {
+        flags: [
+          ...['--cluster-cidr=10.244.0.0/16,fd00:244::/56', '--service-cidr=10.96.0.0/12,fd00:96::/112'],
+          '--advertise-address=fd00::1',
+        ],
+      },
+      'cannot use --advertise-address=fd00::1: it is IPv6, and --service-cidr=10.96.0.0/12,fd00:96::/112 is IPv4 and IPv6; it has to be of the first family',
+    ],
+    [
+      'an address of the second family in its range',
+      {
+        flags: [
+          ...['--cluster-cidr=10.244.0.0/16,fd00:244::/56', '--service-cidr=10.96.0.0/12,fd00:96::/112'],
+          '--node-ip=192.0.2.1,fd00:96::7',
+        ],
+      },
+      'cannot use --service-cidr=10.96.0.0/12,fd00:96::/112: --node-ip=192.0.2.1,fd00:96::7 lies in it; the node needs an address outside',
     ],
     [
       'a DNS address outside of its range',

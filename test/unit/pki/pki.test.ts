@@ -52,6 +52,14 @@ const snapshot = () =>
   Object.fromEntries(readdirSync(options.dir).map((name) => [name, read(join(options.dir, name))]))
 
 describe('the first call', () => {
+  test('names what a Node has of both families, and of Services the address of the first one', async () => {
+    await preparePki({ ...options, otherNodeIp: 'fd00::10', serviceCidr: '10.96.0.0/12,fd00:96::/112' })
+    for (const address of ['192.0.2.10', 'fd00::10', '10.96.0.1'])
+      expect(certificateOf('apiserver').checkIP(address)).toBe(address)
+    for (const address of ['192.0.2.10', 'fd00::10'])
+      expect(certificateOf('kubelet').checkIP(address)).toBe(address)
+  })
+
   test('issues every certificate, each by its authority and for its use', async () => {
     const pki = await preparePki(options)
     expect(pki.renewed.map(({ name, reason }) => `${name}: ${reason}`)).toEqual(

@@ -10,6 +10,7 @@ import {
 import { HostFiles } from '../../../../src/node/facts/host-files.ts'
 import {
   chooseNodeAddress,
+  chooseOtherAddress,
   describePassedOver,
   readNetwork,
   routeSource,
@@ -260,4 +261,53 @@ test('this machine is read as it is', async () => {
   expect(network.addresses.map(({ address }) => address)).toEqual([...outside, ...loopbackAddresses()])
   if (network.routeSource !== undefined)
     expect(own.map(({ address }) => address)).toContain(network.routeSource)
+})
+
+describe('in a cluster of both families', () => {
+  const both = { clusterCidr: 'fd00:244::/56,10.244.0.0/16', serviceCidr: 'fd00:96::/112,10.96.0.0/12' }
+  const nothing = { routeSource: undefined, last: undefined }
+  const six = on('eth0', '2001:db8::7')
+  const choose = (addresses: readonly InterfaceAddress[], given: object = {}, nodeIp?: string) => {
+    const settings = nodeIp === undefined ? both : { ...both, nodeIp }
+    const network = { addresses, ...nothing, other: nothing, ...given }
+    return [chooseNodeAddress(settings, network)?.address, chooseOtherAddress(settings, network)]
+  }
+
+  test('each family has an address of its own, outside of all ranges', () => {
+    expect(choose([eth0, six])).toEqual(['2001:db8::7', '192.0.2.7'])
+    expect(choose([on('eth0', '10.96.0.5'), on('eth1', 'fd00:244::1'), six])).toEqual([
+      '2001:db8::7',
+      undefined,
+    ])
+  })
+
+  test('the first family has to have one, the second need not', () => {
+    expect(choose([eth0])).toEqual([undefined, '192.0.2.7'])
+    expect(choose([six])).toEqual(['2001:db8::7', undefined])
+  })
+
+  test('the last one of the second family counts while an interface has it', () => {
+    const other = { routeSource: '192.0.2.7', last: '198.51.100.9' }
+    expect(choose([six, eth0, on('eth1', '198.51.100.9')], { other })).toEqual([
+      '2001:db8::7',
+      '198.51.100.9',
+    ])
+    expect(choose([six, eth0], { other })).toEqual(['2001:db8::7', '192.0.2.7'])
+  })
+
+  test('what the user wrote is taken by its family, and the rest is found', () => {
+    expect(choose([six, eth0], {}, '192.0.2.7,2001:db8::9')).toEqual(['2001:db8::9', '192.0.2.7'])
+    expect(choose([six, eth0], {}, '2001:db8::9')).toEqual(['2001:db8::9', '192.0.2.7'])
+    expect(choose([six], {}, '192.0.2.9')).toEqual(['2001:db8::7', undefined])
+  })
+
+  test('this machine is looked at for both', async () => {
+    const settings = {
+      serviceCidr: both.serviceCidr,
+      last: undefined,
+      otherLast: '192.0.2.3',
+      held: undefined,
+    }
+    expect((await readNetwork(new HostFiles(), settings)).other?.last).toBe('192.0.2.3')
+  })
 })

@@ -32,7 +32,13 @@ describe('nftables', () => {
   }
   const look = async (listings: Listing, thorough = true) => {
     const present = await firewall('nftables', clusterCidr).read({ run: machine(listings).run, thorough })
-    return present && [present.masquerade, present.services, present.hasPorts('abc'), present.hasPorts('def')]
+    return (
+      present && [
+        present.masquerade,
+        present.services,
+        ...['abc', 'def'].map((id) => present.hasPorts(id, [4])),
+      ]
+    )
   }
 
   test('finds what there is', async () => {
@@ -121,6 +127,51 @@ add rule ip k8s_masquerade postrouting ip saddr 10.244.0.0/16 ip daddr != { 10.2
   })
 })
 
+describe('both families', () => {
+  const both = '10.244.0.0/16,fd02::/56'
+  const tables = (family: string) => ({
+    [`nft list tables ${family}`]: ['kube-proxy', 'cni_hostport', 'k8s_masquerade']
+      .map((table) => `table ${family} ${table}\n`)
+      .join(''),
+  })
+  const look = async (listings: Listing, families: readonly (4 | 6)[] = [4, 6]) => {
+    const present = await firewall('nftables', both).read({ run: machine(listings).run, thorough: false })
+    return present && [present.masquerade, present.services, present.hasPorts('abc', families)]
+  }
+
+  test('have rules of their own, and miss those of either', async () => {
+    expect(await look({ ...tables('ip'), ...tables('ip6') })).toEqual([true, true, true])
+    expect(await look({ ...tables('ip'), 'nft list tables ip6': '' })).toEqual([false, false, false])
+    expect(await look({ 'nft list tables ip': '', ...tables('ip6') })).toEqual([false, false, false])
+  })
+
+  test('leave ports alone that are of the other one', async () => {
+    expect(await look({ ...tables('ip'), 'nft list tables ip6': '' }, [4])).toEqual([false, false, true])
+  })
+
+  test('are masqueraded each, and let through where the chain FORWARD of theirs drops', async () => {
+    const drops = (family: string) => ({
+      [`nft list tables ${family}`]: `table ${family} filter\n`,
+      [`nft list chain ${family} filter FORWARD`]: `table ${family} filter {\n\tchain FORWARD {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n}\n`,
+    })
+    const { run, written } = machine({ 'nft list tables ip': '', ...drops('ip6') })
+    const rules = firewall('nftables', both)
+    expect((await rules.read({ run, thorough: true }))?.forwarding).toBe(false)
+    await rules.writeForwarding(run)
+    expect(written).toEqual([expect.stringContaining('ip6 saddr fd02::/56 counter accept')])
+    await rules.writeMasquerade(run)
+    expect(written.slice(1)).toEqual([
+      expect.stringContaining('ip saddr 10.244.0.0/16 ip daddr != { 10.244.0.0/16, 224.0.0.0/4 } masquerade'),
+      expect.stringContaining('ip6 saddr fd02::/56 ip6 daddr != { fd02::/56, ff00::/8 } masquerade'),
+    ])
+  })
+
+  test('are not looked at by halves', async () => {
+    const { run } = machine({})
+    expect(await firewall('iptables', both).read({ run, thorough: false })).toBeUndefined()
+  })
+})
+
 describe('iptables', () => {
   const list = (table: string, chain: string) => `iptables -w -t ${table} -S ${chain}`
   const all: Listing = {
@@ -140,7 +191,13 @@ describe('iptables', () => {
       run: machine(listings).run,
       thorough: true,
     })
-    return present && [present.masquerade, present.services, present.hasPorts('abc'), present.hasPorts('def')]
+    return (
+      present && [
+        present.masquerade,
+        present.services,
+        ...['abc', 'def'].map((id) => present.hasPorts(id, [4])),
+      ]
+    )
   }
 
   test('finds what there is', async () => {

@@ -40,6 +40,7 @@ test('a pod with ports of the node is what portmap is called with', () => {
   expect(mapping).toMatchObject({
     containerId: 'abc',
     pod: 'default/web',
+    families: [4],
     environment: {
       CNI_CONTAINERID: 'abc',
       CNI_NETNS: '/data/run/containerd/netns/cni-1',
@@ -57,6 +58,19 @@ test('a pod with ports of the node is what portmap is called with', () => {
     runtimeConfig: { portMappings },
     prevResult: result,
   })
+})
+
+test('ports are mapped in the families of the pod, unless they are of one address of the node', () => {
+  const ips = [{ address: '10.244.0.5/24' }, { address: 'fd00::5/64' }]
+  const families = (...hostIPs: readonly string[]) => {
+    const mappings = hostIPs.map((hostIP) => ({ hostPort: 8080, containerPort: 80, hostIP }))
+    const text = JSON.stringify({ ...cached, result: { ips }, capabilityArgs: { portMappings: mappings } })
+    return read({ ...namespace, [path]: text })[0]?.families
+  }
+  expect(families('')).toEqual([4, 6])
+  expect(families('192.0.2.1')).toEqual([4])
+  expect(families('fd00::9')).toEqual([6])
+  expect(families('192.0.2.1', '')).toEqual([4, 6])
 })
 
 test('pods without ports, of another network, and without a namespace of their own are none', () => {

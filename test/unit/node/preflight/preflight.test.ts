@@ -81,6 +81,33 @@ test('NetworkPolicy is said not to be enforced', async () => {
   })
 })
 
+describe('a cluster of both families', () => {
+  const both = { clusterCidr: '10.244.0.0/16,fd00:244::/56', serviceCidr: '10.96.0.0/12,fd00:96::/112' }
+  const ipv6 = {
+    '/proc/sys/net/ipv6/conf/default/disable_ipv6': '0\n',
+    '/proc/sys/net/ipv6/conf/all/forwarding': '0\n',
+  }
+
+  test('asks for both kinds of forwarding, and names an address that is not there', async () => {
+    const requirement = await examine({ ...ready, ...ipv6 }, both)
+    expect(requirement('net.ipv4.ip_forward').state).toBe('ok')
+    expect(requirement('net.ipv6.conf.all.forwarding').state).toBe('ok')
+    expect(requirement('node address, IPv6')).toMatchObject({ state: 'warning' })
+  })
+
+  test('cannot be where IPv6 is turned off, and one of IPv4 can', async () => {
+    const requirement = await examine(ready, both)
+    expect(requirement('IPv6')).toMatchObject({
+      state: 'missing',
+      detail:
+        'this kernel has IPv6 turned off (ipv6.disable=1?), and cluster-cidr is 10.244.0.0/16,fd00:244::/56',
+    })
+    expect(() => requirement('net.ipv6.conf.all.forwarding')).toThrow('no requirement')
+    const alone = await preflight(config, { root: hostTree(ready), network })
+    expect(alone.filter(({ name }) => name.includes('IPv6'))).toEqual([])
+  })
+})
+
 describe("the node's address", () => {
   const addressOf = async (given: Partial<Network>, changed: Partial<Config> = {}) => {
     const options = { root: hostTree(ready), network: { ...network, ...given } }

@@ -184,6 +184,16 @@ describe('CNI', () => {
     })
   })
 
+  test('gives pods an address of each range, of both families', () => {
+    expect(nodePodCidr('10.244.0.0/16,fd00:244::/48')).toBe('10.244.0.0/24,fd00:244::/64')
+    const podCidr = 'fd00:244::/64,10.244.0.0/24'
+    const text = renderCniConfig({ podCidr, backend: 'nftables', ipamDir: '/d', mtu: undefined })
+    expect(JSON.parse(text).plugins[0].ipam).toMatchObject({
+      ranges: [[{ subnet: 'fd00:244::/64' }], [{ subnet: '10.244.0.0/24' }]],
+      routes: [{ dst: '::/0' }, { dst: '0.0.0.0/0' }],
+    })
+  })
+
   test('leaves the MTU to the kernel where it is not known, and routes IPv6', () => {
     const text = renderCniConfig({ podCidr: 'fd00::/64', backend: 'iptables', ipamDir: '/d', mtu: undefined })
     const { plugins } = JSON.parse(text) as { plugins: { mtu?: number; ipam?: { routes: unknown } }[] }
