@@ -115,22 +115,40 @@ function untilFetchedOn({ machine }: Cluster, address: string, port: number): Pr
   })
 }
 
-/** All ways by which a family leads to pods. */
-async function expectAll(family: 4 | 6): Promise<void> {
+/** What answers on all ways by which a family leads to pods. */
+async function reached(family: 4 | 6): Promise<Record<string, string>> {
   const pods = (name: 'near' | 'far') => podAddresses[name]?.[family] ?? ''
-  expect(await untilFetched('near', pods('far'), 8080)).toBe('far\n')
-  expect(await untilFetched('far', pods('near'), 8080)).toBe('near\n')
-  for (const name of ['near', 'far'] as const)
-    expect(await untilFetched(name, serviceAddresses[family], 80)).toMatch(/^(near|far)\n$/)
   const [first = '', second = ''] = machineAddresses.map((addresses) => addresses[family])
-  expect(await untilFetchedOn(agent, first, hostPort)).toBe('near\n')
-  expect(await untilFetchedOn(server, second, hostPort)).toBe('far\n')
-  expect(await untilFetchedOn(agent, first, nodePort)).toMatch(/^(near|far)\n$/)
-  expect(await untilFetchedOn(server, second, nodePort)).toMatch(/^(near|far)\n$/)
+  const service = serviceAddresses[family]
   // What pods send elsewhere has their node's address: nothing out there leads back to them.
   const outside = family === 4 ? '10.89.0.1' : 'fd00:89::1'
   const ping = `ping -${family} -c 1 -W 5 ${outside} >/dev/null && echo yes`
-  for (const name of ['near', 'far'] as const) expect(await server.shell(name, ping)).toBe('yes\n')
+  return {
+    far: await untilFetched('near', pods('far'), 8080),
+    near: await untilFetched('far', pods('near'), 8080),
+    'a Service from near': await untilFetched('near', service, 80),
+    'a Service from far': await untilFetched('far', service, 80),
+    'hostPort of near': await untilFetchedOn(agent, first, hostPort),
+    'hostPort of far': await untilFetchedOn(server, second, hostPort),
+    'NodePort of the server': await untilFetchedOn(agent, first, nodePort),
+    'NodePort of the agent': await untilFetchedOn(server, second, nodePort),
+    'the world from near': await server.shell('near', ping),
+    'the world from far': await server.shell('far', ping),
+  }
+}
+
+const either = expect.stringMatching(/^(near|far)\n$/) as string
+const all = {
+  far: 'far\n',
+  near: 'near\n',
+  'a Service from near': either,
+  'a Service from far': either,
+  'hostPort of near': 'near\n',
+  'hostPort of far': 'far\n',
+  'NodePort of the server': either,
+  'NodePort of the agent': either,
+  'the world from near': 'yes\n',
+  'the world from far': 'yes\n',
 }
 
 test('Nodes and pods have an address of each family, of ranges of their own', async () => {
@@ -159,7 +177,7 @@ test('Nodes and pods have an address of each family, of ranges of their own', as
 
 describe.each(families)('by IPv%s', (family) => {
   test('pods reach pods and Services on both nodes, and are reached by ports of the nodes', async () => {
-    await expectAll(family)
+    expect(await reached(family)).toEqual(all)
   })
 
   test('DNS answers, and tells the address of a Service', async () => {
@@ -190,7 +208,7 @@ test('rules that were flushed are there again, of both families', async () => {
       (await machine.exec(['nft', 'list', 'table', 'ip6', 'k8s_masquerade'], { check: false })).exitCode,
     ).toBe(1)
   }
-  for (const family of families) await expectAll(family)
+  for (const family of families) expect(await reached(family)).toEqual(all)
 }, 240_000)
 
 test('a restart of both keeps all of it, and a cluster of one family is not made of it', async () => {
@@ -206,7 +224,7 @@ test('a restart of both keeps all of it, and a cluster of one family is not made
   agent.startDaemon({ flags: ['agent', '--kube-proxy-mode=iptables'] })
   await server.ready()
   await agent.ready()
-  for (const family of families) await expectAll(family)
+  for (const family of families) expect(await reached(family)).toEqual(all)
 }, 240_000)
 
 test("a machine's address of the second family is followed, when it goes and when it comes", async () => {

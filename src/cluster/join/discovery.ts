@@ -280,7 +280,7 @@ async function clusterSettingsOf(options: DiscoveryOptions, tls: TlsIdentity): P
     const parsed = typeof text === 'string' ? kind.parse(text) : new Refused()
     if (!(parsed instanceof Refused)) return parsed
     const shown = JSON.stringify(text)?.slice(0, 100) ?? 'nothing'
-    throw refused(server, `it says ${shown} for ${name}; allowed is ${parsed.reason ?? kind.allowed}`)
+    throw refused(server, `it says ${shown} for ${name}; ${parsed.reason ?? `allowed is ${kind.allowed}`}`)
   }
   return {
     clusterCidr: value('cluster-cidr'),

@@ -218,24 +218,24 @@ export function range(limits: PrefixLimits): ValueKind<string> {
 
 /** One, or one of each family: what is written first is the cluster's first family. The value has a comma between them. */
 export function ofEachFamily(kind: ValueKind<string>): ValueKind<string> {
-  const { placeholder, allowed } = kind
+  const oneOrTwo = 'allowed is one, or one of each family'
   return {
-    placeholder: `${placeholder}[,${placeholder}]`,
-    allowed: `${allowed}; or one of each family, with a comma between them`,
+    placeholder: `${kind.placeholder}[,${kind.placeholder}]`,
+    allowed: `${kind.allowed}; or one of each family, with a comma between them`,
     joinedBy: ',',
     parse(text) {
+      const parts = text.split(',').map((part) => part.trim())
+      if (parts.length > 2) return new Refused(`there are ${parts.length}; ${oneOrTwo}`)
       const values: string[] = []
-      for (const part of text.split(',')) {
-        const value = kind.parse(part.trim())
-        if (value instanceof Refused)
-          return text === part ? value : new Refused(value.reason && `of "${part.trim()}", ${value.reason}`)
-        values.push(value)
+      for (const part of parts) {
+        const value = kind.parse(part)
+        if (typeof value === 'string') values.push(value)
+        else if (parts.length === 1) return value
+        else return new Refused(value.reason && `of "${part}", ${value.reason}`)
       }
       const [first = '', second] = values
-      if (values.length > 2)
-        return new Refused(`there are ${values.length}; allowed is one, or one of each family`)
       if (second !== undefined && familyOf(first) === familyOf(second))
-        return new Refused(`both are IPv${familyOf(first)}; allowed is one, or one of each family`)
+        return new Refused(`both are IPv${familyOf(first)}; ${oneOrTwo}`)
       return values.join(',')
     },
   }

@@ -39,6 +39,16 @@ test('whoever has the token learns the authorities and what is fixed of the clus
   ])
 })
 
+test('ranges of both families are learned as they are', async () => {
+  const cluster = await new FakeCluster().start()
+  const both = { podSubnet: '10.7.0.0/16,fd07::/56', serviceSubnet: '10.8.0.0/16,fd08::/112' }
+  cluster.networking = { ...both, dnsDomain: 'example.test' }
+  expect((await joinTo(cluster)).cluster).toMatchObject({
+    clusterCidr: both.podSubnet,
+    serviceCidr: both.serviceSubnet,
+  })
+})
+
 test('a cluster of one authority has it for both', async () => {
   const cluster = await new FakeCluster().start()
   cluster.bundle = () => cluster.authority.cert
@@ -133,6 +143,13 @@ test.each<[string, (cluster: FakeCluster) => void, Partial<DiscoveryOptions>, st
     {},
     'JOIN_REFUSED',
     /it says "10.7.0.0\/40" for cluster-cidr; allowed is/,
+  ],
+  [
+    'two ranges of one family',
+    (c) => void (c.networking = { podSubnet: '10.7.0.0/16,10.9.0.0/16' }),
+    {},
+    'JOIN_REFUSED',
+    /it says "10.7.0.0\/16,10.9.0.0\/16" for cluster-cidr; both are IPv4/,
   ],
   ['no DNS', (c) => void (c.kubelet = {}), {}, 'JOIN_REFUSED', /it says nothing for cluster-dns/],
   ['a server in trouble', (c) => void (c.status = 503), {}, 'JOIN_ANSWER', /answers 503/],
