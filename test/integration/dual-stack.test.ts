@@ -242,7 +242,7 @@ test("a machine's address of the second family is followed, when it goes and whe
   expect(await untilFetchedOn(server, address, nodePort)).toMatch(/^(near|far)\n$/)
 }, 400_000)
 
-test('a machine whose IPv6 is turned off is refused, before anything is written', async () => {
+test('a machine whose IPv6 is turned off is refused, before anything of the cluster is fixed', async () => {
   const turn = (value: number) =>
     agent.exec(['sh', '-c', `echo ${value} >/proc/sys/net/ipv6/conf/default/disable_ipv6`])
   await turn(1)
