@@ -1,5 +1,5 @@
 import type { Config } from '../config/config.ts'
-import { loadConfig } from '../config/load.ts'
+import { type JoinedFacts, loadConfig } from '../config/load.ts'
 import { servers } from '../config/roles.ts'
 import { settingsOf } from '../config/schema.ts'
 import {
@@ -40,11 +40,13 @@ async function handler(invocation: Invocation): Promise<number> {
 }
 
 /** Runs the cluster until a signal ends it; returns the exit code. */
-export async function runServer(config: Config, { environment }: Invocation): Promise<number> {
+export async function runServer(config: Config, invocation: Invocation): Promise<number> {
+  const { environment } = invocation
   requireRoot('run the server', 'use sudo, or start it with systemctl start k8s')
   requirePayload(environment)
   const options = await runOptions(config, environment)
   const { runCluster } = await import('../cluster/run.ts')
-  await runCluster(config, { ...options, environment })
+  const withFacts = (joined: JoinedFacts) => loadConfig({ ...sourcesOf(invocation), warn: () => {}, joined })
+  await runCluster(config, { ...options, environment, withFacts })
   return 0
 }

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { CoreV1Api, type V1Secret } from '@kubernetes/client-node'
+import { CoreV1Api, RbacAuthorizationV1Api, type V1Secret } from '@kubernetes/client-node'
 import { AppError } from '../base/errors.ts'
 import { apiserverAddresses, ask, connect, find } from './connection.ts'
 
@@ -7,6 +7,7 @@ import { apiserverAddresses, ask, connect, find } from './connection.ts'
 const namespace = 'kube-system'
 const type = 'bootstrap.kubernetes.io/token'
 const namePrefix = 'bootstrap-token-'
+const bundleType = 'k8s.local/server-bundle'
 const signatureLimitMs = 30_000
 const signatureIntervalMs = 200
 
@@ -36,8 +37,15 @@ export interface JoinPoint {
   readonly authority: string
 }
 
+/** What goes with a token of a server: a Secret that its group can read. */
+export interface NewBundle {
+  readonly name: string
+  readonly key: string
+  readonly sealed: Buffer
+}
+
 /** Resolves when machines can join with it, or after some time with false. */
-export async function createToken(kubeconfig: string, token: NewToken): Promise<boolean> {
+export async function createToken(kubeconfig: string, token: NewToken, bundle?: NewBundle): Promise<boolean> {
   const stringData = {
     'token-id': token.id,
     'token-secret': token.secret,
@@ -49,8 +57,50 @@ export async function createToken(kubeconfig: string, token: NewToken): Promise<
   }
   const body: V1Secret = { metadata: { name: namePrefix + token.id, namespace }, type, stringData }
   const api = connect(kubeconfig).makeApiClient(CoreV1Api)
-  await ask('create the token', () => api.createNamespacedSecret({ namespace, body }))
+  const created = await ask('create the token', () => api.createNamespacedSecret({ namespace, body }))
+  if (bundle !== undefined) {
+    try {
+      await createBundle(kubeconfig, { bundle, group: token.group, owner: created })
+    } catch (error) {
+      // Nobody could join with it.
+      await deleteToken(kubeconfig, token.id).catch(() => {})
+      throw error
+    }
+  }
   return isSigned(api, token.id)
+}
+
+/** All of it goes with the token. */
+async function createBundle(
+  kubeconfig: string,
+  { bundle, group, owner }: { bundle: NewBundle; group: string; owner: V1Secret },
+): Promise<void> {
+  const { name, key, sealed } = bundle
+  const { name: ownerName = '', uid = '' } = owner.metadata ?? {}
+  const ownerReferences = [{ apiVersion: 'v1', kind: 'Secret', name: ownerName, uid }]
+  const metadata = { name, namespace, ownerReferences }
+  const rbacGroup = 'rbac.authorization.k8s.io'
+  const config = connect(kubeconfig)
+  const rbac = config.makeApiClient(RbacAuthorizationV1Api)
+  const purpose = 'create what the token opens'
+  await ask(purpose, () =>
+    config.makeApiClient(CoreV1Api).createNamespacedSecret({
+      namespace,
+      body: { metadata, type: bundleType, data: { [key]: sealed.toString('base64') } },
+    }),
+  )
+  const rules = [{ apiGroups: [''], resources: ['secrets'], resourceNames: [name], verbs: ['get'] }]
+  await ask(purpose, () => rbac.createNamespacedRole({ namespace, body: { metadata, rules } }))
+  await ask(purpose, () =>
+    rbac.createNamespacedRoleBinding({
+      namespace,
+      body: {
+        metadata,
+        roleRef: { apiGroup: rbacGroup, kind: 'Role', name },
+        subjects: [{ apiGroup: rbacGroup, kind: 'Group', name: group }],
+      },
+    }),
+  )
 }
 
 /** Who joins looks for the signature of his token in cluster-info, which kube-controller-manager makes. */

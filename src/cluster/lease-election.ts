@@ -55,6 +55,7 @@ export class LeaseElection implements Leadership {
   readonly #store: LeaseStore
   readonly #name: string
   readonly #log: Logger
+  readonly #verb: string
   readonly #timing: ElectionTiming
   #tasks = 0
   #turns: { readonly end: AbortController; readonly over: Promise<void> } | undefined
@@ -67,10 +68,18 @@ export class LeaseElection implements Leadership {
   #hasAnswered = false
 
   /** name: this server's, which no other has. */
-  constructor(given: { store: LeaseStore; name: string; log: Logger; timing?: Partial<ElectionTiming> }) {
+  constructor(given: {
+    store: LeaseStore
+    name: string
+    log: Logger
+    /** What who holds it does. */
+    verb?: 'leads' | 'joins'
+    timing?: Partial<ElectionTiming>
+  }) {
     this.#store = given.store
     this.#name = given.name
     this.#log = given.log
+    this.#verb = given.verb ?? 'leads'
     this.#timing = { ...defaultTiming, ...given.timing }
   }
 
@@ -174,13 +183,13 @@ export class LeaseElection implements Leadership {
   }
 
   #begin(): void {
-    this.#log.info({ name: this.#name }, 'this server leads')
+    this.#log.info({ name: this.#name }, `this server ${this.#verb}`)
     this.#term = new AbortController()
     this.#begun.resolve()
   }
 
   #lose(reason: string): void {
-    this.#log.warn({ reason }, 'this server does not lead any more')
+    this.#log.warn({ reason }, `this server ${this.#verb} no more`)
     this.#begun = Promise.withResolvers()
     this.#term?.abort(new Error(`another server leads: ${reason}`))
     this.#term = undefined

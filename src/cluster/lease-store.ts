@@ -1,12 +1,10 @@
 import { AppError } from '../base/errors.ts'
-import { request } from '../base/http.ts'
+import { type HttpResponse, request } from '../base/http.ts'
 import type { ComponentContext } from '../components/component.ts'
 import { apiserverUrl } from '../components/probe.ts'
 import { readIdentity } from '../pki/pki.ts'
 import type { HeldLease, LeaseStore } from './lease-election.ts'
 
-/** The Lease kube-system/k8s-server: its holder is the name of a server's Node. */
-const name = 'k8s-server'
 const path = '/apis/coordination.k8s.io/v1/namespaces/kube-system/leases'
 /** Two of them have to fit into the time in which a lease is to be renewed. */
 const answerLimitMs = 5_000
@@ -20,32 +18,51 @@ interface Lease {
   }
 }
 
-/** The Lease of the servers in the API of this one. */
-export function leaseStore({
-  config,
-  pki,
-  credentials,
-}: Pick<ComponentContext, 'config' | 'pki' | 'credentials'>): LeaseStore {
+/** Leases of kube-system: their holder is the name of a server's Node. */
+const names = {
+  /** Who leads. */
+  server: 'k8s-server',
+  /** Who joins. */
+  joining: 'k8s-joining-server',
+} as const
+
+interface LeaseStoreOptions extends Pick<ComponentContext, 'pki' | 'credentials'> {
+  readonly lease: keyof typeof names
+  /** https://HOST:PORT of API servers; the first that answers is spoken to. */
+  readonly servers: readonly string[]
+}
+
+/** That of who leads, in the API of this server. */
+export function leadersLease(context: Pick<ComponentContext, 'config' | 'pki' | 'credentials'>): LeaseStore {
+  return leaseStore({ ...context, lease: 'server', servers: [apiserverUrl(context.config)] })
+}
+
+/** A Lease of the servers. */
+export function leaseStore({ lease: which, servers, pki, credentials }: LeaseStoreOptions): LeaseStore {
+  const name = names[which]
   const ask = async (
     asked: { method?: 'GET' | 'POST' | 'PUT'; url: string; body?: string },
     signal: AbortSignal,
   ) => {
     await credentials
-    const { status, body } = await request({
-      ...asked,
-      url: `${apiserverUrl(config)}${asked.url}`,
-      headers: { 'content-type': 'application/json', accept: 'application/json' },
-      tls: await readIdentity(pki, 'admin-client'),
-      timeoutMs: answerLimitMs,
-      signal,
-    })
+    const tls = { ...(await readIdentity(pki, 'admin-client')), checkedAs: '127.0.0.1' }
+    const { status, body } = await firstAnswer(servers, (server) =>
+      request({
+        ...asked,
+        url: `${server}${asked.url}`,
+        headers: { 'content-type': 'application/json', accept: 'application/json' },
+        tls,
+        timeoutMs: answerLimitMs,
+        signal,
+      }),
+    )
     if (status === 404 && asked.method === undefined) return undefined
     if (status < 300) return heldLease(JSON.parse(body) as Lease)
     throw new AppError(`the API answers ${status} for the Lease ${name}`, { code: 'LEASE_REQUEST', status })
   }
   const write = async (method: 'POST' | 'PUT', lease: Partial<HeldLease>, signal: AbortSignal) => {
     const url = method === 'POST' ? path : `${path}/${name}`
-    const written = await ask({ method, url, body: JSON.stringify(manifest(lease)) }, signal)
+    const written = await ask({ method, url, body: JSON.stringify(manifest(name, lease)) }, signal)
     if (written === undefined) throw new Error('bug: a lease that was written is not there')
     return written
   }
@@ -54,6 +71,21 @@ export function leaseStore({
     create: (lease, signal) => write('POST', lease, signal),
     replace: (lease, signal) => write('PUT', lease, signal),
   }
+}
+
+async function firstAnswer(
+  servers: readonly string[],
+  ask: (server: string) => Promise<HttpResponse>,
+): Promise<HttpResponse> {
+  let reason: unknown = new Error('no server is known')
+  for (const server of servers) {
+    try {
+      return await ask(server)
+    } catch (error) {
+      reason = error
+    }
+  }
+  throw reason
 }
 
 function heldLease({ metadata, spec }: Lease): HeldLease {
@@ -66,7 +98,10 @@ function heldLease({ metadata, spec }: Lease): HeldLease {
 }
 
 /** Without a version it is made. */
-function manifest({ holder = '', leaseMs = 0, transitions = 0, version }: Partial<HeldLease>): object {
+function manifest(
+  name: string,
+  { holder = '', leaseMs = 0, transitions = 0, version }: Partial<HeldLease>,
+): object {
   // MicroTime has six digits.
   const now = new Date().toISOString().replace('Z', '000Z')
   return {

@@ -17,10 +17,11 @@ import type { Storage, StorageOptions } from '../storage/storage.ts'
 import { type CredentialOptions, prepareCredentials } from './credentials.ts'
 import { alone, type Leadership } from './leadership.ts'
 import { LeaseElection } from './lease-election.ts'
-import { leaseStore } from './lease-store.ts'
+import { leadersLease } from './lease-store.ts'
 import { addons } from './tasks/addons.ts'
 import { certificates } from './tasks/certificates.ts'
 import { etcdCare } from './tasks/etcd-care.ts'
+import { etcdMembers } from './tasks/etcd-members.ts'
 import { facts } from './tasks/facts.ts'
 import { firewall } from './tasks/firewall.ts'
 import { images } from './tasks/images.ts'
@@ -63,6 +64,7 @@ const server: Omit<RoleRow, 'storage' | 'leadership'> = {
     payloads,
     snapshots,
     etcdCare,
+    etcdMembers,
   ],
 }
 
@@ -84,7 +86,7 @@ function sharedStorage(options: StorageOptions): Storage {
 
 function byLease(context: ComponentContext): Leadership {
   return new LeaseElection({
-    store: leaseStore(context),
+    store: leadersLease(context),
     name: context.config.nodeName,
     log: context.log.child({ task: 'leadership' }),
   })
@@ -120,7 +122,7 @@ export function roleRow(role: RoleName): RoleRow {
 /** Pure: nothing is written or started before the lifecycle of the components does it. */
 export function planRole(
   row: RoleRow,
-  given: Omit<ComponentContext, 'storageFlags' | 'storageMayBeAway'>,
+  given: Omit<ComponentContext, 'storageFlags' | 'storageMayBeAway'> & Pick<StorageOptions, 'joining'>,
 ): Plan {
   const { config, addresses, paths, log } = given
   const storage = row.storage(given)

@@ -1,5 +1,6 @@
 import { AppError, describeError } from '../base/errors.ts'
-import type { NodeConfig } from '../config/config.ts'
+import type { Config, NodeConfig } from '../config/config.ts'
+import type { JoinedFacts } from '../config/load.ts'
 import type { Paths } from '../config/paths.ts'
 import { ipv6Fault } from '../node/render/sysctls.ts'
 import type { Board } from './condition.ts'
@@ -13,6 +14,8 @@ export interface PrepareOptions extends Pick<DaemonOptions, 'payload' | 'log' | 
   /** The variables of the process. */
   readonly environment: Readonly<Record<string, string | undefined>>
   readonly board: Board
+  /** The settings of a server again, with what is fixed in the cluster that it joins. Rejects with USAGE. */
+  readonly withFacts?: ((joined: JoinedFacts) => Promise<Config>) | undefined
   /** Ends the wait for an address, or for a server. */
   readonly signal: AbortSignal
 }

@@ -1,4 +1,8 @@
+import { existsSync } from 'node:fs'
+import { AppError, assert } from '../base/errors.ts'
 import type { AgentConfig, Config } from '../config/config.ts'
+import { readNodeRecord } from '../config/facts.ts'
+import type { Paths } from '../config/paths.ts'
 import { roleOf } from '../config/roles.ts'
 import { chooseForNode } from '../node/facts/choices.ts'
 import { serverAccess } from '../components/node-access.ts'
@@ -6,6 +10,7 @@ import { detectHost } from '../node/facts/host.ts'
 import { pkiFiles } from '../pki/pki.ts'
 import { refuseLostKeys } from '../snapshot/lost-keys.ts'
 import { takeDataDir } from './daemon.ts'
+import { prepareDirectories } from './directories.ts'
 import { planRole, roleRow } from './plan.ts'
 import { type Prepared, type PrepareOptions, settleNode, underWay } from './prepare-node.ts'
 
@@ -26,10 +31,13 @@ export async function prepareRole(
   return prepareAgent(config, options)
 }
 
-async function prepareServer(config: Config, options: PrepareOptions): Promise<Prepared | undefined> {
+async function prepareServer(given: Config, options: PrepareOptions): Promise<Prepared | undefined> {
   const { paths, payload, environment, log } = options
+  refuseWhoHasLeft(paths)
   refuseLostKeys(paths, payload.sqliteAddon)
   const host = detectHost()
+  const config = await joinedConfig(given, options)
+  if (config === undefined) return undefined
   const node = await settleNode(config, options)
   if (node === undefined) return undefined
   const { addresses, moveNode } = node
@@ -41,6 +49,47 @@ async function prepareServer(config: Config, options: PrepareOptions): Promise<P
     pki: pkiFiles(paths.pkiDir),
     podCidr: row.podCidr(config, paths),
     choices: chooseForNode(config, host),
+    joining: readNodeRecord(paths).isJoining ? await joining(config, { paths, credentials, log }) : undefined,
   })
   return { plan, moveNode }
+}
+
+function refuseWhoHasLeft(paths: Paths): void {
+  if (readNodeRecord(paths).hasLeft !== true) return
+  throw new AppError(`cannot start: this server has left the cluster of ${paths.dataDir} (k8s etcd leave)`, {
+    code: 'USAGE',
+    remedy: 'end its pods with k8s stop --pods, remove what is left with k8s reset, and join again',
+  })
+}
+
+/** Whether it is a server whose cluster is that of others, and which has not been given all of it. */
+export function isNewcomer({ server = [], token, tokenFile }: Config, paths: Paths): boolean {
+  if (existsSync(paths.clusterFacts)) return false
+  return server.length > 0 || (token ?? tokenFile) !== undefined || readNodeRecord(paths).isJoining === true
+}
+
+/** Of a server whose cluster is that of others it is found out first which that is. undefined when the signal ends the wait. */
+async function joinedConfig(given: Config, options: PrepareOptions): Promise<Config | undefined> {
+  const { paths } = options
+  if (!isNewcomer(given, paths)) return given
+  const { withFacts } = options
+  assert(withFacts !== undefined, 'a server can read its settings again')
+  // No server that creates its cluster pays for it.
+  const { joinAsServer } = await import('./server/join.ts')
+  const config = await joinAsServer(given, { ...options, withFacts })
+  if (config !== undefined) await prepareDirectories(paths, options.log)
+  return config
+}
+
+/** How its member comes in: one server after the other, as long as the note "joining" is there. */
+async function joining(
+  config: Config,
+  {
+    paths,
+    credentials,
+    log,
+  }: Pick<PrepareOptions, 'paths' | 'log'> & { credentials: Promise<AppError | undefined> },
+) {
+  const { joinQueue } = await import('./server/queue.ts')
+  return { queue: joinQueue(config, { paths, credentials, log }) }
 }

@@ -14,7 +14,8 @@ import { runTask } from './leadership.ts'
 import { restartComponent, startComponents, stopComponents } from './lifecycle.ts'
 import type { Plan } from './plan.ts'
 import { stopPods } from './pods.ts'
-import { prepareRole } from './prepare.ts'
+import { isNewcomer, prepareRole } from './prepare.ts'
+import type { PrepareOptions } from './prepare-node.ts'
 import { clusterStatus } from './status.ts'
 import { StopRequests } from './stop-requests.ts'
 import { startReport, tellCondition } from './telling.ts'
@@ -26,6 +27,8 @@ const taskEndLimitMs = 10_000
 export interface RunOptions extends DaemonOptions {
   /** The variables of the process. */
   readonly environment: Readonly<Record<string, string | undefined>>
+  /** Of a server: its settings with what is fixed in the cluster that it joins. */
+  readonly withFacts?: PrepareOptions['withFacts']
 }
 
 /**
@@ -50,7 +53,7 @@ export async function runCluster(config: Config | AgentConfig, options: RunOptio
   })
 
   prepareProcess()
-  await prepareDirectories(paths, log, { isServer: config.role === 'server' })
+  await prepareDirectories(paths, log, { isServer: config.role === 'server' && !isNewcomer(config, paths) })
   // Before anything is opened: a restore, or a second daemon, finds this one by its socket.
   await using _control = await serveControl({
     path: paths.controlSocket,

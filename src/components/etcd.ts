@@ -24,15 +24,23 @@ const noQuotaBytes = 2 ** 50
 
 type EtcdContext = Pick<ComponentContext, 'config' | 'addresses' | 'paths' | 'pki' | 'credentials'>
 
+/** Of a member that joins others: how it is let in. */
+export interface MemberEnrolment {
+  readonly isUnderWay: boolean
+  /** Resolves when it may be started; may be called again. */
+  begin(): Promise<void>
+  readonly initialCluster: string | undefined
+}
+
 /** This server's member of the servers' own etcd. One that fails is tried again for ever: others may serve meanwhile. */
-export function etcd(context: EtcdContext): ProcessRecipe {
+export function etcd(context: EtcdContext, enrolment?: MemberEnrolment): ProcessRecipe {
   const { paths, credentials } = context
   return {
     name: 'etcd',
     needs: [],
     provides: ['member'],
     policy: 'degraded',
-    args: () => etcdArguments(context),
+    args: () => etcdArguments(context, enrolment?.initialCluster),
     // Its JSON is read with klog's text.
     logFormat: 'klog',
     readyTimeoutMs: 60_000,
@@ -41,7 +49,8 @@ export function etcd(context: EtcdContext): ProcessRecipe {
     ports: [ports.etcd.number, ports.etcdPeers.number, ports.etcdMetrics.number],
     prepare: async () => {
       await credentials
-      requireData(paths)
+      if (enrolment?.isUnderWay) await enrolment.begin()
+      else requireData(paths)
       await preparePrivateDirectory(paths.memberDir)
     },
     // What it has by itself: without a majority of the others no restart would help.
@@ -61,29 +70,39 @@ function requireData({ clusterFacts, memberDir }: EtcdContext['paths']): void {
   })
 }
 
-/** At which the others reach a server's member. */
+/** At which the members of the others reach a server's. */
 export function etcdPeerUrl(nodeIp: string): string {
-  return `https://${isIPv6(nodeIp) ? `[${nodeIp}]` : nodeIp}:${ports.etcdPeers.number}`
+  return memberUrl(nodeIp, ports.etcdPeers.number)
+}
+
+function memberUrl(nodeIp: string, port: number): string {
+  return `https://${isIPv6(nodeIp) ? `[${nodeIp}]` : nodeIp}:${port}`
 }
 
 /** The flags of etcd (server/etcdmain/config.go). */
-export function etcdArguments({ config, addresses, paths, pki }: Omit<EtcdContext, 'credentials'>): string[] {
+export function etcdArguments(
+  { config, addresses, paths, pki }: Omit<EtcdContext, 'credentials'>,
+  /** Of those that it joins. */
+  initialCluster?: string,
+): string[] {
   const { nodeIp } = addresses()
   const peerUrl = etcdPeerUrl(nodeIp)
+  // The other servers come here, each with a certificate of etcd's own authority.
+  const clientUrl = memberUrl(nodeIp, ports.etcd.number)
   const { authority, leaves } = pki.etcd
   const { quotaBackendBytes, etcdHeartbeatInterval, etcdElectionTimeout } = config
   return flags(
     {
       name: config.nodeName,
       'data-dir': paths.memberDir,
-      'listen-client-urls': etcdClientUrl,
-      'advertise-client-urls': etcdClientUrl,
+      'listen-client-urls': `${etcdClientUrl},${clientUrl}`,
+      'advertise-client-urls': clientUrl,
       'listen-peer-urls': peerUrl,
       'initial-advertise-peer-urls': peerUrl,
       'listen-metrics-urls': metricsUrl,
       // Only a member without data looks at these three.
-      'initial-cluster': `${config.nodeName}=${peerUrl}`,
-      'initial-cluster-state': 'new',
+      'initial-cluster': initialCluster ?? `${config.nodeName}=${peerUrl}`,
+      'initial-cluster-state': initialCluster === undefined ? 'new' : 'existing',
       'initial-cluster-token': clusterToken(authority.certFile),
       'cert-file': leaves.server.certFile,
       'key-file': leaves.server.keyFile,

@@ -22,7 +22,8 @@ export interface Config
     EtcdSettings,
     ServerSettings,
     ComponentsSettings,
-    SnapshotsSettings {
+    SnapshotsSettings,
+    Partial<JoinSettings> {
   readonly role: 'server'
 }
 

@@ -15,6 +15,7 @@ import {
 import type { AgentConfig, AnyConfig, Config, DatastoreConfig, NodeConfig } from './config.ts'
 import { portsOfRole } from './ports.ts'
 import type { SettingName } from './schema.ts'
+import type { JoinSettings } from './settings/join.ts'
 
 /** A setting that cannot go with the others, and why. */
 interface Conflict {
@@ -60,6 +61,7 @@ const serverRules: readonly Rule<Config>[] = [
   etcdTimes,
   etcdFiles,
   etcdSchemes,
+  tokens,
 ]
 
 const agentRules: readonly Rule<AgentConfig>[] = [
@@ -201,7 +203,10 @@ function disabledElsewhere({ disable }: AgentConfig): Conflict | undefined {
   return { name: 'disable', reason: 'coredns is a part of the servers; of an agent allowed is kube-proxy' }
 }
 
-function tokens({ token, tokenFile }: AgentConfig, describe: Describe): Conflict | undefined {
+function tokens(
+  { token, tokenFile }: Pick<Partial<JoinSettings>, 'token' | 'tokenFile'>,
+  describe: Describe,
+): Conflict | undefined {
   if (token === undefined || tokenFile === undefined) return undefined
   return { name: 'token-file', reason: `${describe('token')} is there, too; leave one of them away` }
 }
@@ -216,8 +221,10 @@ const ofMembers = [
 
 /** An etcd is the servers' own, or one that others run. */
 function whoseEtcd(config: Config, describe: Describe, isGiven: IsGiven): Conflict | undefined {
-  const { serverMode, clusterInit = false } = config
+  const { serverMode, clusterInit = false, server = [] } = config
   if (serverMode === 'single') return undefined
+  // Of a cluster that is to be joined it is not known yet.
+  if (server.length > 0 && !isGiven('cluster-init')) return undefined
   const name = (clusterInit ? ofOthersEtcd : ofMembers).find(isGiven)
   if (name === undefined) return undefined
   const reason = clusterInit

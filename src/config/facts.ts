@@ -46,8 +46,12 @@ export interface NodeRecord {
   readonly joinedAt?: readonly string[]
   /** Of k8s, when all of them were last seen to go with it. */
   readonly version?: string
-  /** It has asked to be a Node of its cluster, and is none yet. */
+  /** It has begun to join its cluster, and is not a whole part of it yet. */
   readonly isJoining?: boolean | undefined
+  /** A server that was taken out of its cluster: it must not come back with what it had. */
+  readonly hasLeft?: boolean
+  /** Of a server that has a member of etcd: where the members of the others serve, when they were last known. */
+  readonly otherMembers?: readonly string[]
 }
 
 export function readFacts(dataDir: string): Facts {
@@ -151,9 +155,13 @@ export function forgetNode({ nodeRecord }: Pick<Paths, 'nodeRecord'>): void {
   })
 }
 
+export function newNodeId(): string {
+  return randomBytes(8).toString('hex')
+}
+
 /** Of this data directory alone; made when there is none yet. Rejects as updateNodeRecord. */
 export function nodeId(paths: Pick<Paths, 'nodeRecord'>): string {
-  const id = readNodeRecord(paths).id ?? randomBytes(8).toString('hex')
+  const id = readNodeRecord(paths).id ?? newNodeId()
   updateNodeRecord(paths, { id })
   return id
 }

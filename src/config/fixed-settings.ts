@@ -8,15 +8,16 @@ import { describeSetting, parseSetting, type Setting, showText, textOf, usageErr
 
 /**
  * What was fixed at creation, as settings: stronger than a default, and not to be contradicted by any other source.
- * Other names are passed over: the record may come from a snapshot that somebody else made, and decides no more than that.
+ * Other names are passed over: the record may come from a snapshot that somebody else made, and decides no more than that. `server` has
+ * told those of the cluster where they are not in the data directory.
  */
-export function settingsOfFacts({ cluster, node }: Facts, dataDir: string): Setting[] {
+export function settingsOfFacts({ cluster, node }: Facts, dataDir: string, server?: string): Setting[] {
   const { clusterFacts, nodeRecord } = paths({ dataDir })
   const settings = (of: 'cluster' | 'node', facts: Readonly<Record<string, string>>, path: string) =>
     Object.entries(facts)
       .filter(([name]) => rowOf(name)?.factOf === of)
       .map(([name, text]): Setting => ({ name, texts: [text], origin: { kind: 'fact', path } }))
-  return [...settings('cluster', cluster, clusterFacts), ...settings('node', node, nodeRecord)]
+  return [...settings('cluster', cluster, server ?? clusterFacts), ...settings('node', node, nodeRecord)]
 }
 
 /**

@@ -31,8 +31,16 @@ export interface Sources {
   readonly role?: PresentRole | undefined
   /** What is fixed wins over settings that contradict it, and they are not refused: for who removes what is there. */
   readonly factsWin?: boolean
+  /** What is fixed in the cluster that is joined, and by whom it is known; as the facts of one's own cluster. */
+  readonly joined?: JoinedFacts
   /** Is told of what is passed over, a line each. */
   readonly warn?: (line: string) => void
+}
+
+export interface JoinedFacts {
+  readonly cluster: Facts['cluster']
+  /** https://HOST:PORT */
+  readonly server: string
 }
 
 const options: Readonly<Record<string, Row>> = schema
@@ -54,6 +62,7 @@ export async function loadAnyConfig({
   host = thisHost,
   role: wanted,
   factsWin = false,
+  joined,
   warn = () => {},
 }: Sources): Promise<AnyConfig> {
   const settings = await gather({ flags, environment, role: wanted })
@@ -61,8 +70,9 @@ export async function loadAnyConfig({
   refuseUnknownKeys([...settings.file, ...settings.flags], options)
   const chosen = choose(settings)
   const dataDir = dataDirOf(chosen)
-  const facts = factsWin ? factsOrNone(host, { dataDir, warn }) : host.facts(dataDir)
-  const fixed = settingsOfFacts(facts, dataDir)
+  const own = factsWin ? factsOrNone(host, { dataDir, warn }) : host.facts(dataDir)
+  const facts = { ...own, ...(joined && { cluster: joined.cluster }) }
+  const fixed = settingsOfFacts(facts, dataDir, joined?.server)
   if (factsWin) for (const { name } of fixed) chosen.delete(name)
   const role = roleOf(chosenRole({ chosen, fixed, wanted, facts, dataDir }))
   if (factsWin) forgetOtherRoles(chosen, role)
@@ -71,7 +81,9 @@ export async function loadAnyConfig({
   if (renamed !== undefined) warn(renamed)
   if (isCreatedAgain(chosen, fixed))
     warn(`--cluster-init does nothing: the cluster of ${dataDir} is there already, and goes on`)
+  refuseTwoOrigins(chosen, fixed)
   addFacts(chosen, fixed, role)
+  if (joined !== undefined) requireEndpoints(chosen, joined.server)
   const given = Object.fromEntries(
     [...chosen].map(([name, setting]) => [camelCase(name), parseSetting(optionOf(name), setting)]),
   )
@@ -130,6 +142,25 @@ function titleOf(role: PresentRole): string {
 function isCreatedAgain(chosen: ReadonlyMap<string, Setting>, fixed: readonly Setting[]): boolean {
   const name = 'cluster-init'
   return chosen.get(name)?.origin.kind === 'flag' && fixed.some((fact) => fact.name === name)
+}
+
+/** What creates a cluster joins none. */
+function refuseTwoOrigins(chosen: ReadonlyMap<string, Setting>, fixed: readonly Setting[]): void {
+  const [creation, server] = [chosen.get('cluster-init'), chosen.get('server')]
+  if (creation === undefined || !server?.texts.some(Boolean)) return
+  if (fixed.some(({ name }) => name === 'cluster-init')) return
+  if (parseSetting(optionOf('cluster-init'), creation) !== true) return
+  throw usageError(
+    `cannot use ${describeSetting(creation, 'true')}: it creates a cluster, and ${describeSetting(server, server.texts.join(','))} joins one that is there; leave one of them away`,
+  )
+}
+
+/** Which etcd it is that others run, a cluster does not tell. */
+function requireEndpoints(chosen: ReadonlyMap<string, Setting>, server: string): void {
+  if (chosen.get('cluster-init')?.texts.at(-1) !== 'false' || chosen.has('etcd-endpoints')) return
+  throw usageError(
+    `cannot join the cluster at ${server} without --etcd-endpoints: others run its etcd; name it as the other servers do`,
+  )
 }
 
 function forgetOtherRoles(chosen: Map<string, Setting>, role: RoleName): void {

@@ -32,8 +32,10 @@ export const roles: Readonly<Record<RoleName, Role>> = table
 export const servers = ['single', 'ha'] as const satisfies readonly RoleName[]
 export const nodes = ['single', 'ha', 'agent', 'kubelet'] as const satisfies readonly RoleName[]
 export const clusterNodes = ['single', 'ha', 'agent'] as const satisfies readonly RoleName[]
-/** Those that join a cluster that is there. */
+/** Those whose cluster is that of others. */
 export const joiners = ['agent'] as const satisfies readonly RoleName[]
+/** Those that may join a cluster that is there. */
+export const newcomers = ['ha', 'agent'] as const satisfies readonly RoleName[]
 export const everyRole = Object.keys(roles) as readonly RoleName[]
 
 /** What `role` may say today. */

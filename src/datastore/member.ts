@@ -11,7 +11,8 @@ const rangeFields = { keyValues: 2, value: 5 } as const
 const headerFields = { header: 1, clusterId: 1 } as const
 /** etcdserverpb.StatusResponse */
 const statusFields = {
-  ...{ header: 1, version: 2, bytes: 3, leader: 4, errors: 8, bytesInUse: 9, isLearner: 10, quotaBytes: 12 },
+  ...{ header: 1, version: 2, bytes: 3, leader: 4, applied: 7, errors: 8, bytesInUse: 9, isLearner: 10 },
+  quotaBytes: 12,
 } as const
 /** etcdserverpb.TxnRequest, Compare, RequestOp, PutRequest */
 const txnTags = { compare: 0x0a, success: 0x12, failure: 0x1a } as const
@@ -27,6 +28,9 @@ const membersField = 2
 const memberFields = { id: 1, name: 2, peerUrls: 3, clientUrls: 4, isLearner: 5 } as const
 const linearizableTag = 0x08
 const updateTags = { id: 0x08, peerUrls: 0x12 } as const
+/** etcdserverpb.MemberAddRequest; MemberPromoteRequest and MemberRemoveRequest */
+const addTags = { peerUrls: 0x0a, isLearner: 0x10 } as const
+const idTag = 0x08
 
 /** google.rpc.Code: etcd answers so where users and roles are, and it is healthy. */
 const permissionDenied = 7
@@ -55,6 +59,8 @@ export interface MemberStatus {
   /** The id of the member that leads; 0: none. */
   readonly leader: bigint
   readonly isLearner: boolean
+  /** How far it has what the leader has told it. */
+  readonly applied: bigint
 }
 
 /** A member of an etcd cluster, or another server of etcd's API, as who stands in front of it sees it. */
@@ -110,6 +116,7 @@ export class Member implements Disposable {
       quotaBytes: 0,
       leader: 0n,
       isLearner: false,
+      applied: 0n,
     }
     while (response.next()) {
       const { field } = response
@@ -121,6 +128,7 @@ export class Member implements Disposable {
       else if (field === statusFields.bytesInUse) found.bytesInUse = response.number()
       else if (field === statusFields.quotaBytes) found.quotaBytes = response.number()
       else if (field === statusFields.leader) found.leader = response.uint64()
+      else if (field === statusFields.applied) found.applied = response.uint64()
       else if (field === statusFields.isLearner) found.isLearner = response.bool()
       else response.skip()
     }
@@ -158,6 +166,32 @@ export class Member implements Disposable {
     for (const url of peerUrls) request.text(updateTags.peerUrls, url)
     const framed = request.framed()
     await this.#client.call({ method: '/etcdserverpb.Cluster/MemberUpdate', framed, signal })
+  }
+
+  /** Adds one that does not vote yet; when it is there is for its own start. */
+  async addLearner(peerUrl: string, signal: AbortSignal): Promise<void> {
+    const request = new MessageWriter()
+    request.text(addTags.peerUrls, peerUrl)
+    request.bool(addTags.isLearner, true)
+    const framed = request.framed()
+    await this.#client.call({ method: '/etcdserverpb.Cluster/MemberAdd', framed, signal })
+  }
+
+  /** Has a learner vote, which etcd refuses until it has caught up. */
+  async promote(id: bigint, signal: AbortSignal): Promise<void> {
+    await this.#change('MemberPromote', id, signal)
+  }
+
+  /** Takes a member out for good: it never comes back as who it was. */
+  async remove(id: bigint, signal: AbortSignal): Promise<void> {
+    await this.#change('MemberRemove', id, signal)
+  }
+
+  async #change(method: 'MemberPromote' | 'MemberRemove', id: bigint, signal: AbortSignal): Promise<void> {
+    const request = new MessageWriter()
+    request.bigint(idTag, id)
+    const framed = request.framed()
+    await this.#client.call({ method: `/etcdserverpb.Cluster/${method}`, framed, signal })
   }
 
   /**

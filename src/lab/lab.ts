@@ -27,7 +27,7 @@ import {
 /*
  * A cluster of many nodes on one machine:
  *
- *    create   network ──▶ machines ──▶ first server ──▶ its kubeconfig, a token ──▶ agents ──▶ all Nodes are Ready
+ *    create   network ──▶ machines ──▶ first server ──▶ its kubeconfig, tokens ──▶ servers, agents ──▶ all Nodes are Ready
  *    cut      the machine's port leaves the bridge: nothing reaches it, it reaches nothing
  *    delete   machines with all that runs in them, the network, the files
  *
@@ -80,7 +80,7 @@ export async function createLab(options: LabOptions): Promise<void> {
     await startServer(options)
     told('the first server is ready')
     await writeKubeconfig(options)
-    await startAgents(options)
+    await Promise.all([startOthers(options, 'server'), startOthers(options, 'agent')])
     await untilReady(options)
     told(`all ${options.servers + options.agents} nodes are Ready`)
   } catch (error) {
@@ -222,9 +222,13 @@ async function startDaemon(node: LabNode, log: string, args: readonly string[]):
   )
 }
 
-async function startServer({ labDir, name }: LabOptions): Promise<void> {
+/** What the first of several servers is told; the others join it. */
+const severalServers = ['--server-mode=ha']
+
+async function startServer({ labDir, name, servers }: LabOptions): Promise<void> {
   const [server] = await nodesOf({ labDir, name }, 'server')
-  await startDaemon(server!, logFile(labPaths(labDir, name).machine(server!.name)), [])
+  const args = servers > 1 ? [...severalServers, '--cluster-init'] : []
+  await startDaemon(server!, logFile(labPaths(labDir, name).machine(server!.name)), args)
   // It is written before the API server is started.
   const kubeconfig = join(labPaths(labDir, name).machine(server!.name), 'lib/k8s/admin.kubeconfig')
   await until(`${server!.name} is ready`, async () => {
@@ -243,17 +247,19 @@ async function writeKubeconfig({ labDir, name }: LabOptions): Promise<void> {
   await writeFileAtomically(labPaths(labDir, name).kubeconfig, text, { mode: privateMode })
 }
 
-async function startAgents({ labDir, name }: LabOptions): Promise<void> {
-  const agents = await nodesOf({ labDir, name }, 'agent')
-  if (agents.length === 0) return
+/** Those that join the first server. */
+async function startOthers({ labDir, name }: LabOptions, role: LabNode['role']): Promise<void> {
   const lab = await requireLab(labDir, name)
   const [server] = await nodesOf({ labDir, name }, 'server')
-  const { stdout } = await inMachine(server!, ['k8s', 'token', 'create', '--role=agent'])
+  const others = (await nodesOf({ labDir, name }, role)).filter((node) => node.name !== server!.name)
+  if (others.length === 0) return
+  const { stdout } = await inMachine(server!, ['k8s', 'token', 'create', `--role=${role}`])
   const url = `https://${lanOf(lab).address(server!.host)}:6443`
-  for (const agent of agents) {
-    await inMachine(agent, ['bash', '-c', `umask 077; cat >${tokenFile}`], [], stdout)
-    const log = logFile(labPaths(labDir, name).machine(agent.name))
-    await startDaemon(agent, log, ['agent', `--server=${url}`, `--token-file=${tokenFile}`])
+  const runs = role === 'server' ? severalServers : ['agent']
+  for (const node of others) {
+    await inMachine(node, ['bash', '-c', `umask 077; cat >${tokenFile}`], [], stdout)
+    const log = logFile(labPaths(labDir, name).machine(node.name))
+    await startDaemon(node, log, [...runs, `--server=${url}`, `--token-file=${tokenFile}`])
   }
 }
 

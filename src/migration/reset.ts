@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { AppError } from '../base/errors.ts'
 import { privateDirectoryMode } from '../base/files.ts'
 import { readTlsIdentity } from '../base/tls-files.ts'
-import { readFacts } from '../config/facts.ts'
+import { readFacts, updateNodeRecord } from '../config/facts.ts'
 import type { Paths } from '../config/paths.ts'
 import { type ListedMember, Member } from '../datastore/member.ts'
 import { readEtcdFile } from '../datastore/etcd-file/etcd-file.ts'
@@ -74,6 +74,7 @@ export async function resetToOwnData({ paths, payload, abandonOthers }: ResetOpt
   await rm(copy, { recursive: true })
   await makeMemberData({ payload, member, snapshot: file, dir: replacement.memberDir, revisionBump })
   await rm(file)
+  forgetOthers(paths)
   return { others: others.map(nameOf), replaced: await replacement.carryOut() }
 }
 
@@ -118,10 +119,16 @@ export async function resetToSnapshot(
   })
   await makeEtcdAuthority(replacement.pkiDir)
   for (const left of [work, file]) await rm(left, { recursive: true })
+  forgetOthers(paths)
   return {
     ...{ others: [], revision: written.revision, snapshotRevision: snapshot.header.revision },
     replaced: await replacement.carryOut(),
   }
+}
+
+/** Members of before, which may come back with what they had, must not be gone to by who begins anew. */
+function forgetOthers(paths: Paths): void {
+  updateNodeRecord(paths, { otherMembers: [], isJoining: undefined })
 }
 
 /** A majority that lives is the cluster: there would be two of it. */

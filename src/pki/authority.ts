@@ -93,6 +93,16 @@ export async function openAuthority({
   return { name, certificate, certificatePem, issuer: issuerOf({ der: certificate.raw, privateKey }) }
 }
 
+/** One that is in no directory, of its PEM texts. Throws when it cannot sign. */
+export function authorityOf(
+  name: AuthorityName,
+  { certificate: certificatePem, key }: { certificate: string; key: string },
+): Authority {
+  const certificate = new X509Certificate(certificatePem)
+  const issuer = issuerOf({ der: certificate.raw, privateKey: createPrivateKey(key) })
+  return { name, certificate, certificatePem, issuer }
+}
+
 /** One sentence when the authority ends within a year. */
 export function authorityWarning({ certificate, name }: Authority, now: Date): string | undefined {
   if (certificate.validToDate.getTime() - now.getTime() > warningMs) return undefined

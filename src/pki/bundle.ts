@@ -11,6 +11,11 @@ import { secretFiles } from './secrets.ts'
  * brings them all, and a machine that joins is given them all. Certificates of components are issued anew.
  */
 
+export interface BundleKind {
+  /** Servers have members of an etcd, and its authority belongs to the cluster, too. */
+  readonly hasMembers?: boolean
+}
+
 interface BundleFile {
   /** Below the directory. */
   readonly name: string
@@ -19,8 +24,9 @@ interface BundleFile {
 }
 
 /** Pure: no file is looked at. Keys come first. */
-export function bundleFiles(dir: string): readonly BundleFile[] {
-  const authorities = authorityNames.map((name) => authorityFiles(dir, name))
+export function bundleFiles(dir: string, { hasMembers = false }: BundleKind = {}): readonly BundleFile[] {
+  const names = [...authorityNames, ...(hasMembers ? (['etcd'] as const) : [])]
+  const authorities = names.map((name) => authorityFiles(dir, name))
   const { serviceAccountKeyFile, serviceAccountPublicKeyFile, encryptionConfigFile } = secretFiles(dir)
   const secret = [...authorities.map(({ keyFile }) => keyFile), serviceAccountKeyFile, encryptionConfigFile]
   const open = [...authorities.map(({ certFile }) => certFile), serviceAccountPublicKeyFile]
@@ -34,8 +40,12 @@ export function hasBundle(dir: string): boolean {
 }
 
 /** Throws PKI_INCOMPLETE with the first file that is missing or empty. */
-export async function requireWholeBundle(dir: string, action: string): Promise<readonly BundleFile[]> {
-  const files = bundleFiles(dir)
+export async function requireWholeBundle(
+  dir: string,
+  action: string,
+  kind: BundleKind = {},
+): Promise<readonly BundleFile[]> {
+  const files = bundleFiles(dir, kind)
   for (const { path } of files) {
     const reason = await readFile(path).then(
       (bytes) => (bytes.length === 0 ? 'is empty' : undefined),

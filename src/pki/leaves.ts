@@ -59,6 +59,12 @@ const renewalMs = leafLifeMs / 3
 
 const loopback = ['127.0.0.1', '::1']
 
+/**
+ * system:masters is above RBAC: whoever is root here can mend a broken RBAC. The file never leaves root's hands; users get
+ * identities of their own (kubeadm's admin.conf is made to be passed on and has been less since 1.29).
+ */
+export const adminLeaf: Leaf = client('k8s-admin', 'system:masters')
+
 /** The table of certificates below the authorities. */
 export function leaves(identity: ClusterIdentity): Readonly<Record<LeafName, Leaf>> {
   const own = [identity.nodeIp, identity.otherNodeIp ?? []].flat()
@@ -82,10 +88,7 @@ export function leaves(identity: ClusterIdentity): Readonly<Record<LeafName, Lea
     },
     'kubelet-client': client(node.commonName, ...node.organizations),
     'kube-proxy-client': client('system:kube-proxy'),
-    // system:masters is above RBAC: whoever is root here can mend a broken RBAC. The file never leaves
-    // root's hands; users get identities of their own (kubeadm's admin.conf is made to be passed on and
-    // has been less since 1.29).
-    'admin-client': client('k8s-admin', 'system:masters'),
+    'admin-client': adminLeaf,
   }
 }
 

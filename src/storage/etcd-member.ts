@@ -1,23 +1,83 @@
+import { describeError } from '../base/errors.ts'
 import { readTlsIdentity } from '../base/tls-files.ts'
+import type { Component } from '../components/component.ts'
 import { etcd, etcdPeerUrl } from '../components/etcd.ts'
 import { processComponent } from '../components/process-component.ts'
+import { readNodeRecord, updateNodeRecord } from '../config/facts.ts'
 import { etcdClientUrl } from '../config/ports.ts'
+import { Enrolment } from './enrolment.ts'
 import { EtcdProxy } from './etcd-proxy.ts'
 import { etcdStorage } from './etcd-storage.ts'
+import { Learners } from './learners.ts'
 import { MemberCare } from './member-care.ts'
+import { Membership } from './membership.ts'
 import type { Storage, StorageOptions } from './storage.ts'
 
-/** The etcd of the servers themselves: this one's member is a component, and the daemon stands in front of it as of any other. */
+/** The etcd of the servers themselves: this one's member is a component, and the daemon stands in front of all of them. */
 export function etcdMember(options: StorageOptions): Storage {
+  const { config, addresses, paths, joining } = options
+  const { nodeName } = config
   const { authority, leaves } = options.pki.etcd
+  const log = options.log.child({ component: 'etcd' })
   const tls = () => readTlsIdentity({ caFile: authority.certFile, ...leaves.client })
-  const proxy = new EtcdProxy({ ...options, endpoints: [etcdClientUrl], tls, isOwn: true })
+  const peerUrl = () => etcdPeerUrl(addresses().nodeIp)
+  const joined = Promise.withResolvers<void>()
+  const enrolment =
+    joining &&
+    new Enrolment({
+      ...{ nodeName, peerUrl, memberDir: paths.memberDir, queue: joining.queue, tls, log },
+      others: () => membership.others,
+      onJoined: joined.resolve,
+    })
+  if (enrolment === undefined) joined.resolve()
+  const member = processComponent(etcd(options, enrolment), options)
+  let restart: Promise<void> | undefined
+  const membership = new Membership({
+    ...{ nodeName, peerUrl, ownEndpoint: etcdClientUrl, tls, log },
+    others: readNodeRecord(paths).otherMembers ?? [],
+    remember(otherMembers) {
+      try {
+        updateNodeRecord(paths, { otherMembers })
+      } catch (error) {
+        log.warn({ reason: describeError(error) }, 'cannot remember the members of etcd on other servers')
+      }
+    },
+    onLook({ own }) {
+      if (!enrolment?.isUnderWay) return
+      if (own !== undefined && !own.isLearner) enrolment.finish()
+      // It was dropped, since it got no further: with what it has it is never let in again.
+      else if (own === undefined && enrolment.initialCluster !== undefined)
+        restart ??= joinAgain(member, enrolment)
+          .catch((error: unknown) => log.warn({ reason: describeError(error) }, 'cannot join again yet'))
+          .finally(() => (restart = undefined))
+    },
+  })
+  const proxy = new EtcdProxy({
+    ...{ ...options, endpoints: membership.endpoints, tls },
+    own: {
+      endpoint: etcdClientUrl,
+      async follow(members, signal) {
+        await membership.follow(members, signal)
+        await enrolment?.leaveQueue()
+      },
+      trouble: () =>
+        enrolment?.isUnderWay || membership.listed.length === 0 || membership.own !== undefined
+          ? undefined
+          : 'this server has no member of etcd any more, since it was removed; end what runs here with "k8s stop --pods" and "k8s reset", and join again',
+    },
+  })
   return {
-    ...etcdStorage(options, [processComponent(etcd(options), options), proxy]),
-    care: new MemberCare({
-      server: () => ({ address: etcdClientUrl, tls: tls() }),
-      peerUrl: () => etcdPeerUrl(options.addresses().nodeIp),
-      log: options.log.child({ component: 'etcd' }),
-    }),
+    ...etcdStorage(options, [member, proxy]),
+    joined: joined.promise,
+    membership,
+    learners: new Learners({ membership, tls, log }),
+    care: new MemberCare({ server: () => ({ address: etcdClientUrl, tls: tls() }), peerUrl, log }),
   }
+}
+
+async function joinAgain(member: Component, enrolment: Enrolment): Promise<void> {
+  enrolment.again()
+  await member.stop(AbortSignal.timeout(member.stopTimeoutMs))
+  while (enrolment.isUnderWay && enrolment.initialCluster === undefined) await member.init()
+  if (enrolment.isUnderWay) await member.start(AbortSignal.timeout(member.readyTimeoutMs))
 }

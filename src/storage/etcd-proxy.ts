@@ -20,8 +20,14 @@ export interface EtcdProxyOptions extends StorageOptions {
   readonly endpoints: readonly string[]
   /** Read for every connection: files change. */
   readonly tls: () => TlsIdentity
-  /** One of the members is this server's own, and the daemon cares for it. */
-  readonly isOwn: boolean
+  /** Of a server that has a member of its own, for which the daemon cares: where that is spoken to, and what keeps the others known. */
+  readonly own?: {
+    readonly endpoint: string
+    /** Tells of changes until the signal fires. */
+    follow(members: Members, signal: AbortSignal): Promise<void>
+    /** What is wrong with its membership, if anything is. */
+    trouble(): string | undefined
+  }
 }
 
 /**
@@ -48,12 +54,16 @@ export class EtcdProxy implements Component {
   #trouble: string | undefined
 
   constructor(options: EtcdProxyOptions) {
-    const { config, paths, endpoints, tls, isOwn } = options
+    const { config, paths, endpoints, tls, own } = options
     const log = options.log.child({ component: this.name })
-    this.needs = isOwn ? ['member'] : []
+    // Where there are others, they serve as well.
+    this.needs = own !== undefined && endpoints.length === 1 ? ['member'] : []
     this.#options = options
     this.#log = log
-    this.#members = new Members({ endpoints, key: config.etcdPrefix ?? '', isOwn, tls, log })
+    this.#members = new Members({
+      ...{ endpoints, key: config.etcdPrefix ?? '', isOwn: own !== undefined, tls, log },
+      ...(own && { preferred: own.endpoint }),
+    })
     this.#proxy = new MemberProxy({ path: paths.datastoreSocket, members: this.#members, tls, log })
   }
 
@@ -64,7 +74,11 @@ export class EtcdProxy implements Component {
 
   async start(): Promise<void> {
     this.#enter('starting')
-    this.#watching = this.#members.watch(this.#end.signal)
+    const { signal } = this.#end
+    const { own } = this.#options
+    this.#watching = Promise.all([this.#members.watch(signal), own?.follow(this.#members, signal)]).then(
+      () => {},
+    )
     this.#starting = this.#proxy.listen()
     await this.#starting
     if (!this.#end.signal.aborted) this.#enter('running')
@@ -97,7 +111,10 @@ export class EtcdProxy implements Component {
   }
 
   status(): ProcessStatus {
-    const reasons = [this.#members.trouble(), this.#trouble].filter((reason) => reason !== undefined)
+    const { own } = this.#options
+    const reasons = [this.#members.trouble(), this.#trouble, own?.trouble()].filter(
+      (reason) => reason !== undefined,
+    )
     return {
       name: this.name,
       ...(reasons.length > 0 && { reason: reasons.join('; ') }),
@@ -124,7 +141,7 @@ export class EtcdProxy implements Component {
    * made it, every Secret is unreadable and no token holds, and in an empty etcd all objects would be gone without a word.
    */
   async #claim(endpoint: string, signal: AbortSignal): Promise<void> {
-    const { config, paths, pki, tls, isOwn } = this.#options
+    const { config, paths, pki, tls, own } = this.#options
     const { etcdPrefix: prefix = '', dataDir } = config
     const key = ownerKey(prefix)
     const value = await ownerValue(pki)
@@ -142,11 +159,12 @@ export class EtcdProxy implements Component {
     throw new AppError(`cannot use the etcd at ${endpoint}: ${refusal({ holder, isNew, prefix, dataDir })}`, {
       code: 'ETCD_OF_ANOTHER_CLUSTER',
       endpoint,
-      remedy: isOwn
-        ? `put the directory ${paths.memberDir} of this cluster back from a backup`
-        : holder === undefined && isNew
-          ? `name another --etcd-prefix for a new cluster; where they belong to the keys in ${pki.dir}, say so: etcdctl put ${key} ${value}`
-          : `name the --etcd-endpoints and the --etcd-prefix of this cluster, or for a new one another prefix and --data-dir; ${key} says in etcd whose it is, and may be deleted when that cluster is gone`,
+      remedy:
+        own !== undefined
+          ? `put the directory ${paths.memberDir} of this cluster back from a backup`
+          : holder === undefined && isNew
+            ? `name another --etcd-prefix for a new cluster; where they belong to the keys in ${pki.dir}, say so: etcdctl put ${key} ${value}`
+            : `name the --etcd-endpoints and the --etcd-prefix of this cluster, or for a new one another prefix and --data-dir; ${key} says in etcd whose it is, and may be deleted when that cluster is gone`,
     })
   }
 }

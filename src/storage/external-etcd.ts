@@ -8,5 +8,5 @@ export function externalEtcd(options: StorageOptions): Storage {
   const { etcdEndpoints: endpoints = [], ...config } = options.config
   const { etcdCaFile: caFile, etcdCertFile: certFile, etcdKeyFile: keyFile } = config
   const tls = () => readTlsIdentity({ caFile, certFile, keyFile })
-  return etcdStorage(options, [new EtcdProxy({ ...options, endpoints, tls, isOwn: false })])
+  return etcdStorage(options, [new EtcdProxy({ ...options, endpoints, tls })])
 }

@@ -29,6 +29,8 @@ export interface MembersTiming {
   readonly patientLimitMs: number
   /** Between two looks at what it says of itself: its alarms. */
   readonly statusIntervalMs: number
+  /** Until who went to another one comes back to the preferred one. */
+  readonly settledMs: number
 }
 
 /** With them a member that hangs is left after 0.85 s. */
@@ -39,6 +41,7 @@ const defaultTiming: MembersTiming = {
   answerLimitMs: 300,
   patientLimitMs: 5_000,
   statusIntervalMs: 10_000,
+  settledMs: 20_000,
 }
 
 interface Watched {
@@ -54,10 +57,16 @@ interface Watched {
   failedAtMs: number
   /** In etcd's words. */
   alarms: readonly string[]
+  /** It has served for a while. */
+  isSettled: boolean
+  /** Fires when it is no longer one of them. */
+  readonly gone: AbortController
 }
 
 export interface MembersOptions {
   readonly endpoints: readonly string[]
+  /** The one that is gone to whenever it serves. */
+  readonly preferred?: string
   /** Read for every connection: files change. */
   readonly tls: () => TlsIdentity
   /** What is read to see whether a member can. */
@@ -74,29 +83,46 @@ export class Members {
   clusterId: bigint | undefined
   readonly #options: MembersOptions
   readonly #timing: MembersTiming
-  readonly #members: readonly Watched[]
+  #members: readonly Watched[]
   readonly #events = new EventEmitter<{ change: [] }>()
-  #preferred: string | undefined
+  #chosen: string | undefined
+  #watching: { readonly signal: AbortSignal; readonly loops: Set<Promise<void>> } | undefined
 
   constructor(options: MembersOptions) {
     this.#options = options
     this.#timing = { ...defaultTiming, ...options.timing }
-    this.#members = options.endpoints.map((endpoint) => ({
-      endpoint,
-      state: 'away',
-      reason: 'it has not answered yet',
-      isTold: false,
-      connection: undefined,
-      servedAtMs: Number.NEGATIVE_INFINITY,
-      failedAtMs: Number.NEGATIVE_INFINITY,
-      alarms: [],
-    }))
+    this.#members = options.endpoints.map(newlyWatched)
     this.#events.setMaxListeners(0)
+  }
+
+  get endpoints(): string[] {
+    return this.#members.map(({ endpoint }) => endpoint)
+  }
+
+  /** These are the members from now on; connections to others are left. */
+  setEndpoints(endpoints: readonly string[]): void {
+    if (endpoints.join() === this.endpoints.join()) return
+    const former = this.#members
+    this.#members = endpoints.map((endpoint) => this.#find(endpoint) ?? newlyWatched(endpoint))
+    for (const member of former) if (!this.#members.includes(member)) member.gone.abort()
+    for (const member of this.#members) if (!former.includes(member)) this.#begin(member)
+    this.#events.emit('change')
   }
 
   /** Asks them until the signal fires. */
   async watch(signal: AbortSignal): Promise<void> {
-    await Promise.all(this.#members.map((member) => this.#watchOne(member, signal)))
+    this.#watching = { signal, loops: new Set() }
+    for (const member of this.#members) this.#begin(member)
+    if (!signal.aborted) await once(signal, 'abort')
+    await Promise.all(this.#watching.loops)
+  }
+
+  #begin(member: Watched): void {
+    if (this.#watching === undefined) return
+    const { signal, loops } = this.#watching
+    const loop = this.#watchOne(member, AbortSignal.any([signal, member.gone.signal]))
+    loops.add(loop)
+    void loop.finally(() => loops.delete(loop))
   }
 
   /** Called whenever one of them has become another way, or is there to go to from one that has. */
@@ -104,12 +130,19 @@ export class Members {
     this.#events.on('change', listener)
   }
 
-  /** Whom to speak to: always the same one while it serves, so that nobody is moved without need. */
+  /** Whom to speak to: the preferred one, or always the same one while it serves, so that nobody is moved without need. */
   get best(): string | undefined {
     const serving = this.#members.filter(({ state }) => state === 'serving')
-    const chosen = serving.find(({ endpoint }) => endpoint === this.#preferred) ?? serving[0]
-    this.#preferred = chosen?.endpoint ?? this.#preferred
+    const find = (wanted: string | undefined) => serving.find(({ endpoint }) => endpoint === wanted)
+    const chosen = find(this.#options.preferred) ?? find(this.#chosen) ?? serving[0]
+    this.#chosen = chosen?.endpoint ?? this.#chosen
     return chosen?.endpoint
+  }
+
+  /** Since when it does not answer, performance.now; undefined: it does, or is none of them. */
+  awaySince(endpoint: string): number | undefined {
+    const member = this.#find(endpoint)
+    return member?.state === 'away' ? Math.max(member.failedAtMs, member.servedAtMs) : undefined
   }
 
   serves(endpoint: string): boolean {
@@ -122,11 +155,20 @@ export class Members {
    */
   refuge(endpoint: string): string | undefined {
     const left = this.#find(endpoint)
-    if (left === undefined || left.state === 'serving') return undefined
+    // One that is no member any more has nothing new to say.
+    if (left === undefined) return this.best
+    if (left.state === 'serving') return this.#homeFrom(endpoint)
     const isSafe = (member: Watched) => left.state === 'away' || member.servedAtMs > left.failedAtMs
     return this.#members.some((member) => member.state === 'serving' && isSafe(member))
       ? this.best
       : undefined
+  }
+
+  /** Who went away from the preferred one comes back when it has served for a while. */
+  #homeFrom(endpoint: string): string | undefined {
+    const { preferred } = this.#options
+    if (preferred === undefined || endpoint === preferred) return undefined
+    return this.#find(preferred)?.isSettled ? preferred : undefined
   }
 
   /** Resolves with one that serves, as soon as there is one. Rejects with the reason of the signal. */
@@ -169,9 +211,11 @@ export class Members {
       const askedAtMs = performance.now()
       const isSure = failures === 0 && member.state === 'serving'
       const state = await this.#ask(member, { isSure, signal })
+      if (signal.aborted) break
       if (state.name === 'serving') {
         failures = 0
         member.servedAtMs = askedAtMs
+        this.#settle(member, askedAtMs)
       } else if (failures++ === 0) member.failedAtMs = askedAtMs
       // The first failure of one that serves says little: it is asked again at once.
       if (failures === 1 && member.state === 'serving' && !signal.aborted) continue
@@ -214,6 +258,12 @@ export class Members {
       : { name: 'away', reason }
   }
 
+  #settle(member: Watched, nowMs: number): void {
+    if (member.isSettled || nowMs - member.failedAtMs < this.#timing.settledMs) return
+    member.isSettled = true
+    if (member.endpoint === this.#options.preferred) this.#events.emit('change')
+  }
+
   #connect({ endpoint }: Watched): Member {
     return new Member({ address: endpoint, tls: this.#options.tls() })
   }
@@ -237,6 +287,7 @@ export class Members {
 
   #enter(member: Watched, state: MemberState, reason?: string): void {
     const isOther = member.state !== state
+    if (state !== 'serving') member.isSettled = false
     Object.assign(member, { state, reason })
     if (isOther || !member.isTold) {
       member.isTold = true
@@ -253,6 +304,21 @@ export class Members {
     const calmMs = this.#members.length === 1 ? lonelyIntervalMs : intervalMs
     const pauseMs = member.state === 'serving' ? calmMs : awayIntervalMs
     await sleep(pauseMs, undefined, { signal, ref: false }).catch(() => {})
+  }
+}
+
+function newlyWatched(endpoint: string): Watched {
+  return {
+    endpoint,
+    state: 'away',
+    reason: 'it has not answered yet',
+    isTold: false,
+    connection: undefined,
+    servedAtMs: Number.NEGATIVE_INFINITY,
+    failedAtMs: performance.now(),
+    alarms: [],
+    isSettled: false,
+    gone: new AbortController(),
   }
 }
 

@@ -1,5 +1,9 @@
 import type { AppError } from '../base/errors.ts'
+export type { ListedMember } from '../datastore/member.ts'
 import type { Component, ComponentContext } from '../components/component.ts'
+import type { JoinQueue } from './enrolment.ts'
+import type { Learners } from './learners.ts'
+import type { Membership } from './membership.ts'
 
 /**
  * Where the API server keeps the cluster's objects: all that the rest of the daemon knows of it. A new kind is a file
@@ -17,6 +21,11 @@ export interface Storage {
   /** Resolves when what of it lives in this process answers; never while that hangs. */
   ping(): Promise<void>
   readonly snapshots: SnapshotSource
+  /** Who is a member of the servers' own etcd, and what those that are in do for one that joins. */
+  readonly membership?: Membership
+  readonly learners?: Learners
+  /** Resolves when this server is a whole part of it; undefined: there is nothing to wait for. */
+  readonly joined?: Promise<void>
   /** What a member of an etcd of this server's own needs now and then. */
   readonly care?: {
     /** Looks how it is, and does what can be done; rejects with what is left to somebody else. */
@@ -32,7 +41,11 @@ export interface SnapshotSource {
 }
 
 /** What a storage is made of. */
-export type StorageOptions = Pick<
-  ComponentContext,
-  'config' | 'addresses' | 'paths' | 'payload' | 'pki' | 'credentials' | 'log'
->
+export interface StorageOptions
+  extends Pick<
+    ComponentContext,
+    'config' | 'addresses' | 'paths' | 'payload' | 'pki' | 'credentials' | 'log'
+  > {
+  /** Of a server that joins others, and is not in yet. */
+  readonly joining?: { readonly queue: JoinQueue } | undefined
+}

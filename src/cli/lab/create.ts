@@ -8,8 +8,8 @@ import { labOperand, labOptions } from './options.ts'
 const ownOptions = {
   servers: {
     group: 'Lab',
-    description: 'How many servers it has.',
-    kind: integer({ from: 1, to: 1 }),
+    description: 'How many servers it has: one alone, or several with an etcd of their own.',
+    kind: integer({ from: 1, to: 7 }),
     default: 1,
   },
   agents: {
@@ -39,6 +39,10 @@ virtual machines. They reach each other and this machine, and nothing else: imag
 nodes are Ready; what a failed one has made is removed.`,
   examples: [
     { command: 'k8s lab create demo --agents=2', description: 'A server and two agents' },
+    {
+      command: 'k8s lab create demo --servers=3 --agents=2',
+      description: 'Three servers, of which any one may fail, and two agents',
+    },
     {
       command: 'k8s lab kubeconfig demo >demo.kubeconfig && kubectl --kubeconfig=demo.kubeconfig get nodes',
       description: 'Use it from here',

@@ -1,4 +1,6 @@
 import { AppError } from '../../base/errors.ts'
+import { readFacts, storageIn } from '../../config/facts.ts'
+import type { Paths } from '../../config/paths.ts'
 import { boolean, choice, duration, line } from '../../config/table/kinds.ts'
 import { usageError } from '../../config/table/setting.ts'
 import { loadClient } from '../client.ts'
@@ -40,10 +42,11 @@ export const tokenCreate: Command = {
   name: 'token create',
   description: 'Make a token with which machines join the cluster.',
   details: `The token names the cluster by the hash of its authority, so that a machine that joins knows it when it sees it.
-Machines that have joined need it no more. As long as there is a token, everybody who reaches the API server can read
+Machines that have joined need it no more. A token for servers opens the keys of the cluster: who has it has the cluster. As long as there is a token, everybody who reaches the API server can read
 kube-public/cluster-info: the address and the authorities of the cluster.`,
   examples: [
     { command: 'k8s token create', description: 'For agents, for a day' },
+    { command: 'k8s token create --role=server --ttl=1h', description: 'For further servers, for an hour' },
     {
       command: 'k8s token create --ttl=1h --description=rack-7 --print-join-command',
       description: 'The command to run on them',
@@ -55,31 +58,31 @@ kube-public/cluster-info: the address and the authorities of the cluster.`,
 
 async function handler(invocation: Invocation): Promise<number> {
   const { role, ttl, description, printJoinCommand, output } = optionValues(ownOptions, invocation.flags)
-  if (role === 'server') {
-    throw new AppError('cannot make a token for servers: further servers cannot join a cluster yet', {
-      code: 'USAGE',
-      remedy: 'use --role=agent for machines that run pods',
-    })
-  }
   if (ttl > 0 && ttl < shortestTtlMs)
     throw usageError('cannot use --ttl: allowed are 1m and more, and 0s for a token that does not end')
-  const { adminKubeconfig } = await pathsOf(invocation)
+  const paths = await pathsOf(invocation)
+  const { adminKubeconfig } = paths
+  if (role === 'server') requireSeveral(paths)
   const client = await loadClient(invocation)
-  const { authorityHash, formatToken, joinGroups, newBootstrapToken } = await import(
+  const { authorityHash, formatToken, joinGroups, newBootstrapToken, newKey } = await import(
     '../../cluster/join/token.ts'
   )
   const { server, authority } = await client.joinPoint(adminKubeconfig)
   const bootstrap = newBootstrapToken()
+  const caHash = authorityHash(authority)
+  const key = role === 'server' ? newKey() : undefined
+  const bundle = key && (await bundleOf(paths, { id: bootstrap.id, key, caHash }))
   const expires = ttl === 0 ? undefined : new Date(Date.now() + ttl)
   const wanted = { ...bootstrap, group: joinGroups[role], expires, description }
-  const isUsable = await client.createToken(adminKubeconfig, wanted)
+  const isUsable = await client.createToken(adminKubeconfig, wanted, bundle || undefined)
   if (!isUsable) {
     invocation.complain(
       'k8s: warning: the token cannot be used yet, as kube-controller-manager has not signed cluster-info with it; see "k8s status"\n',
     )
   }
-  const token = formatToken({ ...bootstrap, role, caHash: authorityHash(authority) })
-  const command = `k8s ${role} --server=${server} --token=${token}`
+  const token = formatToken({ ...bootstrap, role, caHash, ...(key && { key }) })
+  const runs = role === 'server' ? '--server-mode=ha' : 'agent'
+  const command = `k8s ${runs} --server=${server} --token=${token}`
   if (output === 'json') {
     const end = expires?.toISOString() ?? null
     const answer = { id: bootstrap.id, role, token, server, expires: end, description, command }
@@ -93,4 +96,29 @@ async function handler(invocation: Invocation): Promise<number> {
     )
   }
   return 0
+}
+
+/** A server alone keeps the cluster in its own database. */
+function requireSeveral({ dataDir }: Paths): void {
+  if (storageIn(dataDir) !== 'embedded') return
+  throw new AppError(
+    `cannot make a token for servers: the cluster of ${dataDir} is that of one server alone (server-mode single)`,
+    {
+      code: 'SINGLE_SERVER',
+      remedy:
+        'make it one of several first: k8s migrate --to=ha; machines that run pods join with --role=agent',
+    },
+  )
+}
+
+/** What a further server needs, sealed for this token. */
+async function bundleOf(
+  { dataDir, pkiDir }: Paths,
+  { id, ...given }: { id: string; key: string; caHash: string },
+) {
+  const { bundleKey, bundleName, readBundle, sealBundle } = await import(
+    '../../cluster/join/server-bundle.ts'
+  )
+  const bundle = await readBundle(pkiDir, readFacts(dataDir).cluster)
+  return { name: bundleName(id), key: bundleKey, sealed: sealBundle(bundle, given) }
 }

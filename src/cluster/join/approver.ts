@@ -1,19 +1,10 @@
 import { randomInt } from 'node:crypto'
 import { parseAddress, formatAddress } from '../../base/address.ts'
-import { assert } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { ClusterApi, Row } from './cluster-api.ts'
+import { type Promises, readPromises, writePromises } from './promises.ts'
 import { takeBack } from './removed-nodes.ts'
-import {
-  type Asked,
-  isOurs,
-  type Known,
-  promisesName,
-  type Reserved,
-  signers,
-  type Verdict,
-  verdictOn,
-} from './verdict.ts'
+import { type Asked, isOurs, type Known, type Reserved, signers, type Verdict, verdictOn } from './verdict.ts'
 
 export const requestsPath = '/apis/certificates.k8s.io/v1/certificatesigningrequests'
 
@@ -49,11 +40,6 @@ interface SigningRequest {
 interface NodeObject {
   readonly metadata: { readonly name: string }
   readonly status?: { readonly addresses?: readonly { readonly address: string }[] }
-}
-
-interface Promises {
-  readonly metadata: { readonly resourceVersion: string }
-  readonly data?: Readonly<Record<string, string>>
 }
 
 interface PassOptions {
@@ -93,7 +79,11 @@ export class Approver {
     const waiting = new Set<string>()
     const failures: unknown[] = []
     for (const request of requests) {
-      const verdict = this.#patient(request, verdictOn(askedOf(request), known), waiting)
+      const verdict = this.#patient(
+        request,
+        verdictOn(askedOf(request), { ...known, promised: known.promises.names }),
+        waiting,
+      )
       // One that cannot be answered holds up no other.
       await decide({ api, known, request, verdict, log }).catch((error: unknown) => failures.push(error))
     }
@@ -171,23 +161,21 @@ function askedOf({ spec }: SigningRequest): Asked {
 }
 
 interface Working extends Omit<Known, 'promised'> {
-  promised: ReadonlyMap<string, string>
-  resourceVersion: string | undefined
+  promises: Promises
 }
 
 async function knownOf(api: ClusterApi, reserved: Reserved): Promise<Working> {
   const [nodes, servers, promises] = await Promise.all([
     api.list<NodeObject>('/api/v1/nodes'),
     apiservers(api),
-    api.get<Promises>(promisesPath(promisesName)),
+    readPromises(api),
   ])
   return {
     reserved: { ...reserved, addresses: new Set([...reserved.addresses, ...servers]) },
     nodes: new Map(
       nodes.items.map(({ metadata, status }) => [metadata.name, addressesOf(status?.addresses)]),
     ),
-    promised: new Map(Object.entries(promises?.data ?? {})),
-    resourceVersion: promises?.metadata.resourceVersion,
+    promises,
   }
 }
 
@@ -248,44 +236,27 @@ async function promise(
   known: Working,
   { nodeName, keyHash }: { nodeName: string; keyHash: string },
 ): Promise<boolean> {
-  if (known.promised.get(nodeName) === keyHash) return true
-  return writePromises(api, known, new Map([...known.promised, [nodeName, keyHash]]))
+  const { names } = known.promises
+  if (names.get(nodeName) === keyHash) return true
+  return keepPromises(api, known, new Map([...names, [nodeName, keyHash]]))
 }
 
 /** Nodes that have come are no promises any more: one that is deleted makes its name free. */
 async function forgetThoseWhoCame(api: ClusterApi, known: Working): Promise<void> {
-  const left = new Map([...known.promised].filter(([name]) => !known.nodes.has(name)))
-  if (left.size < known.promised.size) await writePromises(api, known, left)
+  const { names } = known.promises
+  const left = new Map([...names].filter(([name]) => !known.nodes.has(name)))
+  if (left.size < names.size) await keepPromises(api, known, left)
 }
 
 /** Whether it was written; not, when another server was faster. */
-async function writePromises(
+async function keepPromises(
   api: ClusterApi,
   known: Working,
   names: ReadonlyMap<string, string>,
 ): Promise<boolean> {
-  const [namespace, name] = promisesName.split('/')
-  const { resourceVersion } = known
-  const object = {
-    apiVersion: 'v1',
-    kind: 'ConfigMap',
-    metadata: { namespace, name, ...(resourceVersion !== undefined && { resourceVersion }) },
-    data: Object.fromEntries(names),
-  }
-  const isNew = resourceVersion === undefined
-  const path = promisesPath(promisesName)
-  if (!(await api.write(isNew ? 'POST' : 'PUT', isNew ? path.slice(0, path.lastIndexOf('/')) : path, object)))
-    return false
-  const written = await api.get<Promises>(path)
-  known.resourceVersion = written?.metadata.resourceVersion
-  known.promised = names
+  if (!(await writePromises(api, { ...known.promises, names }))) return false
+  known.promises = await readPromises(api)
   return true
-}
-
-function promisesPath(name: string): string {
-  const [namespace, configMap] = name.split('/')
-  assert(configMap !== undefined, 'the promises have a namespace')
-  return `/api/v1/namespaces/${namespace}/configmaps/${configMap}`
 }
 
 /** Whether it was taken: not when somebody else was faster, with which the next pass begins anew. */

@@ -25,19 +25,22 @@ const timeoutMs = 10_000
 const authoritiesLimit = 16
 const clusterInfoPath = '/api/v1/namespaces/kube-public/configmaps/cluster-info'
 
-export interface DiscoveryOptions {
+export interface FindOptions {
   /** https://HOST:PORT */
   readonly server: string
   readonly token: BootstrapToken
   /** 64 hex digits. */
   readonly caHash: string
+  readonly signal: AbortSignal
+  readonly now?: Date
+}
+
+export interface DiscoveryOptions extends FindOptions {
   readonly nodeName: string
   /** This machine has asked for the name before: that a Node has it is no obstacle. */
   readonly isKnown: boolean
   /** v1.37.1 of the kubelet. */
   readonly version: string
-  readonly signal: AbortSignal
-  readonly now?: Date
 }
 
 export interface Discovery {
@@ -48,7 +51,17 @@ export interface Discovery {
   readonly cluster: ClusterFacts
 }
 
-export async function discover(options: DiscoveryOptions): Promise<Discovery> {
+/** A cluster that was found to be the one of the token. */
+interface Found {
+  /** PEM: who is one of its servers. */
+  readonly serverCa: string
+  /** PEM: all that its cluster-info names. */
+  readonly authorities: readonly string[]
+  readonly tls: TlsIdentity
+}
+
+/** Whom the token is for. */
+export async function findCluster(options: FindOptions): Promise<Found> {
   const { server, token, caHash, now = new Date() } = options
   const unchecked = await clusterInfo(options, { isUnchecked: true })
   const kubeconfig = signedBy(token, unchecked, server)
@@ -59,6 +72,11 @@ export async function discover(options: DiscoveryOptions): Promise<Discovery> {
   const checked = await clusterInfo(options, tls)
   if (checked['kubeconfig'] !== kubeconfig)
     throw refused(server, 'it says another cluster-info to who checks its certificate than to who does not')
+  return { serverCa, authorities, tls }
+}
+
+export async function discover(options: DiscoveryOptions): Promise<Discovery> {
+  const { serverCa, authorities, tls } = await findCluster(options)
   await requireJoinable(options, tls)
   const others = authorities.filter((certificate) => certificate !== serverCa)
   return {
@@ -70,7 +88,7 @@ export async function discover(options: DiscoveryOptions): Promise<Discovery> {
 
 type Data = Readonly<Record<string, string>>
 
-async function clusterInfo(options: DiscoveryOptions, tls: TlsIdentity): Promise<Data> {
+async function clusterInfo(options: FindOptions, tls: TlsIdentity): Promise<Data> {
   const answer = await ask(options, { path: clusterInfoPath, tls })
   const { server } = options
   if (answer.status === 200) return dataOf(answer, server)
@@ -84,8 +102,8 @@ async function clusterInfo(options: DiscoveryOptions, tls: TlsIdentity): Promise
   throw new AppError(`${server} answers ${answer.status}`, { code: 'JOIN_ANSWER' })
 }
 
-async function ask(
-  { server, signal }: Pick<DiscoveryOptions, 'server' | 'signal'>,
+export async function ask(
+  { server, signal }: Pick<FindOptions, 'server' | 'signal'>,
   { path, tls, token }: { path: string; tls: TlsIdentity; token?: BootstrapToken },
 ): Promise<HttpResponse> {
   try {
@@ -102,7 +120,7 @@ async function ask(
   }
 }
 
-function dataOf({ body }: HttpResponse, server: string): Data {
+export function dataOf({ body }: HttpResponse, server: string): Data {
   try {
     const { data } = JSON.parse(body) as { data?: unknown }
     if (typeof data === 'object' && data !== null) {
@@ -219,20 +237,30 @@ function tlsTrouble(server: string, code = ''): AppError | undefined {
 /** Whether the token is good, the versions go together, and the name is free. */
 async function requireJoinable(options: DiscoveryOptions, tls: TlsIdentity): Promise<void> {
   const { server, token, nodeName, isKnown, version } = options
-  const about = await ask(options, { path: '/version', tls, token })
-  if (about.status === 401)
-    throw unknownToken(server, `it does not take the token ${token.id}: it has expired`)
-  const skew = refusalOfSkew({ kubelet: version, server: gitVersionIn(about) })
+  const skew = refusalOfSkew({ kubelet: version, server: await versionOf(options, tls) })
   if (skew !== undefined) throw refused(server, skew.reason, skew.remedy)
   if (isKnown) return
   const path = `/api/v1/nodes/${encodeURIComponent(nodeName)}`
   const { status } = await ask(options, { path, tls, token })
   if (status !== 200) return
-  throw refused(
+  throw nameInUse(server, nodeName)
+}
+
+export function nameInUse(server: string, nodeName: string): AppError {
+  return refused(
     server,
     `the cluster has a Node ${nodeName} already`,
     `choose another --node-name; where that Node is gone for good, remove it first, on a server: k8s node remove ${nodeName}`,
   )
+}
+
+/** The version of Kubernetes there, which is told to who shows a token that holds. */
+export async function versionOf(options: FindOptions, tls: TlsIdentity): Promise<string> {
+  const { server, token } = options
+  const about = await ask(options, { path: '/version', tls, token })
+  if (about.status === 401)
+    throw unknownToken(server, `it does not take the token ${token.id}: it has expired`)
+  return gitVersionIn(about)
 }
 
 function gitVersionIn({ status, body }: HttpResponse): string {
@@ -304,7 +332,7 @@ async function plainMap(
   throw refused(server, `its ConfigMap ${name} has not what a node is to know`)
 }
 
-function refused(
+export function refused(
   server: string,
   reason: string,
   remedy = 'look whether the server is one of k8s, or of kubeadm',
@@ -313,9 +341,9 @@ function refused(
 }
 
 /** Signatures come some seconds after the token: whoever has just made it is not refused at once. */
-function unknownToken(server: string, reason: string): AppError {
+export function unknownToken(server: string, reason: string): AppError {
   return new AppError(`cannot join the cluster at ${server}: ${reason}`, {
     code: 'JOIN_TOKEN_UNKNOWN',
-    remedy: 'make one on a server: k8s token create --role=agent',
+    remedy: 'make one on a server, with k8s token create',
   })
 }

@@ -25,6 +25,22 @@ export function refusalOfSkew({
   return undefined
 }
 
+/** The same of servers of one cluster: none may differ by more than one minor version. */
+export function refusalOfServerSkew({
+  own,
+  server,
+}: {
+  own: string
+  server: string
+}): { reason: string; remedy: string } | undefined {
+  const [ownMinor, minor] = [minorOf(own), minorOf(server)]
+  if (ownMinor !== undefined && minor !== undefined && Math.abs(ownMinor - minor) <= 1) return undefined
+  return {
+    reason: `this machine has ${own}, and the server ${server.slice(0, 50)}`,
+    remedy: 'servers of one cluster are at most one minor version apart: join with the version of the others',
+  }
+}
+
 /** Of v1.MINOR: Kubernetes 2 is another program. */
 function minorOf(version: string): number | undefined {
   const digits = /^v1\.(\d{1,4})\./.exec(version)?.[1]

@@ -2,7 +2,9 @@
  * What a machine joins with, one word:
  *
  *    k8s1-agent-<64 hex digits>-<id>.<secret>
- *     |     |          |           |
+ *    k8s1-server-<64 hex digits>-<id>.<secret>-<64 hex digits>
+ *     |     |          |           |                 |
+ *     |     |          |           |                 what opens the keys of the cluster, which the cluster itself does not know
  *     |     |          |           a bootstrap token of Kubernetes: who joins
  *     |     |          SHA-256 of the public key of the cluster's server authority: whom it joins
  *     |     what it may become
@@ -10,7 +12,7 @@
  *
  * Nothing here puts a part of what was given into an error: it may be a secret, wherever it stands.
  */
-import { randomInt } from 'node:crypto'
+import { randomBytes, randomInt } from 'node:crypto'
 import { bootstrappersGroup } from '../../addons/joining.ts'
 import { AppError } from '../../base/errors.ts'
 
@@ -37,6 +39,8 @@ export interface JoinToken extends BootstrapToken {
   readonly role: JoinRole
   /** 64 hex digits, in lower case. */
   readonly caHash: string
+  /** Of a server's: what the bundle is sealed with (server-bundle.ts), 64 hex digits. */
+  readonly key?: string
 }
 
 const version = 'k8s1'
@@ -44,8 +48,10 @@ const version = 'k8s1'
 const lengthLimit = 256
 const idPattern = /^[a-z0-9]{6}$/
 const secretPattern = /^[a-z0-9]{16}$/
-const hashPattern = /^[0-9a-f]{64}$/
-const form = `${version}-agent-<64 hex digits>-<6 characters>.<16 characters>`
+/** Of an authority, and of a key. */
+const hexPattern = /^[0-9a-f]{64}$/
+const form = `${version}-agent-<64 hex digits>-<6 characters>.<16 characters>, or the longer one of a server`
+const keyBytes = 32
 
 /** Blanks and line ends around it do not count, as it comes from files. Throws JOIN_TOKEN. */
 export function parseToken(text: string): JoinToken {
@@ -56,19 +62,25 @@ export function parseToken(text: string): JoinToken {
         'give the hash of the authority with it (--ca-hash=sha256:HEX), or use a token as "k8s token create" prints it',
     })
   }
-  const [givenVersion, role = '', caHash = '', bootstrap = '', ...rest] = given.split('-')
+  const [givenVersion, role = '', caHash = '', bootstrap = '', key, ...rest] = given.split('-')
   if (givenVersion !== version) throw invalid(`it does not begin with "${version}-"`)
   if (!isJoinRole(role)) throw invalid(`its second part is neither of ${joinRoles.join(', ')}`)
-  if (!hashPattern.test(caHash)) throw invalid('its third part is not a hash of 64 hex digits, in lower case')
-  const parts = rest.length === 0 ? bootstrapParts(bootstrap) : undefined
+  if (!hexPattern.test(caHash)) throw invalid('its third part is not a hash of 64 hex digits, in lower case')
+  const isAgent = role === 'agent'
+  const parts = rest.length === 0 && (!isAgent || key === undefined) ? bootstrapParts(bootstrap) : undefined
   if (parts === undefined) {
-    throw invalid('its last part is not 6 characters, a dot and 16 characters of a to z and 0 to 9')
+    const which = isAgent ? 'last' : 'fourth'
+    throw invalid(`its ${which} part is not 6 characters, a dot and 16 characters of a to z and 0 to 9`)
   }
-  return { role, caHash, ...parts }
+  if (isAgent) return { role, caHash, ...parts }
+  if (key === undefined || !hexPattern.test(key))
+    throw invalid('its last part is not a key of 64 hex digits, in lower case, as those of servers have')
+  return { role, caHash, ...parts, key }
 }
 
 export function formatToken(token: JoinToken): string {
-  return [version, token.role, token.caHash, formatBootstrapToken(token)].join('-')
+  const { role, caHash, key } = token
+  return [version, role, caHash, formatBootstrapToken(token), ...(key === undefined ? [] : [key])].join('-')
 }
 
 /** ID.SECRET, as kubeadm's users have it. Throws JOIN_TOKEN. */
@@ -101,6 +113,11 @@ export function parseCaHash(text: string): string {
 
 export function newBootstrapToken(): BootstrapToken {
   return { id: randomText(6), secret: randomText(16) }
+}
+
+/** For a token of a server. */
+export function newKey(): string {
+  return randomBytes(keyBytes).toString('hex')
 }
 
 function isJoinRole(text: string): text is JoinRole {

@@ -1,14 +1,17 @@
-import { keepFacts } from '../../config/facts.ts'
+import { keepFacts, readNodeRecord, updateNodeRecord } from '../../config/facts.ts'
 import { thisHost } from '../../config/host.ts'
 import type { Task, TaskContext } from './task.ts'
 
-/** From the first time on that the API server is there, the cluster is what it was created as. */
+/** From the first time on that the API server is there, the cluster is what it was created as; a server that joins has joined once its Node is there, too. */
 export const facts: Task<TaskContext> = {
   name: 'facts',
   purpose: 'keep what is fixed since the cluster was created',
   leaderOnly: false,
-  async run({ config, whenReady }) {
+  async run({ config, paths, storage, whenReady }) {
     await whenReady('api')
     keepFacts(config, thisHost.nodeName())
+    if (!readNodeRecord(paths).isJoining) return
+    await Promise.all([storage.joined, whenReady('node')])
+    updateNodeRecord(paths, { isJoining: undefined })
   },
 }

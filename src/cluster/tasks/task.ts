@@ -17,6 +17,7 @@ export interface Task<Context = NodeTaskContext> {
     | 'payloads'
     | 'pod-range'
     | 'etcd-care'
+    | 'etcd-members'
     | 'join'
     | 'joiners'
     | 'network'

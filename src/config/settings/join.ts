@@ -1,4 +1,4 @@
-import { joiners } from '../roles.ts'
+import { newcomers } from '../roles.ts'
 import { caHash, file, joinToken, serverUrl } from '../table/kinds.ts'
 import type { Rows } from './rows.ts'
 
@@ -22,7 +22,7 @@ export const joinSettings: Rows<JoinSettings> = {
     kind: serverUrl,
     separator: 'comma',
     default: [],
-    roles: joiners,
+    roles: newcomers,
   },
   token: {
     group,
@@ -30,14 +30,14 @@ export const joinSettings: Rows<JoinSettings> = {
       'What this machine joins with; it is not needed any more when it has joined. On a command line other users of the machine can read it: better name a token-file.',
     kind: joinToken,
     defaultText: 'none',
-    roles: joiners,
+    roles: newcomers,
   },
   'token-file': {
     group,
     description: 'A file with the token.',
     kind: file,
     defaultText: 'none',
-    roles: joiners,
+    roles: newcomers,
   },
   'ca-hash': {
     group,
@@ -45,6 +45,6 @@ export const joinSettings: Rows<JoinSettings> = {
       "The hash of the cluster's authority, as kubeadm's --discovery-token-ca-cert-hash, for a token ID.SECRET, which does not say it.",
     kind: caHash,
     defaultText: 'that in the token',
-    roles: joiners,
+    roles: newcomers,
   },
 }

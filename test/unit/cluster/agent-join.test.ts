@@ -20,7 +20,10 @@ import { FakeCluster, token } from './join/fake-cluster.ts'
 vi.setConfig({ testTimeout: 60_000 })
 
 const tokenOf = (cluster: FakeCluster, role: 'agent' | 'server' = 'agent') =>
-  formatToken({ role, caHash: cluster.caHash, ...token })
+  formatToken({
+    ...{ role, caHash: cluster.caHash, ...token },
+    ...(role === 'server' && { key: '0'.repeat(64) }),
+  })
 
 /** A machine of which nothing is known yet. */
 function machine() {

@@ -12,7 +12,7 @@ async function context(whenReady: TaskContext['whenReady']) {
   const dataDir = temporaryDirectory()
   const flags = [{ name: 'data-dir', text: dataDir }]
   const config = await loadConfig({ flags, environment: {}, host: testHost })
-  return { dataDir, context: { config, whenReady } as TaskContext }
+  return { dataDir, context: { config, paths: pathsOf(config), storage: {}, whenReady } as TaskContext }
 }
 
 test('what is fixed is written when the API server is there for the first time', async () => {

@@ -11,7 +11,10 @@ export const token = { id: 'abcdef', secret: '0123456789abcdef' }
 
 /** What an API server answers to who joins. Everything in it may be changed by a test. */
 export class FakeCluster {
-  readonly authority: TestAuthority = testAuthority('server')
+  authority: TestAuthority = testAuthority('server')
+  /** What it answers beside that, before anything else. */
+  more: (asked: { path: string; method: string; body: string }) => [number, object] | undefined = () =>
+    undefined
   readonly clientAuthority: TestAuthority = testAuthority('client')
   readonly nodes = new Set<string>()
   /** Each of what was asked: the path, and whether the token came with it. */
@@ -42,11 +45,18 @@ export class FakeCluster {
 
   async start(pair = this.authority.issue({ usage: 'server', addresses: ['127.0.0.1'] })): Promise<this> {
     const asksForCertificates = { requestCert: true, rejectUnauthorized: false }
-    const server = createServer({ ...pair, ...asksForCertificates }, (request, answer) => {
+    const server = createServer({ ...pair, ...asksForCertificates }, async (request, answer) => {
+      const parts: Buffer[] = []
+      for await (const part of request) parts.push(part as Buffer)
+      const asked = {
+        ...{ path: request.url ?? '', method: request.method ?? '' },
+        body: Buffer.concat(parts).toString(),
+      }
       const isNamed = request.headers.authorization === `Bearer ${token.id}.${token.secret}`
       const { subject } = (request.socket as TLSSocket).getPeerCertificate()
       this.asked.push(`${request.url}${isNamed ? ' with the token' : ''}`)
-      const [status, body] = this.#answer(request.url ?? '', isNamed || subject !== undefined)
+      const [status, body] =
+        this.more(asked) ?? this.#answer(request.url ?? '', isNamed || subject !== undefined)
       answer.writeHead(this.status ?? status).end(typeof body === 'string' ? body : JSON.stringify(body))
     })
     server.listen(this.port, '127.0.0.1')

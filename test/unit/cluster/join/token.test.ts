@@ -8,6 +8,7 @@ import {
   isTokenId,
   type JoinToken,
   newBootstrapToken,
+  newKey,
   parseBootstrapToken,
   parseCaHash,
   parseToken,
@@ -18,12 +19,16 @@ const caHash = '0123456789abcdef'.repeat(4)
 const secret = '0123456789abcdef'
 const token: JoinToken = { role: 'agent', caHash, id: 'abcdef', secret }
 const text = `k8s1-agent-${caHash}-abcdef.${secret}`
+const key = 'fedcba9876543210'.repeat(4)
+const serverText = `k8s1-server-${caHash}-abcdef.${secret}-${key}`
 
 test('a token is one word, and reads back', () => {
   expect(formatToken(token)).toBe(text)
   expect(parseToken(text)).toEqual(token)
   expect(parseToken(` ${text}\r\n`)).toEqual(token)
-  expect(parseToken(text.replace('agent', 'server')).role).toBe('server')
+  expect(formatToken({ ...token, role: 'server', key })).toBe(serverText)
+  expect(parseToken(serverText)).toEqual({ ...token, role: 'server', key })
+  expect(newKey()).toMatch(/^[0-9a-f]{64}$/)
 })
 
 test.for([
@@ -53,8 +58,23 @@ test.for([
     `k8s1-agent-${caHash}-${last}`,
     'its last part is not 6 characters, a dot and 16 characters of a to z and 0 to 9',
   ]),
+  [
+    text.replace('agent', 'server'),
+    'its last part is not a key of 64 hex digits, in lower case, as those of servers have',
+  ],
+  [
+    serverText.slice(0, -1),
+    'its last part is not a key of 64 hex digits, in lower case, as those of servers have',
+  ],
+  [
+    serverText.replace(`.${secret}`, '.'),
+    'its fourth part is not 6 characters, a dot and 16 characters of a to z and 0 to 9',
+  ],
+  [`${serverText}-x`, 'its fourth part is not 6 characters, a dot and 16 characters of a to z and 0 to 9'],
+  [`${text}-${key}`, 'its last part is not 6 characters, a dot and 16 characters of a to z and 0 to 9'],
 ] as [string, string][])('a token that is none is told without its secret: %s', ([given, reason]) => {
   const message = messageOf(() => parseToken(given))
+  expect(message).not.toContain(key.slice(0, 32))
   expect(message).toBe(`cannot read the token: ${reason}`)
   expect(message).not.toContain(secret)
 })
