@@ -27,6 +27,8 @@ type wantedDevice struct {
 	MAC     hardwareAddr `json:"mac"`
 	VNI     int          `json:"vni"`
 	Port    int          `json:"port"`
+	// ChecksumOffload leaves checksums to the network card.
+	ChecksumOffload bool `json:"checksumOffload"`
 	// Own are the addresses that this machine has for pods of others.
 	Own []netip.Addr `json:"own"`
 }
@@ -116,12 +118,16 @@ func (wanted *wantedDevice) complete(link netlink.Link, mtu int, report *network
 		report.changed("mtu %d of %s", mtu, name)
 	}
 	// The kernel leaves checksums of what it translates to the device, some of which get them wrong inside of vxlan.
-	isOff, err := turnChecksumsOff(name)
-	if err != nil && !errors.Is(err, syscall.EOPNOTSUPP) {
-		return fmt.Errorf("the checksum offload of %s cannot be turned off: %w", name, err)
+	state := "off"
+	if wanted.ChecksumOffload {
+		state = "on"
 	}
-	if isOff {
-		report.changed("checksum offload of %s is off", name)
+	isChanged, err := setChecksumOffload(name, wanted.ChecksumOffload)
+	if err != nil && !errors.Is(err, syscall.EOPNOTSUPP) {
+		return fmt.Errorf("the checksum offload of %s cannot be turned %s: %w", name, state, err)
+	}
+	if isChanged {
+		report.changed("checksum offload of %s is %s", name, state)
 	}
 	if link.Attrs().Flags&net.FlagUp == 0 {
 		if err := netlink.LinkSetUp(link); err != nil {
@@ -189,8 +195,8 @@ type ethtoolRequest struct {
 	_     [16]byte
 }
 
-// turnChecksumsOff says whether they were on.
-func turnChecksumsOff(name string) (bool, error) {
+// setChecksumOffload says whether it was otherwise.
+func setChecksumOffload(name string, isOn bool) (bool, error) {
 	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return false, err
@@ -205,10 +211,14 @@ func turnChecksumsOff(name string) (bool, error) {
 		return nil
 	}
 	present := &ethtoolValue{command: ethtoolGetTxChecksum}
-	if err = ask(present); err != nil || present.data == 0 {
+	if err = ask(present); err != nil || (present.data != 0) == isOn {
 		return false, err
 	}
-	return true, ask(&ethtoolValue{command: ethtoolSetTxChecksum})
+	change := &ethtoolValue{command: ethtoolSetTxChecksum}
+	if isOn {
+		change.data = 1
+	}
+	return true, ask(change)
 }
 
 // overlay is what a vxlan device has been told of its peers; nil without a device.

@@ -44,6 +44,8 @@ export interface ClusterNetwork {
   readonly backend: NetworkBackend
   readonly clusterCidrs: readonly string[]
   readonly serviceCidrs: readonly string[]
+  /** The device leaves checksums to the network card. */
+  readonly checksumOffload: boolean
   /** The shortest prefix that a range of a Node has. */
   readonly shortestPrefix: { readonly 4: number; readonly 6: number }
 }
@@ -57,6 +59,7 @@ export interface DesiredNetwork {
     readonly mac: string
     readonly vni: number
     readonly port: number
+    readonly checksumOffload: boolean
     readonly own: readonly string[]
   }
   readonly peers: readonly Peer[]
@@ -105,6 +108,7 @@ export function desiredNetwork(
     mac: macOf(own.name),
     vni: vxlanIdentifier,
     port: datagramPorts.vxlan.number,
+    checksumOffload: network.checksumOffload,
     own: own.podCidrs.flatMap(firstOf),
   }
   return { desired: { ...desired, device }, refused }

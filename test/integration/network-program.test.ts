@@ -24,6 +24,7 @@ interface Report {
 
 const vxlan: ClusterNetwork = {
   backend: 'vxlan',
+  checksumOffload: false,
   clusterCidrs: ['10.244.0.0/16', 'fd00:244::/48'],
   serviceCidrs: ['10.96.0.0/12'],
   shortestPrefix: { 4: 24, 6: 64 },
@@ -144,6 +145,18 @@ test('vxlan: pods and machines reach the pods of the other machine, in both fami
 
 test('what is as it should be is left alone', async () => {
   expect(await applyAll(vxlan)).toEqual(Array(2).fill({ changed: [], failed: [] }))
+})
+
+test('checksums are left to the network card where that is wanted, and no longer where it is not', async () => {
+  const offload: ClusterNetwork = { ...vxlan, checksumOffload: true }
+  const state = (isOn: boolean) => ({
+    changed: [`checksum offload of k8s-vxlan is ${isOn ? 'on' : 'off'}`],
+    failed: [],
+  })
+  expect(await applyAll(offload)).toEqual(Array(2).fill(state(true)))
+  expect(await applyAll(offload)).toEqual(Array(2).fill({ changed: [], failed: [] }))
+  for (const six of [false, true]) expect(await reaches({ six, bytes: 8000 })).toBe(true)
+  expect(await applyAll(vxlan)).toEqual(Array(2).fill(state(false)))
 })
 
 test.each([

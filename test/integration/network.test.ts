@@ -62,7 +62,8 @@ async function setAddress(name: string, address: string): Promise<void> {
 async function applyThere(address: string): Promise<void> {
   const { nodeName } = await nodeOfServer()
   const network = {
-    ...{ backend: 'vxlan' as const, clusterCidrs: ['10.244.0.0/16'], serviceCidrs: ['10.96.0.0/12'] },
+    ...{ backend: 'vxlan' as const, checksumOffload: false },
+    ...{ clusterCidrs: ['10.244.0.0/16'], serviceCidrs: ['10.96.0.0/12'] },
     shortestPrefix: { 4: 24, 6: 64 },
   }
   const { desired, refused } = desiredNetwork(

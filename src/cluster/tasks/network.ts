@@ -203,7 +203,7 @@ export class NetworkKeeper {
 }
 
 function clusterNetwork(
-  { clusterCidr, serviceCidr }: NodeTaskContext['config'],
+  { clusterCidr, serviceCidr, vxlanChecksumOffload }: NodeTaskContext['config'],
   { backend, own }: { backend: NetworkBackend; own: NodeFacts },
 ): ClusterNetwork {
   const clusterCidrs = ofFamilies(clusterCidr)
@@ -219,6 +219,7 @@ function clusterNetwork(
   }
   return {
     backend,
+    checksumOffload: vxlanChecksumOffload,
     clusterCidrs,
     serviceCidrs: ofFamilies(serviceCidr),
     shortestPrefix: { 4: shortest(4, 32), 6: shortest(6, 128) },

@@ -56,6 +56,7 @@ function machine() {
       clusterCidr: '10.244.0.0/16',
       serviceCidr: '10.96.0.0/12',
       networkBackend: 'vxlan',
+      vxlanChecksumOffload: true,
     },
     log: { info: tell, warn: tell, debug() {} },
     paths: { networkMark: files.mark },

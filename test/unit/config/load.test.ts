@@ -32,6 +32,7 @@ test('nothing given: every setting has its default', async () => {
     disable: [],
     cgroupDriver: 'auto',
     kubeProxyMode: 'auto',
+    vxlanChecksumOffload: false,
     snapshotter: 'overlayfs',
     kubeApiserverArg: [],
     kubeControllerManagerArg: [],

@@ -3,6 +3,7 @@ import { type ClusterNetwork, desiredNetwork, macOf, type NodeFacts } from '../.
 
 const network: ClusterNetwork = {
   backend: 'vxlan',
+  checksumOffload: false,
   clusterCidrs: ['10.244.0.0/16'],
   serviceCidrs: ['10.96.0.0/12'],
   shortestPrefix: { 4: 24, 6: 64 },
@@ -41,8 +42,12 @@ test('vxlan is a device, and for each other Node its machine, its MAC and a rout
     mac: macOf('one'),
     vni: 1,
     port: 8472,
+    checksumOffload: false,
     own: ['10.244.0.0'],
   })
+  expect(
+    desiredNetwork({ ...network, checksumOffload: true }, own, [two]).desired.device?.checksumOffload,
+  ).toBe(true)
   expect(desired.peers).toContainEqual({
     name: 'two',
     underlay: '192.0.2.2',
