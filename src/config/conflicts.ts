@@ -48,10 +48,7 @@ function allOf(config: AnyConfig, describe: Describe, isGiven: IsGiven): (Confli
 type Rule<Given> = (config: Given, describe: Describe, isGiven: IsGiven) => Conflict | undefined
 
 const serverRules: readonly Rule<Config>[] = [
-  families,
-  ranges,
-  nodeAddressOutsideRanges,
-  clusterDns,
+  ...[families, ranges, nodeAddressOutsideRanges, clusterDns].map(ofKnownRanges),
   listenPort,
   directories,
   labels,
@@ -81,6 +78,14 @@ const datastoreRules: readonly Rule<DatastoreConfig>[] = [
   metricsOpenToOthers,
   advertisedScheme,
 ]
+
+/** A further server learns the ranges of the cluster that it joins, and is looked at again then. */
+function ofKnownRanges(rule: Rule<Config>): Rule<Config> {
+  return (config, describe, isGiven) => {
+    const isToLearn = (config.server ?? []).length > 0 && !isGiven('service-cidr')
+    return isToLearn ? undefined : rule(config, describe, isGiven)
+  }
+}
 
 function families(config: Config, describe: Describe): Conflict | undefined {
   const wanted = ofFamilies(config.serviceCidr).map(familyOf)

@@ -146,6 +146,12 @@ describe('values', () => {
     })
   })
 
+  test('a server that joins may name addresses of any family: its cluster says which there are', async () => {
+    const flags = ['--server-mode=ha', '--server=https://[fd00::9]:6443', '--node-ip=fd00::1,192.0.2.1']
+    expect(await load({ flags })).toMatchObject({ nodeIp: 'fd00::1,192.0.2.1' })
+    await expect(load({ flags: flags.toSpliced(1, 1) })).rejects.toThrow('both have to be of one family')
+  })
+
   test('the addresses of the machine are none of the configuration, which is there without a network', async () => {
     const { nodeIp, advertiseAddress } = await load({})
     expect([nodeIp, advertiseAddress]).toEqual([undefined, undefined])
