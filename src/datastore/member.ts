@@ -103,6 +103,14 @@ export class Member implements Disposable {
     return findField(new MessageReader(reply), [rangeFields.keyValues, rangeFields.value])?.text()
   }
 
+  async put(key: string, value: string, signal: AbortSignal): Promise<void> {
+    const request = new MessageWriter()
+    request.text(putTags.key, key)
+    request.text(putTags.value, value)
+    const framed = request.framed()
+    await this.#client.call({ method: '/etcdserverpb.KV/Put', framed, signal })
+  }
+
   async status(signal: AbortSignal): Promise<MemberStatus> {
     const framed = new MessageWriter().framed()
     const reply = await this.#client.call({ method: '/etcdserverpb.Maintenance/Status', framed, signal })

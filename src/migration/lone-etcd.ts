@@ -96,6 +96,12 @@ export class LoneEtcd implements AsyncDisposable {
     return this.#member.status(limited())
   }
 
+  /** Puts what is made of a key's newest value, once all that was acknowledged is applied. */
+  async change(key: string, make: (value: string | undefined) => string): Promise<void> {
+    const value = await this.#try(() => this.#member.get(key, limited()))
+    await this.#member.put(key, make(value), limited())
+  }
+
   /** Takes all that it has, once all that was acknowledged is applied, into the new file `path`. */
   async save(path: string): Promise<void> {
     await this.#try(() => this.#member.read('/', { isLocal: false, signal: limited() }))

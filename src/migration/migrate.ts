@@ -65,7 +65,7 @@ export async function migrateToHa({ paths, payload }: MigrateOptions): Promise<M
   const file = join(replacement.workDir, 'etcd.db')
   const { revision } = await writeSuccessor({
     ...{ database, file, program: payload.bin('etcd-file') },
-    owner: { key: ownerKey(ownPrefix), value: await ownerValue(pkiFiles(paths.pkiDir)) },
+    puts: [{ key: ownerKey(ownPrefix), value: await ownerValue(pkiFiles(paths.pkiDir)) }],
     prefix: { from: ownPrefix, to: ownPrefix },
   })
   await makeMemberData({ payload, member, snapshot: file, dir: replacement.memberDir })

@@ -7,6 +7,7 @@ import { readTlsIdentity } from '../base/tls-files.ts'
 import { readFacts, updateNodeRecord } from '../config/facts.ts'
 import type { Paths } from '../config/paths.ts'
 import { type ListedMember, Member } from '../datastore/member.ts'
+import { clusterIdOfMember } from '../datastore/etcd-wal.ts'
 import { readEtcdFile } from '../datastore/etcd-file/etcd-file.ts'
 import { adoptCopy } from '../datastore/log/copy.ts'
 import { inspectDatabase } from '../datastore/log/inspect.ts'
@@ -19,6 +20,7 @@ import { checkDigest, openSnapshotFile, unusableSnapshot } from '../snapshot/fil
 import { Replacement } from '../snapshot/replacement.ts'
 import { revisionAfter, revisionBump, unpackSnapshot } from '../snapshot/restore.ts'
 import { ownerKey, ownerValue } from '../storage/owner.ts'
+import { keysDigest, succeed, successionKey } from '../storage/succession.ts'
 import { copyKeys, copyTree, treeBytes } from './files.ts'
 import { LoneEtcd } from './lone-etcd.ts'
 import { logBytes, makeMemberData, memberIdentity } from './member-data.ts'
@@ -27,6 +29,8 @@ import { keepFacts, ownPrefix } from './migrate.ts'
 const action = 'reset the cluster'
 /** A member that serves answers in milliseconds. */
 const answerLimitMs = 3_000
+/** As a snapshot of an etcd says it; that of a server alone has an id of another kind. */
+const isClusterId = /^[0-9a-f]{1,16}$/
 /** Of a database of etcd in the form of a snapshot, and unpacked. */
 const snapshotFactor = 3
 
@@ -69,6 +73,8 @@ export async function resetToOwnData({ paths, payload, abandonOthers }: ResetOpt
   }
   {
     await using etcd = await LoneEtcd.start({ ...lone, isForced: true })
+    const succession = { former: [clusterIdOfMember(paths.memberDir)], keys: await keysDigest(paths.pkiDir) }
+    await etcd.change(successionKey(prefixOf(paths)), (known) => succeed(known, succession))
     await etcd.save(file)
   }
   await rm(copy, { recursive: true })
@@ -96,13 +102,25 @@ export async function resetToSnapshot(
     throw unusableSnapshot(path, new Error('it has no keys: it was taken of a datastore alone'))
   const database = { path: unpacked.database, nativeBinding }
   await replacement.requireSpace(inspectDatabase(database).liveBytes * snapshotFactor + logBytes, action)
-  const revision = revisionAfter(snapshot, await revisionOfMember(paths, payload))
+  const prefix = prefixOf(paths)
+  const present = await inspectMember(paths, { payload, prefix })
+  const revision = revisionAfter(snapshot, present.revision)
   adoptCopy(database, { revision })
-  const prefix = readFacts(paths.dataDir).cluster['etcd-prefix'] ?? ownPrefix
+  const { cluster } = snapshot.header
+  const formerIds = [cluster === undefined || !isClusterId.test(cluster) ? undefined : BigInt(`0x${cluster}`)]
   const file = join(replacement.workDir, 'etcd.db')
   const written = await writeSuccessor({
     ...{ database, file, program: payload.bin('etcd-file') },
-    owner: { key: ownerKey(prefix), value: await ownerValue(keys) },
+    puts: [
+      { key: ownerKey(prefix), value: await ownerValue(keys) },
+      {
+        key: successionKey(prefix),
+        value: succeed(present.succession, {
+          former: [...formerIds, clusterIdOfMember(paths.memberDir)],
+          keys: await keysDigest(keys.dir),
+        }),
+      },
+    ],
     prefix: { from: ownPrefix, to: prefix },
   })
   await makeMemberData({ payload, member, snapshot: file, dir: replacement.memberDir })
@@ -152,21 +170,32 @@ async function refuseServing({ pkiDir }: Paths, others: readonly ListedMember[])
   })
 }
 
-/** As far as it can be told: its data may be missing, or damaged. */
-async function revisionOfMember({ memberDir }: Paths, payload: Pick<Payload, 'bin'>): Promise<number> {
+function prefixOf({ dataDir }: Paths): string {
+  return readFacts(dataDir).cluster['etcd-prefix'] ?? ownPrefix
+}
+
+/** What the data of this server say, as far as they can be read: they may be missing, or damaged. */
+async function inspectMember(
+  { memberDir }: Paths,
+  { payload, prefix }: { payload: Pick<Payload, 'bin'>; prefix: string },
+): Promise<{ revision: number; succession: string | undefined }> {
   const path = join(memberDir, 'member', 'snap', 'db')
-  let revision = 0
-  if (!existsSync(path)) return revision
+  const found: { revision: number; succession: string | undefined } = { revision: 0, succession: undefined }
+  if (!existsSync(path)) return found
+  const key = Buffer.from(successionKey(prefix))
   const records = readEtcdFile({ program: payload.bin('etcd-file'), path, wantsDigest: false })
   try {
     for await (const record of records) {
-      if (record.kind === 'head') revision = record.compactedRevision
-      else if (record.kind === 'version') revision = Math.max(revision, record.revision)
+      if (record.kind === 'head') found.revision = record.compactedRevision
+      else if (record.kind === 'version') {
+        found.revision = Math.max(found.revision, record.revision)
+        if (key.equals(record.key)) found.succession = Buffer.from(record.value).toString()
+      }
     }
   } catch {
     // That is why it is reset.
   }
-  return revision
+  return found
 }
 
 function nameOf({ name, peerUrls }: ListedMember): string {

@@ -3,8 +3,10 @@ import { join } from 'node:path'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { type Paths, paths as pathsOf } from '../../src/config/paths.ts'
 import { adoptCopy } from '../../src/datastore/log/copy.ts'
+import { clusterIdOfMember } from '../../src/datastore/etcd-wal.ts'
 import { preparePki } from '../../src/pki/pki.ts'
 import { finishReplacement } from '../../src/snapshot/replacement.ts'
+import { keysDigest, type Succession } from '../../src/storage/succession.ts'
 import { datastorePayload } from '../unit/cli/payload.ts'
 import { type Outcome, runProcess } from '../unit/cli/run-cli.ts'
 import { runDatastore } from '../unit/datastore/support.ts'
@@ -190,18 +192,25 @@ describe('k8s cluster reset', () => {
     let former = ''
     await withEtcd(async (ctl) => {
       await ctl('put', 'a', 'last')
-      former = await clusterId(ctl)
+      former = BigInt(await clusterId(ctl)).toString(16)
     })
+    expect(clusterIdOfMember(paths.memberDir)?.toString(16)).toBe(former)
     const { stdout } = await run('cluster', 'reset')
     expect(stdout).toMatch(/^This server is the only one of its cluster, with all that it had\.\n/)
     await withEtcd(async (ctl) => {
       expect(await ctl('get', 'a')).toBe('a\nlast\n')
-      expect(await clusterId(ctl)).not.toBe(former)
-      expect(await revisionOf(ctl)).toBe(revision + 2 + bump)
+      const now = BigInt(await clusterId(ctl)).toString(16)
+      expect(now).not.toBe(former)
+      // Whoever comes back with data of then learns that they are of the past.
+      expect(await successionOf(ctl)).toEqual({ former: [former], keys: await keysDigest(paths.pkiDir) })
+      former += ` ${now}`
+      expect(await revisionOf(ctl)).toBe(revision + 3 + bump)
       await expect(ctl('watch', 'a', `--rev=${revision + 2}`)).rejects.toThrow(/has been compacted/)
       expect((await ctl('lease', 'list')).split('\n')[0]).toBe('found 2 leases')
     })
     expect(modeOf()).toBe('ha')
+    await run('cluster', 'reset')
+    await withEtcd(async (ctl) => expect((await successionOf(ctl)).former.join(' ')).toBe(former))
   })
 
   test('goes on with a snapshot, again and again, with its keys', async () => {
@@ -212,6 +221,7 @@ describe('k8s cluster reset', () => {
     const authority = readFileSync(join(paths.pkiDir, 'etcd-ca.crt'), 'utf8')
     rmSync(join(paths.memberDir, 'member'), { recursive: true })
     expect((await k8s(['cluster', 'reset'])).stderr).toMatch(/there are no data of etcd in/)
+    let former = ''
     for (const times of [1, 2]) {
       writeFileSync(join(paths.pkiDir, 'service-account.key'), 'another')
       await run('cluster', 'reset', `--from-snapshot=${file}`)
@@ -225,6 +235,8 @@ describe('k8s cluster reset', () => {
         expect(await ctl('get', '/k8s.local/cluster/registry', '--print-value-only')).toMatch(
           /^[0-9a-f]{64}\n/,
         )
+        expect((await successionOf(ctl)).former).toEqual(former === '' ? [] : [former])
+        former = BigInt(await clusterId(ctl)).toString(16)
       })
     }
     expect((await k8s(['cluster', 'reset', '--from-snapshot=/none'])).stderr).toMatch(/cannot .*\/none/)
@@ -247,6 +259,10 @@ function modeOf(): string | undefined {
 async function revisionOf(ctl: Etcdctl): Promise<number> {
   const { header } = JSON.parse(await ctl('get', 'a', '-w', 'json')) as { header: { revision: number } }
   return header.revision
+}
+
+async function successionOf(ctl: Etcdctl): Promise<Succession> {
+  return JSON.parse(await ctl('get', '/k8s.local/succession/registry', '--print-value-only')) as Succession
 }
 
 /** As text: it is no number that JavaScript has. */

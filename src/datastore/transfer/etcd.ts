@@ -70,43 +70,44 @@ function below({ from, to }: Prefixes) {
 }
 
 /**
- * Writes the new file `file` of etcd for an etcd that takes the place of a database: with the same revisions, and the key `owner`
- * at the next one, unless it is there.
+ * Writes the new file `file` of etcd for an etcd that takes the place of a database: with the same revisions, and with what is put beside, at
+ * the next one, unless it is there.
  */
 export async function writeSuccessor(options: {
   readonly database: DatabaseFile
   readonly program: string
   readonly file: string
-  readonly owner: { readonly key: string; readonly value: string }
+  readonly puts: readonly { readonly key: string; readonly value: string }[]
   readonly prefix: Prefixes
 }): Promise<{ readonly revision: number }> {
-  const { database, program, file, owner, prefix } = options
+  const { database, program, file, puts, prefix } = options
   using dump = new Dump(database)
   const { compactedRevision, revision } = dump
   let written = revision
   const successor = {
     ...{ compactedRevision, revision, leases: () => dump.leases() },
     *versions() {
-      const key = Buffer.from(owner.key)
-      let former: DumpedVersion | undefined
+      const former = new Map<string, DumpedVersion>()
+      const wanted = puts.map(({ key, value }) => ({ key: Buffer.from(key), value: Buffer.from(value) }))
       for (const version of dump.versions()) {
-        if (key.equals(version.key)) former = version
+        const put = wanted.find(({ key }) => key.equals(version.key))
+        if (put !== undefined) former.set(put.key.toString(), version)
         yield renamed(version, prefix)
       }
-      const isLive = former !== undefined && former.version > 0
-      const value = Buffer.from(owner.value)
-      if (isLive && value.equals(former?.value ?? noValue)) return
-      written++
-      const known = isLive ? (former as DumpedVersion) : { createRevision: written, version: 0 }
-      const { createRevision, version } = known
-      yield { revision: written, sub: 0, key, createRevision, version: version + 1, lease: 0n, value }
+      let sub = 0
+      for (const { key, value } of wanted) {
+        const known = former.get(key.toString())
+        const live = known === undefined || known.version === 0 ? undefined : known
+        if (live !== undefined && value.equals(live.value)) continue
+        written = revision + 1
+        const { createRevision, version } = live ?? { createRevision: written, version: 0 }
+        yield { revision: written, sub: sub++, key, createRevision, version: version + 1, lease: 0n, value }
+      }
     },
   }
   await writeEtcdFile(successor, { program, path: file })
   return { revision: written }
 }
-
-const noValue = new Uint8Array(0)
 
 /** A key that does not begin so stays as it is. */
 function renamed(version: DumpedVersion, { from, to }: Prefixes): DumpedVersion {

@@ -1,0 +1,43 @@
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { clusterIdOfMember } from '../../../src/datastore/etcd-wal.ts'
+import { temporaryDirectory } from './support.ts'
+
+/** What etcd 3.7.3 has begun a log with. */
+const head = Buffer.from(
+  [
+    ...['0400000000000084', '08041000', '00000000'],
+    ...['2000000000000000', '080110c78db6ed031a1608ffec95a0d6e4ad9bf60110e2efa3cfee8fbdc1a201'],
+    ...['0e00000000000082', '080510eca0a586', '0f1a0408001000', '0000'],
+  ].join(''),
+  'hex',
+)
+const id = 0xa282f47ee9e8f7e2n
+
+function memberWith(files: Readonly<Record<string, Buffer>>): string {
+  const dir = temporaryDirectory()
+  mkdirSync(join(dir, 'member/wal'), { recursive: true })
+  for (const [name, bytes] of Object.entries(files)) writeFileSync(join(dir, 'member/wal', name), bytes)
+  return dir
+}
+
+test('a log says which cluster it is of', () => {
+  const files = { '0000000000000000-0000000000000000.wal': head, '0.tmp': Buffer.from('x') }
+  expect(clusterIdOfMember(memberWith(files))).toBe(id)
+})
+
+test.each([
+  ['no directory', undefined],
+  ['no file', {}],
+  ['an empty file', { '0.wal': Buffer.alloc(0) }],
+  ['zeros', { '0.wal': Buffer.alloc(5000) }],
+  ['its head is cut off', { '0.wal': head.subarray(0, 40) }],
+  ['a length beyond its end', { '0.wal': Buffer.from('ffffffffffffff7f00', 'hex') }],
+  [
+    'records that are none',
+    { '0.wal': Buffer.concat([Buffer.from('0800000000000000', 'hex'), Buffer.alloc(8, 0xff)]) },
+  ],
+])('of %s nothing is known', (_, files) => {
+  expect(clusterIdOfMember(files === undefined ? '/none' : memberWith(files))).toBeUndefined()
+})
