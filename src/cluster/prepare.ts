@@ -34,6 +34,7 @@ export async function prepareRole(
 async function prepareServer(given: Config, options: PrepareOptions): Promise<Prepared | undefined> {
   const { paths, payload, environment, log } = options
   refuseWhoHasLeft(paths)
+  await leavePast(given, options)
   refuseLostKeys(paths, payload.sqliteAddon)
   const host = detectHost()
   const config = await joinedConfig(given, options)
@@ -92,4 +93,13 @@ async function joining(
 ) {
   const { joinQueue } = await import('./server/queue.ts')
   return { queue: joinQueue(config, { paths, credentials, log }) }
+}
+
+/** What a member had must not meet others that had the same, when the cluster has gone on without them. */
+async function leavePast(config: Config, options: PrepareOptions): Promise<void> {
+  const { otherMembers = [] } = readNodeRecord(options.paths)
+  if (!config.clusterInit || otherMembers.length === 0) return
+  // Nobody pays for it who has no other servers.
+  const { leavePastBehind } = await import('./server-was-reset.ts')
+  await leavePastBehind(config, options)
 }

@@ -145,6 +145,11 @@ export function updateNodeRecord({ nodeRecord }: Pick<Paths, 'nodeRecord'>, chan
   writeRecord(nodeRecord, { ...readRecord(nodeRecord), ...changes })
 }
 
+/** What the record becomes with these changes, for who puts it in its place himself. Throws FACTS when it cannot be read. */
+export function changedNodeRecord({ nodeRecord }: Pick<Paths, 'nodeRecord'>, changes: NodeRecord): string {
+  return render({ ...readRecord(nodeRecord), ...changes })
+}
+
 /** Leaves of a node's record what it is and by what it is known outside, and nothing of who it is in its cluster. */
 export function forgetNode({ nodeRecord }: Pick<Paths, 'nodeRecord'>): void {
   if (!existsSync(nodeRecord)) return

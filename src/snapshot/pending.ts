@@ -18,9 +18,9 @@ export function preparingDir(paths: DataDir): string {
 export function refuseUnfinishedRestore(paths: DataDir, action: string): void {
   const path = pendingDir(paths)
   if (!existsSync(path)) return
-  throw new AppError(`cannot ${action}: a restore is not finished`, {
+  throw new AppError(`cannot ${action}: a restore, a migration or a reset is not finished`, {
     code: 'RESTORE_PENDING',
     path,
-    remedy: 'start k8s, which finishes it, or restore again: k8s snapshot restore',
+    remedy: 'start k8s, which finishes it, or give the command again',
   })
 }

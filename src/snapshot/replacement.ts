@@ -19,7 +19,7 @@ import { pendingDir, preparingDir } from './pending.ts'
  * What takes the place of the database, the data of etcd, the keys or the facts of a data directory is prepared beside them,
  * and becomes decided by one rename:
  *
- *    restore.preparing/new/{db,etcd,pki,cluster.json}  --rename-->  restore/new/{db,etcd,pki,cluster.json}
+ *    restore.preparing/new/{db,etcd,pki,*.json}  --rename-->  restore/new/{db,etcd,pki,*.json}
  *
  * From then on it is only carried out: what is there goes to restore/old, what is new to its place; of the database and the
  * data of etcd, one takes the place of both. Each step may be done again, so that whoever starts next (the daemon, or another
@@ -83,6 +83,10 @@ export class Replacement implements AsyncDisposable {
 
   get clusterFacts(): string {
     return join(this.dir, factsEntry)
+  }
+
+  get nodeRecord(): string {
+    return join(this.dir, basename(this.#paths.nodeRecord))
   }
 
   /** Throws REPLACEMENT_SPACE. `action` is what cannot be done. */
@@ -197,9 +201,11 @@ async function carryOut(paths: ReplacementPaths): Promise<string | undefined> {
     await moveIfPresent(paths.pkiDir, join(old, 'pki'))
     await rename(join(fresh, 'pki'), paths.pkiDir)
   }
-  if (existsSync(join(fresh, factsEntry))) {
-    await moveIfPresent(paths.clusterFacts, join(old, factsEntry))
-    await rename(join(fresh, factsEntry), paths.clusterFacts)
+  for (const path of [paths.clusterFacts, paths.nodeRecord]) {
+    const name = basename(path)
+    if (!existsSync(join(fresh, name))) continue
+    await moveIfPresent(path, join(old, name))
+    await rename(join(fresh, name), path)
   }
   if (kind === 'restore') {
     // The Node's name and address are those of the machine on which the snapshot goes on. Keys make it a server.

@@ -1,8 +1,12 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import type { TlsIdentity } from '../base/http.ts'
+import { readTlsIdentity } from '../base/tls-files.ts'
+import type { Paths } from '../config/paths.ts'
+import { clusterIdOfMember } from '../datastore/etcd-wal.ts'
 import { Member } from '../datastore/member.ts'
 import { bundleFiles } from '../pki/bundle.ts'
+import { etcdPkiFiles } from '../pki/etcd.ts'
 
 /*
  * An etcd that goes on with a cluster whose members were lost has the ids of those that it has taken the place of: whoever was a member
@@ -44,6 +48,18 @@ export async function keysDigest(pkiDir: string): Promise<string> {
 export interface Successor {
   readonly endpoint: string
   readonly keys: string
+}
+
+/** Where the cluster of this server's member goes on without it, as far as the members of the others can be asked: an etcd has taken the place of its own. */
+export async function successorOf(
+  { memberDir, pkiDir }: Pick<Paths, 'memberDir' | 'pkiDir'>,
+  given: { endpoints: readonly string[]; prefix: string; signal: AbortSignal },
+): Promise<Successor | undefined> {
+  const clusterId = clusterIdOfMember(memberDir)
+  if (clusterId === undefined || given.endpoints.length === 0) return undefined
+  const { authority, leaves } = etcdPkiFiles(pkiDir)
+  const tls = readTlsIdentity({ caFile: authority.certFile, ...leaves.client })
+  return findSuccessor({ ...given, clusterId, tls })
 }
 
 /** The first of the endpoints whose etcd has taken the place of that with the id `clusterId`; undefined: none does, of those that answer. */

@@ -2,18 +2,8 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { clusterIdOfMember } from '../../../src/datastore/etcd-wal.ts'
+import { logHead as head, logHeadClusterId } from './etcd-log.ts'
 import { temporaryDirectory } from './support.ts'
-
-/** What etcd 3.7.3 has begun a log with. */
-const head = Buffer.from(
-  [
-    ...['0400000000000084', '08041000', '00000000'],
-    ...['2000000000000000', '080110c78db6ed031a1608ffec95a0d6e4ad9bf60110e2efa3cfee8fbdc1a201'],
-    ...['0e00000000000082', '080510eca0a586', '0f1a0408001000', '0000'],
-  ].join(''),
-  'hex',
-)
-const id = 0xa282f47ee9e8f7e2n
 
 function memberWith(files: Readonly<Record<string, Buffer>>): string {
   const dir = temporaryDirectory()
@@ -24,7 +14,7 @@ function memberWith(files: Readonly<Record<string, Buffer>>): string {
 
 test('a log says which cluster it is of', () => {
   const files = { '0000000000000000-0000000000000000.wal': head, '0.tmp': Buffer.from('x') }
-  expect(clusterIdOfMember(memberWith(files))).toBe(id)
+  expect(clusterIdOfMember(memberWith(files))).toBe(logHeadClusterId)
 })
 
 test.each([

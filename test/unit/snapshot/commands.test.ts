@@ -193,6 +193,8 @@ test.each([['snapshot save'], ['db check'], ['db import-kine nothing'], ['db exp
       environment: commandEnvironment(),
     })
     expect(code).toBe(1)
-    expect(stderr).toMatch(/: a restore is not finished\. Start k8s, which finishes it/)
+    expect(stderr).toMatch(
+      /: a restore, a migration or a reset is not finished\. Start k8s, which finishes it/,
+    )
   },
 )
