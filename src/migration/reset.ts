@@ -2,9 +2,9 @@ import { existsSync } from 'node:fs'
 import { mkdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '../base/errors.ts'
-import { privateDirectoryMode } from '../base/files.ts'
+import { privateDirectoryMode, privateMode, writeFileAtomically } from '../base/files.ts'
 import { readTlsIdentity } from '../base/tls-files.ts'
-import { readFacts, updateNodeRecord } from '../config/facts.ts'
+import { changedNodeRecord, readFacts, readNodeRecord } from '../config/facts.ts'
 import type { Paths } from '../config/paths.ts'
 import { type ListedMember, Member } from '../datastore/member.ts'
 import { clusterIdOfMember } from '../datastore/etcd-wal.ts'
@@ -53,6 +53,7 @@ export interface ClusterReset {
  * given out some that this one has never seen. To be called by who holds the data directory.
  */
 export async function resetToOwnData({ paths, payload, abandonOthers }: ResetOptions): Promise<ClusterReset> {
+  refuseWhoHasLeft(paths)
   const member = memberIdentity(paths, action)
   if (!existsSync(join(paths.memberDir, 'member'))) throw noMember(paths)
   await using replacement = await Replacement.prepare(paths, 'reset')
@@ -80,7 +81,7 @@ export async function resetToOwnData({ paths, payload, abandonOthers }: ResetOpt
   await rm(copy, { recursive: true })
   await makeMemberData({ payload, member, snapshot: file, dir: replacement.memberDir, revisionBump })
   await rm(file)
-  forgetOthers(paths)
+  await beAlone(replacement, paths)
   return { others: others.map(nameOf), replaced: await replacement.carryOut() }
 }
 
@@ -89,6 +90,7 @@ export async function resetToSnapshot(
   options: ResetOptions & { file: string; secret: string | undefined },
 ): Promise<ClusterReset & { revision: number; snapshotRevision: number }> {
   const { paths, payload, file: path, secret } = options
+  refuseWhoHasLeft(paths)
   const member = memberIdentity(paths, action)
   const snapshot = await openSnapshotFile(path)
   await checkDigest(snapshot)
@@ -137,16 +139,17 @@ export async function resetToSnapshot(
   })
   await makeEtcdAuthority(replacement.pkiDir)
   for (const left of [work, file]) await rm(left, { recursive: true })
-  forgetOthers(paths)
+  await beAlone(replacement, paths)
   return {
     ...{ others: [], revision: written.revision, snapshotRevision: snapshot.header.revision },
     replaced: await replacement.carryOut(),
   }
 }
 
-/** Members of before, which may come back with what they had, must not be gone to by who begins anew. */
-function forgetOthers(paths: Paths): void {
-  updateNodeRecord(paths, { otherMembers: [], isJoining: undefined })
+/** It waits for no other server to let it in, and does not go to members of before, which may come back with what they had. */
+async function beAlone(replacement: Replacement, paths: Paths): Promise<void> {
+  const record = changedNodeRecord(paths, { isJoining: undefined, otherMembers: [] })
+  await writeFileAtomically(replacement.nodeRecord, record, { mode: privateMode })
 }
 
 /** A majority that lives is the cluster: there would be two of it. */
@@ -200,6 +203,14 @@ async function inspectMember(
 
 function nameOf({ name, peerUrls }: ListedMember): string {
   return name || peerUrls.join()
+}
+
+function refuseWhoHasLeft(paths: Paths): void {
+  if (readNodeRecord(paths).hasLeft !== true) return
+  throw new AppError(`cannot ${action}: this server has left its cluster (k8s etcd leave)`, {
+    code: 'HAS_LEFT',
+    remedy: 'reset on a server that is one of the cluster',
+  })
 }
 
 function isLearner(): AppError {

@@ -1,4 +1,4 @@
-import { describeError } from '../base/errors.ts'
+import { AppError, describeError } from '../base/errors.ts'
 import { readTlsIdentity } from '../base/tls-files.ts'
 import type { Component } from '../components/component.ts'
 import { etcd, etcdPeerUrl } from '../components/etcd.ts'
@@ -12,6 +12,7 @@ import { Learners } from './learners.ts'
 import { MemberCare } from './member-care.ts'
 import { Membership } from './membership.ts'
 import type { Storage, StorageOptions } from './storage.ts'
+import { type Successor, untilSucceeded } from './succession.ts'
 
 /** The etcd of the servers themselves: this one's member is a component, and the daemon stands in front of all of them. */
 export function etcdMember(options: StorageOptions): Storage {
@@ -22,6 +23,7 @@ export function etcdMember(options: StorageOptions): Storage {
   const tls = () => readTlsIdentity({ caFile: authority.certFile, ...leaves.client })
   const peerUrl = () => etcdPeerUrl(addresses().nodeIp)
   const joined = Promise.withResolvers<void>()
+  const lost = Promise.withResolvers<AppError>()
   const enrolment =
     joining &&
     new Enrolment({
@@ -57,6 +59,12 @@ export function etcdMember(options: StorageOptions): Storage {
     own: {
       endpoint: etcdClientUrl,
       async follow(members, signal) {
+        void untilSucceeded(paths, {
+          endpoints: () => membership.others,
+          serves: () => members.serves(etcdClientUrl),
+          prefix: config.etcdPrefix ?? '',
+          signal,
+        }).then((successor) => successor && lost.resolve(wasReset(successor)))
         await membership.follow(members, signal)
         await enrolment?.leaveQueue()
       },
@@ -68,6 +76,7 @@ export function etcdMember(options: StorageOptions): Storage {
   })
   return {
     ...etcdStorage(options, [member, proxy]),
+    failed: lost.promise,
     joined: joined.promise,
     membership,
     learners: new Learners({ membership, tls, log }),
@@ -80,4 +89,16 @@ async function joinAgain(member: Component, enrolment: Enrolment): Promise<void>
   await member.stop(AbortSignal.timeout(member.stopTimeoutMs))
   while (enrolment.isUnderWay && enrolment.initialCluster === undefined) await member.init()
   if (enrolment.isUnderWay) await member.start(AbortSignal.timeout(member.readyTimeoutMs))
+}
+
+/** The next start puts its data aside before anything of them runs (cluster/server-was-reset.ts). */
+function wasReset({ endpoint }: Successor): AppError {
+  return new AppError(
+    'cannot go on: the cluster was reset on another server, and what this one has in its etcd is of the past',
+    {
+      code: 'CLUSTER_WAS_RESET',
+      endpoint,
+      remedy: 'start again: its data are put aside then, and it joins that cluster',
+    },
+  )
 }

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { TlsIdentity } from '../base/http.ts'
 import { readTlsIdentity } from '../base/tls-files.ts'
 import type { Paths } from '../config/paths.ts'
@@ -60,6 +61,30 @@ export async function successorOf(
   const { authority, leaves } = etcdPkiFiles(pkiDir)
   const tls = readTlsIdentity({ caFile: authority.certFile, ...leaves.client })
   return findSuccessor({ ...given, clusterId, tls })
+}
+
+/** Between two looks while this server's member serves, and while it does not. */
+const calmIntervalMs = 60_000
+const intervalMs = 10_000
+
+/** Looks for a successor until there is one; undefined when the signal ends that. */
+export async function untilSucceeded(
+  paths: Pick<Paths, 'memberDir' | 'pkiDir'>,
+  given: {
+    readonly endpoints: () => readonly string[]
+    readonly serves: () => boolean
+    readonly prefix: string
+    readonly signal: AbortSignal
+  },
+): Promise<Successor | undefined> {
+  const { serves, prefix, signal } = given
+  while (!signal.aborted) {
+    await sleep(serves() ? calmIntervalMs : intervalMs, undefined, { signal, ref: false }).catch(() => {})
+    const asked = { endpoints: given.endpoints(), prefix, signal }
+    const found = await successorOf(paths, asked).catch(() => undefined)
+    if (found !== undefined && !signal.aborted) return found
+  }
+  return undefined
 }
 
 /** The first of the endpoints whose etcd has taken the place of that with the id `clusterId`; undefined: none does, of those that answer. */
