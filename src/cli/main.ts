@@ -58,6 +58,7 @@ export const commands: Commands = {
 
 const exitCodes: Readonly<Record<string, number>> = {
   USAGE: 2,
+  CLUSTER_HAS_OTHER_KEYS: 2,
   ETCD_OF_ANOTHER_CLUSTER: 2,
   JOIN_CA_HASH: 2,
   JOIN_REFUSED: 2,

@@ -18,7 +18,7 @@ interface Options {
 
 /**
  * Where the cluster goes on without this server (k8s cluster reset on another one), its data of etcd are of the past: they are put aside
- * before its member could find others of then, and it joins again. Throws CLUSTER_WAS_RESET where its keys are of the past, too.
+ * before its member could find others of then, and it joins again. Throws CLUSTER_HAS_OTHER_KEYS where its keys are of the past, too.
  */
 export async function leavePastBehind(config: Config, options: Options): Promise<void> {
   const { paths, payload, log, signal } = options
@@ -51,7 +51,7 @@ function otherKeys({ endpoint }: Successor, { dataDir }: Paths): AppError {
   return new AppError(
     `cannot start: the cluster of ${dataDir} was reset on another server (${endpoint}) to a snapshot that has other keys`,
     {
-      code: 'CLUSTER_WAS_RESET',
+      code: 'CLUSTER_HAS_OTHER_KEYS',
       endpoint,
       remedy:
         'join again with a token of there: k8s stop --pods, k8s reset (keep a copy of what you need), then as a new server with k8s token create --role=server',

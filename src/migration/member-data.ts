@@ -52,5 +52,11 @@ export async function makeMemberData(given: {
     ],
     env: { GOTRACEBACK: 'none' },
     timeoutMs: restoreTimeoutMs,
+  }).catch((cause: unknown) => {
+    throw new AppError(
+      `cannot make the data of etcd in ${dir}`,
+      { code: 'MEMBER_DATA', path: dir, remedy: 'look at the disk, and at the space that is free on it' },
+      { cause },
+    )
   })
 }

@@ -66,7 +66,7 @@ test('a server whose cluster goes on elsewhere puts its data aside, once, and jo
 test('with other keys it is refused, and nothing is touched', async () => {
   await tell([logHeadClusterId], 'of a snapshot')
   await expect(leave()).rejects.toMatchObject({
-    code: 'CLUSTER_WAS_RESET',
+    code: 'CLUSTER_HAS_OTHER_KEYS',
     message: expect.stringContaining(endpoint),
   })
   expectUntouched()
