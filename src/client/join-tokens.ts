@@ -142,6 +142,18 @@ export async function deleteToken(kubeconfig: string, id: string): Promise<void>
   })
 }
 
+/** Takes all tokens of a group back; returns how many there were. */
+export async function deleteTokensOf(kubeconfig: string, group: string): Promise<number> {
+  const found = (await listTokens(kubeconfig)).filter(({ groups }) => groups.includes(group))
+  for (const { id } of found) await deleteToken(kubeconfig, id)
+  return found.length
+}
+
+/** At which addresses the servers of the cluster are found. */
+export async function serverAddresses(kubeconfig: string): Promise<readonly string[]> {
+  return (await apiserverAddresses(connect(kubeconfig))).addresses
+}
+
 /** As the Service `kubernetes` has them, the servers find each other and are found. */
 export async function joinPoint(kubeconfig: string): Promise<JoinPoint> {
   const config = connect(kubeconfig)

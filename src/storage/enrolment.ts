@@ -4,6 +4,7 @@
  *    its turn       one server after the other, by a Lease
  *    not listed     data of an earlier try are of no use any more; it is added, as one that does not vote (a learner)
  *    listed         it was added before; it starts, and gets the data of the others
+ *    without data   it had started, and what it had is lost: it is taken out, and added anew
  *    a voter        a server that is in has promoted it (learners.ts): it has joined
  */
 import { existsSync } from 'node:fs'
@@ -71,8 +72,12 @@ export class Enrolment {
   async begin(): Promise<void> {
     if (!this.isUnderWay) return
     let listed = await this.#members()
-    if (!listed.some((member) => this.#isOwn(member))) {
+    this.#refuseForeign(listed)
+    const former = listed.find((member) => this.#isOwn(member))
+    const isLost = former !== undefined && former.name !== '' && !this.#hasData()
+    if (former === undefined || isLost) {
       await this.#whenItsTurn()
+      if (isLost) await this.#ask((member, signal) => member.remove(former.id, signal))
       await this.#forgetData()
       await this.#add()
       listed = await this.#members()
@@ -121,8 +126,28 @@ export class Enrolment {
       throw waiting('another server joins just now, or none of them answers')
   }
 
-  #isOwn({ peerUrls }: ListedMember): boolean {
-    return peerUrls.includes(this.#options.peerUrl())
+  /** One that has never started has no name. */
+  #isOwn({ name, peerUrls }: ListedMember): boolean {
+    return name === '' ? peerUrls.includes(this.#options.peerUrl()) : name === this.#options.nodeName
+  }
+
+  /** Two machines with one address would take each other's place. */
+  #refuseForeign(listed: readonly ListedMember[]): void {
+    const peerUrl = this.#options.peerUrl()
+    const foreign = listed.find((member) => member.peerUrls.includes(peerUrl) && !this.#isOwn(member))
+    if (foreign === undefined) return
+    throw new AppError(
+      `cannot join the etcd of the other servers: ${foreign.name} is at ${peerUrl} already`,
+      {
+        code: 'ETCD_JOIN_ADDRESS',
+        remedy:
+          'give this machine an address of its own (--node-ip); where that server is gone, remove its Node',
+      },
+    )
+  }
+
+  #hasData(): boolean {
+    return existsSync(join(this.#options.memberDir, 'member', 'wal'))
   }
 
   #members(): Promise<ListedMember[]> {

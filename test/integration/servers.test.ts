@@ -1,9 +1,11 @@
-import { writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, writeFileSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { findProblems } from '../soak/check.ts'
 import { addTestImage, Cluster } from './harness/cluster.ts'
 import { Lan } from './harness/lan.ts'
 import { Machine } from './harness/machine.ts'
 import { reportFailures } from './harness/report.ts'
+import { startTraffic } from './harness/traffic.ts'
 
 // Three servers with an etcd of their own, three machines on one network.
 
@@ -12,11 +14,10 @@ interface Members {
 }
 
 let lan: Lan
-let first: Cluster
-let second: Cluster
-let third: Cluster
+let servers: Cluster[] = []
 let url: string
 let token: string
+const joinFlags = () => [`--server=${url}`, '--token-file=/run/token']
 
 beforeAll(async () => {
   lan = await Lan.create()
@@ -27,41 +28,184 @@ beforeAll(async () => {
     addTestImage(machine)
   }
   url = `https://${addresses[0]}:6443`
-  ;[first, second, third] = machines.map(
-    (machine) => new Cluster(machine, { flags: ['--server-mode=ha'] }),
-  ) as [Cluster, Cluster, Cluster]
-  first.startDaemon({ flags: ['--cluster-init'] })
-  await first.ready()
+  servers = machines.map((machine) => new Cluster(machine, { flags: ['--server-mode=ha'] }))
+  servers[0]!.startDaemon({ flags: ['--cluster-init'] })
+  await servers[0]!.ready()
 })
 afterAll(async () => {
-  await Promise.all([third, second, first].map((server) => server?.[Symbol.asyncDispose]()))
+  await Promise.all(servers.toReversed().map((server) => server[Symbol.asyncDispose]()))
   await lan?.[Symbol.asyncDispose]()
 })
-reportFailures(() => second)
+reportFailures(() => servers.at(-1)!)
 
 const nameOf = ({ machine }: Cluster) => machine.id.replace('k8s-test-', '')
+const record = ({ machine }: Cluster) => machine.read('/var/lib/k8s/node.json')
+const has = ({ machine }: Cluster, path: string) => existsSync(machine.path(path))
 
 const membersOf = async (server: Cluster) =>
   (JSON.parse((await server.k8s(['etcd', 'members', '-o', 'json'])).stdout) as Members).members
 
-test('with one token two servers join at once: each has a member that votes, and an API that all know', async () => {
+const component = async (server: Cluster, name: string) =>
+  (await server.status()).components.find((one) => one.name === name)!
+
+test('two servers join with one token at once, one of them killed again and again: all have a member that votes', async () => {
+  const [first, second, third] = servers as [Cluster, Cluster, Cluster]
   token = (await first.k8s(['token', 'create', '--role=server'])).stdout.trim()
-  for (const server of [second, third]) {
-    writeFileSync(server.machine.path('/run/token'), `${token}\n`)
-    server.startDaemon({ flags: [`--server=${url}`, '--token-file=/run/token'] })
-  }
-  await Promise.all([second.ready(), third.ready()])
+  for (const { machine } of [second, third]) writeFileSync(machine.path('/run/token'), `${token}\n`)
+  const joined = Promise.all([
+    (async () => {
+      second.startDaemon({ flags: joinFlags() })
+      await second.ready()
+    })(),
+    (async () => {
+      // Noted, then with the keys, then with a member that has been added and has begun.
+      for (const path of ['node.json', 'cluster.json', 'etcd/member/wal']) {
+        third.startDaemon({ flags: joinFlags() })
+        await third.waitFor(path, () => Promise.resolve(has(third, `/var/lib/k8s/${path}`)), {
+          intervalMs: 5,
+        })
+        await third.daemon.stop('SIGKILL')
+        expect(record(third)).toContain('"isJoining": true')
+      }
+      // Once it has the keys it needs neither of them.
+      third.startDaemon()
+      await third.ready()
+    })(),
+  ])
+  await joined
   const members = await membersOf(third)
-  expect(members.map(({ name }) => name).sort()).toEqual([first, second, third].map(nameOf).sort())
+  expect(members.map(({ name }) => name).sort()).toEqual(servers.map(nameOf).sort())
   expect(members.map(({ role }) => role).sort()).toEqual(['follower', 'follower', 'leader'])
-  for (const server of [first, second, third]) {
+  for (const server of servers) {
     const { stdout } = await server.kubectl(['get', 'nodes', '-o', 'name'])
     expect(stdout.trim().split('\n')).toHaveLength(3)
     await server.waitFor('nothing is told', async () => (await server.status()).problems.length === 0)
+    await server.waitFor('nothing is noted', () => Promise.resolve(!record(server).includes('isJoining')))
   }
   const { endpoints } = await second.get<{ endpoints: object[] }>('endpointslice', 'kubernetes')
   expect(endpoints).toHaveLength(3)
-  await second.waitFor('the note "joining" is gone', async () =>
-    Promise.resolve(!second.machine.read('/var/lib/k8s/node.json').includes('isJoining')),
+})
+
+test('the keys of the cluster open for who has the token, and for nobody else', async () => {
+  const [first, second] = servers as [Cluster, Cluster]
+  const [, , , bootstrap = '', key = ''] = token.split('-')
+  const [id = ''] = bootstrap.split('.')
+  const agentToken = (await first.k8s(['token', 'create', '--role=agent'])).stdout.trim()
+  const read = async (bearer: string, name: string) => {
+    const target = `${url}/api/v1/namespaces/kube-system/secrets/${name}`
+    const ca = ['--cacert', '/var/lib/k8s/pki/server-ca.crt', '--connect-to', '::127.0.0.1:6443']
+    const command = ['curl', '-s', '-o', '/run/answer', '-w', '%{http_code}', ...ca]
+    return (await first.exec([...command, '-H', `Authorization: Bearer ${bearer}`, target])).stdout
+  }
+  expect(await read(bootstrap, `k8s-server-bundle-${id}`)).toBe('200')
+  expect(first.machine.read('/run/answer')).not.toContain('PRIVATE')
+  expect(await read(bootstrap, `bootstrap-token-${id}`)).toBe('403')
+  expect(await read(agentToken.split('-')[3] ?? '', `k8s-server-bundle-${id}`)).toBe('403')
+  // Neither is it written down anywhere, nor shown by a process.
+  expect((await first.kubectl(['get', 'secrets', '-A', '-o', 'json'])).stdout).not.toContain(key)
+  for (const server of [first, second]) {
+    expect(server.daemon.logTail(10_000)).not.toContain(key)
+    expect((await server.exec(['ps', '-eo', 'args'])).stdout).not.toContain(key)
+    const found = await server.exec(['grep', '-rlF', key, '/var/lib/k8s', '--include=*.json'], {
+      check: false,
+    })
+    expect(found.stdout).toBe('')
+  }
+  expect((await first.k8s(['token', 'list'])).stdout).toMatch(new RegExp(`^${id} +server `, 'm'))
+})
+
+test.each<[string, () => readonly string[], string]>([
+  ['the name of another Node', () => [`--node-name=${nameOf(servers[1]!)}`], 'the cluster has a Node two-'],
+  [
+    'another range of Services',
+    () => ['--service-cidr=10.50.0.0/16'],
+    'the cluster was created with service-cidr 10.96.0.0/12',
+  ],
+  [
+    'another network',
+    () => ['--network-backend=host-gw'],
+    'by network-backend vxlan, and this one would by host-gw',
+  ],
+  ['a server that creates a cluster', () => ['--cluster-init'], 'it creates a cluster, and --server'],
+  ['the token of an agent', () => ['--token-file=/run/agent-token'], 'it is one for an agent'],
+])('%s is refused with one line, and nothing is written', async (_, flags, message) => {
+  const third = servers[2]!
+  writeFileSync(third.machine.path('/run/agent-token'), token.replace('-server-', '-agent-').slice(0, -65))
+  const command = ['k8s', '--server-mode=ha', '--data-dir=/run/other', '--node-name=other', '--v=0']
+  const { exitCode, stderr } = await third.exec([...command, ...joinFlags(), ...flags()], { check: false })
+  expect(stderr).toContain(message)
+  expect(stderr.split('\n').filter((line) => line.startsWith('k8s: cannot'))).toHaveLength(1)
+  expect(exitCode).toBe(2)
+  const left = has(third, '/run/other') ? readdirSync(third.machine.path('/run/other')) : []
+  for (const name of ['node.json', 'pki', 'cluster.json', 'db']) expect(left).not.toContain(name)
+})
+
+test('while its own etcd is away a server goes on with those of the others, and comes back to its own', async () => {
+  const second = servers[1]!
+  const { pid } = await component(second, 'kube-apiserver')
+  await using traffic = startTraffic(second)
+  await traffic.writing
+  const etcd = await component(second, 'etcd')
+  // Stopped, so that it does not come back at once.
+  await second.exec(['kill', '-STOP', String(etcd.pid)])
+  await second.waitFor('it is missed', async () =>
+    (await second.status()).problems.some((problem) => problem.includes('https://127.0.0.1:2379 is away')),
   )
+  await second.kubectl(['create', 'configmap', 'without-its-own'])
+  await second.exec(['kill', '-CONT', String(etcd.pid)])
+  await second.waitFor('nothing is told', async () => (await second.status()).problems.length === 0)
+  expect(findProblems(await traffic.stop())).toEqual([])
+  expect(await component(second, 'kube-apiserver')).toMatchObject({ pid })
+})
+
+test('stopped and started without a word of where, and with another server away, it is what it was', async () => {
+  const [first, second] = servers as [Cluster, Cluster]
+  await first.k8s(['stop'])
+  await first.daemon.ended
+  await second.k8s(['stop'])
+  await second.daemon.ended
+  second.startDaemon()
+  await second.ready()
+  expect((await membersOf(second)).map(({ name }) => name).sort()).toEqual(servers.map(nameOf).sort())
+  await second.waitFor('who is away is named', async () => {
+    const { problems } = await second.status()
+    return problems.some((problem) =>
+      problem.startsWith(`etcd-proxy: ${url.replace('6443', '2379')} is away`),
+    )
+  })
+  first.startDaemon()
+  await first.ready()
+})
+
+test('a server that leaves takes its member along, does not come back with what it had, and may join anew', async () => {
+  const [first, , third] = servers as [Cluster, Cluster, Cluster]
+  const { stdout } = await third.k8s(['etcd', 'leave'])
+  expect(stdout).toContain(`${nameOf(third)} has left the etcd of the servers, and does not run any more.`)
+  await third.daemon.ended
+  expect((await membersOf(first)).map(({ name }) => name)).not.toContain(nameOf(third))
+  expect((await third.k8s(['etcd', 'leave'])).stdout).toContain('has left the etcd of the servers already')
+  const { exitCode, stderr } = await third.k8s(['--server-mode=ha', ...joinFlags()], { check: false })
+  expect(stderr).toContain('cannot start: this server has left the cluster')
+  expect(exitCode).toBe(2)
+  await first.k8s(['node', 'remove', nameOf(third)])
+  await third.k8s(['stop', '--pods'], { check: false })
+  await third.k8s(['reset', '--force'])
+  addTestImage(third.machine)
+  third.startDaemon({ flags: joinFlags() })
+  await third.ready()
+  expect(await membersOf(first)).toHaveLength(3)
+})
+
+test('one that goes must leave the others a majority', async () => {
+  const [first, second, third] = servers as [Cluster, Cluster, Cluster]
+  await third.k8s(['stop'])
+  await third.daemon.ended
+  const { exitCode, stderr } = await second.k8s(['etcd', 'leave'], { check: false })
+  expect(stderr).toContain(
+    `the others would have no majority: ${nameOf(third)} does not answer, and of 2 it takes 2`,
+  )
+  expect(exitCode).toBe(1)
+  expect(record(second)).not.toContain('hasLeft')
+  await second.ready()
+  expect(await membersOf(first)).toHaveLength(3)
 })

@@ -42,7 +42,7 @@ async function handler(invocation: Invocation): Promise<number> {
   )
   if (aside !== undefined) invocation.print(`What its member had is in ${aside}.\n`)
   invocation.print(
-    `Remove its Node on another server: k8s kubectl delete node ${name}; and what is here: k8s stop --pods, then k8s reset\n`,
+    `Remove its Node on another server: k8s node remove ${name}; and what is here: k8s stop --pods, then k8s reset\n`,
   )
   return 0
 }
@@ -55,7 +55,8 @@ interface Leaver {
 /** Noted first: from then on no start brings it back, whatever of it was removed. */
 async function leave(paths: Paths, { own, name }: Leaver): Promise<void> {
   const { Member: MemberOf } = await import('../../datastore/member.ts')
-  const servers = [own.address, ...(readNodeRecord(paths).otherMembers ?? [])]
+  // One that is taken out by itself ends before it has answered.
+  const servers = [...(readNodeRecord(paths).otherMembers ?? []), own.address]
   const { hasLeft = false } = readNodeRecord(paths)
   let reason: unknown
   for (const address of servers) {

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../../base/errors.ts'
 import type * as Client from '../../client/client.ts'
 import type { EncryptionKey } from '../../pki/encryption.ts'
+import { storageIn } from '../../config/facts.ts'
 import { loadClient } from '../client.ts'
 import { type Command, type Invocation, requireRoot } from '../command.ts'
 import { daemonOptions, pathsOf } from '../daemon.ts'
@@ -32,6 +33,8 @@ async function handler(invocation: Invocation): Promise<number> {
   requireRoot('rotate the encryption keys')
   const paths = await pathsOf(invocation)
   const client = await loadClient(invocation)
+  if (storageIn(paths.dataDir) !== 'embedded')
+    await prepareServers(paths.adminKubeconfig, { ...invocation, client })
   const [{ secretFiles }, { countSecrets }] = await Promise.all([
     import('../../pki/secrets.ts'),
     import('./state.ts'),
@@ -42,6 +45,29 @@ async function handler(invocation: Invocation): Promise<number> {
   })
   await rotation.run()
   return 0
+}
+
+/**
+ * Each server has the keys in a file of its own, and with another one could not read what this one writes; whoever has a token for servers
+ * would be given those of before.
+ */
+async function prepareServers(
+  kubeconfig: string,
+  { client, print }: Pick<Invocation, 'print'> & { client: typeof Client },
+): Promise<void> {
+  const addresses = await client.serverAddresses(kubeconfig)
+  if (addresses.length > 1) {
+    throw new AppError(
+      `cannot rotate the keys: the cluster has ${addresses.length} servers (${addresses.join(', ')}), and this one would write what the others cannot read`,
+      {
+        code: 'ENCRYPTION_SEVERAL_SERVERS',
+        remedy: 'let the others leave (k8s etcd leave), rotate, and have them join again',
+      },
+    )
+  }
+  const { joinGroups } = await import('../../cluster/join/token.ts')
+  const deleted = await client.deleteTokensOf(kubeconfig, joinGroups.server)
+  if (deleted > 0) print(`Took ${deleted} tokens for servers back: they would give the keys of before.\n`)
 }
 
 interface RotationOptions {

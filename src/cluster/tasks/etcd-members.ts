@@ -2,8 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { ObjectClient } from '../../addons/objects.ts'
 import { apiserverUrl } from '../../components/probe.ts'
 import { readIdentity } from '../../pki/pki.ts'
-import type { ListedMember } from '../../storage/storage.ts'
 import type { Membership } from '../../storage/membership.ts'
+import { GoneMembers } from '../gone-members.ts'
 import { ClusterApi } from '../join/cluster-api.ts'
 import { memberAddressesManifest } from '../member-addresses.ts'
 import { Trouble } from '../trouble.ts'
@@ -13,9 +13,8 @@ import type { Task, TaskContext } from './task.ts'
 const intervalMs = 500
 /** Somebody may have removed what servers that join are told. */
 const tellIntervalMs = 60_000
-/** Between two looks for members whose Node is gone, and how long that and their silence have to last. */
+/** Between two looks for members whose Node is gone. */
 const goneIntervalMs = 10_000
-const goneLimitMs = 60_000
 
 /**
  * What a server that is in does for the etcd of all: tells servers that join where its members are, has those vote that have caught up,
@@ -31,7 +30,7 @@ export const etcdMembers: Task<TaskContext> = {
     if (membership === undefined || learners === undefined) return
     await whenReady('api')
     const trouble = new Trouble({ ...etcdMembers, board, log })
-    const gone = new GoneNodes(context, membership)
+    const gone = new GoneMembers({ membership, log, hasNode: (name) => hasNode(context, name, signal) })
     let told = { text: '', atMs: 0 }
     let lookedAtMs = 0
     for (;;) {
@@ -61,56 +60,11 @@ function voterAddresses({ listed }: Membership): string[] {
     .sort()
 }
 
-async function accessOf({ config, pki }: TaskContext) {
-  return { server: apiserverUrl(config), tls: await readIdentity(pki, 'admin-client') }
+async function hasNode(context: TaskContext, name: string, signal: AbortSignal): Promise<boolean> {
+  using api = new ClusterApi({ ...(await accessOf(context)), signal })
+  return (await api.get(`/api/v1/nodes/${encodeURIComponent(name)}`)) !== undefined
 }
 
-/**
- * Takes out the member of a server that is gone for good: for a while it has not answered, and has had no Node. One that is merely down
- * has its Node, and one that joins answers. etcd refuses what would cost the others their majority.
- */
-class GoneNodes {
-  readonly #context: TaskContext
-  readonly #membership: Membership
-  /** Since when a member has had no Node, by its id, performance.now. */
-  readonly #missing = new Map<bigint, number>()
-
-  constructor(context: TaskContext, membership: Membership) {
-    this.#context = context
-    this.#membership = membership
-  }
-
-  async look(signal: AbortSignal): Promise<void> {
-    const silent = this.#membership.listed.filter((member) => this.#isSilent(member))
-    for (const id of this.#missing.keys())
-      if (!silent.some((member) => member.id === id)) this.#missing.delete(id)
-    for (const member of silent) if (await this.#isGone(member, signal)) await this.#remove(member, signal)
-  }
-
-  #isSilent(member: ListedMember): boolean {
-    if (member.isLearner || member.name === '' || this.#membership.isOwn(member)) return false
-    const sinceMs = this.#membership.awaySince(member)
-    return sinceMs !== undefined && performance.now() - sinceMs > goneLimitMs
-  }
-
-  async #isGone({ id, name }: ListedMember, signal: AbortSignal): Promise<boolean> {
-    using api = new ClusterApi({ ...(await accessOf(this.#context)), signal })
-    const node = await api.get(`/api/v1/nodes/${encodeURIComponent(name)}`)
-    if (node !== undefined) {
-      this.#missing.delete(id)
-      return false
-    }
-    const sinceMs = this.#missing.get(id) ?? performance.now()
-    this.#missing.set(id, sinceMs)
-    return performance.now() - sinceMs > goneLimitMs
-  }
-
-  async #remove({ id, name }: ListedMember, signal: AbortSignal): Promise<void> {
-    await this.#membership.ask((member, limited) => member.remove(id, limited), signal)
-    this.#missing.delete(id)
-    this.#context.log.warn(
-      { member: name },
-      'removed the member of a server whose Node is gone, and which does not answer',
-    )
-  }
+async function accessOf({ config, pki }: TaskContext) {
+  return { server: apiserverUrl(config), tls: await readIdentity(pki, 'admin-client') }
 }

@@ -41,6 +41,7 @@ async function firstServer(cluster: Record<string, string> = facts) {
   const key = newKey()
   const caHash = authorityHash(fake.authority.cert)
   const state = {
+    removed: { second: '2026-01-01' } as Record<string, string>,
     ...{ promised: {} as Record<string, string>, version: 1, members: members as string | undefined },
     backend: 'vxlan',
     sealed: sealBundle(await readBundle(dir, cluster), { key, caHash }) as Buffer | undefined,
@@ -53,6 +54,10 @@ async function firstServer(cluster: Record<string, string> = facts) {
     }
     if (path.endsWith('/configmaps/k8s-etcd-members'))
       return state.members === undefined ? [404, {}] : [200, configMap({ members: state.members })]
+    if (path.endsWith('/configmaps/k8s-removed-nodes')) {
+      if (method === 'PUT') state.removed = (JSON.parse(body) as { data: Record<string, string> }).data
+      return [200, configMap(state.removed)]
+    }
     if (path.endsWith('/configmaps/kubeadm-config'))
       return [200, configMap({ 'network-backend': state.backend })]
     if (!path.includes('/kube-system/configmaps') || path.endsWith('-config')) {
@@ -125,6 +130,8 @@ test('with its token a server has the keys and the facts of the cluster, and has
     settings: { role: 'server', 'node-name': 'second' },
   })
   expect(first.state.promised).toEqual({ second: `server-${record.id}` })
+  // One that was removed under this name is no obstacle.
+  expect(first.state.removed).toEqual({})
   // Nothing of the token is on the disk, and from here on it is not needed.
   expect(readFileSync(paths.nodeRecord, 'utf8')).not.toContain(first.key)
   expect(isNewcomer(await load({}), paths)).toBe(false)

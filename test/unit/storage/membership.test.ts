@@ -1,7 +1,9 @@
 import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
 import { silentLogger } from '../../../src/base/logger.ts'
+import { GoneMembers } from '../../../src/cluster/gone-members.ts'
 import { Enrolment, type JoinQueue } from '../../../src/storage/enrolment.ts'
 import { Learners } from '../../../src/storage/learners.ts'
 import { Members } from '../../../src/storage/members.ts'
@@ -103,9 +105,41 @@ test('a learner is promoted when it answers and etcd takes it, and dropped when 
   const strict = learners(10)
   await strict.look(signal)
   expect(etcd.find('c')).toBeDefined()
-  while (etcd.find('c') !== undefined) await strict.look(signal)
+  while (etcd.find('c') !== undefined) {
+    await strict.look(signal)
+    await setImmediate()
+  }
   // A vote of the dead would be missing.
   expect(etcd.calls).toEqual([`remove ${c.id}`])
+})
+
+test('the member of a server without a Node that does not answer is removed, and none that is merely down, or joins', async () => {
+  const etcd = new FakeEtcd()
+  const a = await etcd.member('a')
+  const down = await etcd.member('down')
+  const gone = await etcd.member('gone')
+  await etcd.member('new')
+  const { membership, members } = viewOf('a', a.clientUrl)
+  await until(() => members.endpoints.length === 4 && members.endpoints.every((url) => members.serves(url)))
+  const asked = new Set<string>()
+  const hasNode = (name: string) => Promise.resolve(asked.add(name) && name === 'down')
+  const care = new GoneMembers({ membership, hasNode, log, limitMs: 10 })
+  await care.look(signal)
+  expect(asked.size).toBe(0)
+  down.stop()
+  gone.stop()
+  etcd.refusal.remove = 'etcdserver: unhealthy cluster'
+  while (!etcd.calls.includes(`remove ${gone.id} refused`)) {
+    await care.look(signal).catch(() => {})
+    await setImmediate()
+  }
+  delete etcd.refusal.remove
+  while (etcd.find('gone') !== undefined) {
+    await care.look(signal)
+    await setImmediate()
+  }
+  expect([...asked].sort()).toEqual(['down', 'gone'])
+  expect(etcd.members.map(({ name }) => name)).toEqual(['a', 'down', 'new'])
 })
 
 const noQueue: JoinQueue = { whileLeading: (run, until_) => run(until_) }
@@ -170,6 +204,23 @@ test('data of an earlier try are removed when the member is not listed any more,
   mkdirSync(join(memberDir, 'member/wal'), { recursive: true })
   await first.begin()
   expect(existsSync(join(memberDir, 'member'))).toBe(true)
+})
+
+test('one that had started and has lost its data is taken out and added anew', async () => {
+  const etcd = new FakeEtcd()
+  const a = await etcd.member('a')
+  const lost = await etcd.member('c')
+  const { enrolment: joining } = enrolment([a.clientUrl])
+  await joining.begin()
+  expect(etcd.calls).toEqual([`remove ${lost.id}`, 'add https://c:2380 as a learner'])
+})
+
+test('a machine with the address of another server does not take its place', async () => {
+  const etcd = new FakeEtcd()
+  const a = await etcd.member('a', { peerUrl: 'https://c:2380' })
+  const { enrolment: joining } = enrolment([a.clientUrl])
+  await expect(joining.begin()).rejects.toThrow('a is at https://c:2380 already')
+  expect(etcd.calls).toEqual([])
 })
 
 test('others that do not answer are told', async () => {
