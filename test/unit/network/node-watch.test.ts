@@ -114,7 +114,7 @@ test('Nodes are listed page by page, and their changes are followed', async () =
   expect(told).toEqual([`${one} ${two}`, `${one} ${two} ${three}`, `${one} ${three}`])
   expect(asked).toEqual([
     '/api/v1/nodes?limit=100',
-    '/api/v1/nodes?limit=100&continue=a%20b',
+    '/api/v1/nodes?limit=100&continue=a+b',
     '/api/v1/nodes?watch=1&allowWatchBookmarks=true&resourceVersion=7',
   ])
 })
