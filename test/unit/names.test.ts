@@ -52,7 +52,7 @@ for (const { name: command, options } of commands.all) {
 const everyDaemonCommand = 'every command but version and those of lab'
 
 /** Ansible's, in a comment; and what containerd's CRI calls its arguments of CNI. */
-const ofOthers = ['K8S_AUTH_HOST', 'K8S_POD_NAME', 'K8S_POD_NAMESPACE']
+const ofOthers = ['K8S_AUTH_HOST', 'K8S_POD_NAME', 'K8S_POD_NAMESPACE', 'K8S_POD_UID']
 
 /** Every K8S_ name in what is written here for the program, but for those of settings. */
 function variablesInSources(): string[] {

@@ -3,6 +3,8 @@ import { forwardChain } from './forward-chain.ts'
 
 /** In the family of the pods. */
 export const masqueradeTable = 'k8s_masquerade'
+/** Of NetworkPolicy (src/network/policy), for both families. */
+export const policyTable = 'k8s-network-policy'
 /** pkg/proxy/nftables: the chain by which packets that come in reach its Services. */
 const kubeProxyTable = 'kube-proxy'
 const kubeProxyChain = 'nat-prerouting'

@@ -1,8 +1,8 @@
 import type { HostFacts } from '../facts/host.ts'
-import { masqueradeTable } from '../firewall/nftables.ts'
+import { masqueradeTable, policyTable } from '../firewall/nftables.ts'
 import type { ResetStep } from './steps.ts'
 
-/** Tables of kube-proxy (pkg/proxy/nftables), of the CNI plugins portmap and bridge (until pods were masqueraded by the daemon). */
+/** Tables of kube-proxy (pkg/proxy/nftables), of the CNI plugins portmap and bridge (until pods were masqueraded by the daemon), and ours. */
 const nftTables = [
   'ip kube-proxy',
   'ip6 kube-proxy',
@@ -11,6 +11,7 @@ const nftTables = [
   'inet cni_plugins_masquerade',
   `ip ${masqueradeTable}`,
   `ip6 ${masqueradeTable}`,
+  `inet ${policyTable}`,
 ] as const
 
 /** Both kinds: the cluster may have run in the other mode before. */
