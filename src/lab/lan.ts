@@ -78,19 +78,19 @@ export class Lan {
   /** A cable from a port of the bridge to the network namespace of a process. */
   async link(host: number, { name, pid }: { name: string; pid: number }): Promise<void> {
     const peer = ['type', 'veth', 'peer', 'name', name, 'netns', String(pid)]
-    await this.exec(['ip', 'link', 'add', port(host), ...peer])
+    await this.exec(['ip', 'link', 'add', portOf(host), ...peer])
     await this.heal(host)
-    await this.exec(['ip', 'link', 'set', port(host), 'up'])
+    await this.exec(['ip', 'link', 'set', portOf(host), 'up'])
   }
 
   /** Nothing passes to or from this machine any more; its own end of the link stays up, as when a switch fails. Repeatable. */
   async cut(host: number): Promise<void> {
-    await this.exec(['ip', 'link', 'set', port(host), 'nomaster'])
+    await this.exec(['ip', 'link', 'set', portOf(host), 'nomaster'])
   }
 
   /** Repeatable. */
   async heal(host: number): Promise<void> {
-    await this.exec(['ip', 'link', 'set', port(host), 'master', 'lan'])
+    await this.exec(['ip', 'link', 'set', portOf(host), 'master', 'lan'])
   }
 
   /** Runs a command where the bridge is: one-way faults are rules of nft's family bridge there. */
@@ -99,7 +99,8 @@ export class Lan {
   }
 }
 
-function port(host: number): string {
+/** Of the bridge, to which a machine is connected. */
+export function portOf(host: number): string {
   return `port${host}`
 }
 

@@ -22,6 +22,8 @@ const retryMs = 200
 const updates = 5
 /** For what was written last to come to every watch, all servers being back. */
 const lastLimitMs = 120_000
+/** For all that is to be done at the end. */
+const endLimitMs = 2 * lastLimitMs
 const path = '/api/v1/namespaces/default/configmaps'
 /** Each run has objects of its own. */
 const run = `${Date.now()}`
@@ -36,7 +38,11 @@ const [kubeconfig = '', ...urls] = process.argv.slice(2)
 const { identity } = readKubeconfig(readFileSync(kubeconfig, 'utf8'))
 const connections = urls.map((url) => new Connections(url, identity))
 const end = new AbortController()
-createInterface(process.stdin).on('close', () => end.abort())
+createInterface(process.stdin).on('close', () => {
+  end.abort()
+  // The servers may have gone with whoever started this.
+  setTimeout(() => process.exit(1), endLimitMs).unref()
+})
 /** Of the watches, once all is written. */
 const watchesEnd = new AbortController()
 

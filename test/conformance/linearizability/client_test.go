@@ -61,11 +61,17 @@ func (h *history) add(operation porcupine.Operation) {
 var values atomic.Int64
 
 // run makes random requests, one after the other, until the context ends.
-func (h *history) run(ctx context.Context, id int, conn *grpc.ClientConn) {
+func (h *history) run(ctx context.Context, id int, conn *grpc.ClientConn, withLeases bool) {
 	random := rand.New(rand.NewPCG(uint64(id), 2026))
 	var seen [keyCount]int64
 	for ctx.Err() == nil {
 		wanted := choose(random, &seen)
+		if !withLeases {
+			if wanted.kind == grantLease || wanted.kind == revokeLease {
+				continue
+			}
+			wanted.lease = 0
+		}
 		call := h.now()
 		reply, err := ask(ctx, conn, wanted)
 		returned := h.now()

@@ -40,19 +40,26 @@ func (s *server) start(t *testing.T) {
 	t.Helper()
 	words := strings.Fields(os.Getenv("DATASTORE"))
 	flags := []string{"--data-dir", s.directory, "--port", fmt.Sprint(s.port)}
-	s.process = exec.Command(words[0], append(words[1:], flags...)...)
-	s.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	s.process.Stderr = os.Stderr
-	output, err := s.process.StdoutPipe()
+	s.process = run(t, words[0], append(words[1:], flags...)...)
+}
+
+// run starts a program that ends with the test, and waits until it says that it serves.
+func run(t *testing.T, program string, args ...string) *exec.Cmd {
+	t.Helper()
+	process := exec.Command(program, args...)
+	process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	process.Stderr = os.Stderr
+	output, err := process.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.process.Start(); err != nil {
+	if err := process.Start(); err != nil {
 		t.Fatal(err)
 	}
 	if line, err := bufio.NewReader(output).ReadString('\n'); err != nil || !strings.HasPrefix(line, "serving on") {
 		t.Fatalf("the server did not start: %q %v", line, err)
 	}
+	return process
 }
 
 func (s *server) stop(signal os.Signal) {
@@ -70,7 +77,11 @@ func freePort(t *testing.T) int {
 }
 
 func (s *server) connect(t *testing.T) *grpc.ClientConn {
-	conn, err := grpc.NewClient(fmt.Sprintf("127.0.0.1:%d", s.port),
+	return connect(t, fmt.Sprintf("127.0.0.1:%d", s.port))
+}
+
+func connect(t *testing.T, target string) *grpc.ClientConn {
+	conn, err := grpc.NewClient(target,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		// What waits for a server was not sent; it is not unknown whether it happened.
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
@@ -96,13 +107,9 @@ func TestLinearizability(t *testing.T) {
 	var working, followers sync.WaitGroup
 	for id := range clients {
 		conn := s.connect(t)
-		working.Go(func() { history.run(traffic, id, conn) })
+		working.Go(func() { history.run(traffic, id, conn, true) })
 	}
-	watchers := []*watched{
-		{request: &pb.WatchCreateRequest{Key: []byte(prefix), RangeEnd: []byte(afterPrefix)}},
-		{request: &pb.WatchCreateRequest{Key: keyName(1)}},
-		{request: &pb.WatchCreateRequest{Key: keyName(2), RangeEnd: keyName(4), Filters: []pb.WatchCreateRequest_FilterType{pb.WatchCreateRequest_NODELETE}}},
-	}
+	watchers := newWatchers()
 	for _, w := range watchers {
 		conn := s.connect(t)
 		followers.Go(func() { w.follow(watching, conn) })
@@ -122,7 +129,7 @@ func TestLinearizability(t *testing.T) {
 	working.Wait()
 
 	newest, log := readLog(t, s.connect(t))
-	time.Sleep(500 * time.Millisecond)
+	waitFor(watchers, newest)
 	endWatching()
 	followers.Wait()
 	t.Logf("%d operations, %d revisions, %d restarts", len(history.operations), newest, len(restarts))
@@ -130,14 +137,13 @@ func TestLinearizability(t *testing.T) {
 		t.Error("that is too little to be of use")
 	}
 
-	_, problems := log.replay(newest)
-	for at, w := range watchers {
-		for _, problem := range w.check(log, newest) {
-			problems = append(problems, fmt.Sprintf("watcher %d: %s", at, problem))
-		}
-	}
-	operations, found := settled(history.operations, log, restarts)
-	for _, problem := range append(problems, found...) {
+	operations, problems := settled(history.operations, log, restarts)
+	judge(t, operations, append(problems, log.problems(newest, watchers)...))
+}
+
+// judge fails the test if there are problems, or if what clients saw is not linearizable.
+func judge(t *testing.T, operations []porcupine.Operation, problems []string) {
+	for _, problem := range problems {
 		t.Error(problem)
 	}
 	if result := porcupine.CheckOperationsTimeout(model, operations, checkLimit); result != porcupine.Ok {

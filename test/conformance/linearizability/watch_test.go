@@ -3,6 +3,7 @@ package linearizability
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -14,18 +15,49 @@ import (
 type watched struct {
 	request   *pb.WatchCreateRequest
 	responses []*pb.WatchResponse
+	// Its streams may be with different members of an etcd. One that catches up tells in the headers of its events of a revision that
+	// it has not come to, and another one may be behind.
+	ofMembers bool
+	// Where the next stream begins.
+	next atomic.Int64
+}
+
+// waitFor lets watchers come to a revision; what keeps them from it is found by check.
+func waitFor(watchers []*watched, revision int64) {
+	deadline := time.Now().Add(checkLimit)
+	for _, w := range watchers {
+		for w.next.Load() <= revision && time.Now().Before(deadline) {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+}
+
+func newWatchers() []*watched {
+	return []*watched{
+		{request: &pb.WatchCreateRequest{Key: []byte(prefix), RangeEnd: []byte(afterPrefix)}},
+		{request: &pb.WatchCreateRequest{Key: keyName(1)}},
+		{request: &pb.WatchCreateRequest{Key: keyName(2), RangeEnd: keyName(4), Filters: []pb.WatchCreateRequest_FilterType{pb.WatchCreateRequest_NODELETE}}},
+	}
+}
+
+// covers is the revision up to which a response has told of everything.
+func (w *watched) covers(response *pb.WatchResponse) int64 {
+	if count := len(response.Events); w.ofMembers && count > 0 {
+		return response.Events[count-1].Kv.ModRevision
+	}
+	return response.Header.Revision
 }
 
 // follow watches from the first revision on, and resumes what breaks, until the context ends.
 func (w *watched) follow(ctx context.Context, conn *grpc.ClientConn) {
-	next := int64(2)
+	w.next.Store(2)
 	for ctx.Err() == nil {
-		w.stream(ctx, conn, &next)
+		w.stream(ctx, conn)
 		time.Sleep(10 * time.Millisecond)
 	}
 }
 
-func (w *watched) stream(ctx context.Context, conn *grpc.ClientConn, next *int64) {
+func (w *watched) stream(ctx context.Context, conn *grpc.ClientConn) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := pb.NewWatchClient(conn).Watch(ctx)
@@ -34,7 +66,7 @@ func (w *watched) stream(ctx context.Context, conn *grpc.ClientConn, next *int64
 	}
 	create := &pb.WatchCreateRequest{
 		Key: w.request.Key, RangeEnd: w.request.RangeEnd, Filters: w.request.Filters,
-		PrevKv: true, ProgressNotify: true, StartRevision: *next,
+		PrevKv: true, ProgressNotify: true, StartRevision: w.next.Load(),
 	}
 	if stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}}) != nil {
 		return
@@ -53,7 +85,7 @@ func (w *watched) stream(ctx context.Context, conn *grpc.ClientConn, next *int64
 		w.responses = append(w.responses, response)
 		// A progress notification is where one may resume, too.
 		if !response.Created {
-			*next = response.Header.Revision + 1
+			w.next.Store(max(w.next.Load(), w.covers(response)+1))
 		}
 	}
 }
@@ -80,11 +112,14 @@ func (w *watched) check(log eventLog, newest int64) []string {
 	var problems []string
 	told, seen := int64(1), int64(1)
 	for _, response := range w.responses {
-		revision := response.Header.Revision
+		revision := w.covers(response)
 		if response.Canceled {
 			problems = append(problems, fmt.Sprintf("canceled at revision %d: %s", revision, response.CancelReason))
 		}
 		if response.Created {
+			if w.ofMembers {
+				seen = 0
+			}
 			continue
 		}
 		var got []*mvccpb.Event
@@ -116,6 +151,17 @@ func (w *watched) check(log eventLog, newest int64) []string {
 	}
 	if told < newest {
 		problems = append(problems, fmt.Sprintf("the watcher ended at revision %d of %d", told, newest))
+	}
+	return problems
+}
+
+// problems are those of the log itself, and of watchers that should have got what it has.
+func (log eventLog) problems(newest int64, watchers []*watched) []string {
+	_, problems := log.replay(newest)
+	for at, w := range watchers {
+		for _, problem := range w.check(log, newest) {
+			problems = append(problems, fmt.Sprintf("watcher %d: %s", at, problem))
+		}
 	}
 	return problems
 }

@@ -1,11 +1,15 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
-import { firstHost, Lan as Network, lanScript } from '../../../src/lab/lan.ts'
+import { firstHost, Lan as Network, lanScript, portOf } from '../../../src/lab/lan.ts'
 import type { Machine } from './machine.ts'
 
 /** machine.sh's own, so that the first machine keeps its address. */
 const subnet = '10.89.0'
+
+function tableOf(host: number): string {
+  return `cut${host}`
+}
 
 /** The network of a lab for machines of tests; it ends, and all of it goes, when it is disposed of or when the runner dies. */
 export class Lan implements AsyncDisposable {
@@ -51,13 +55,34 @@ export class Lan implements AsyncDisposable {
     return this.#network.cut(this.#hostOf(machine))
   }
 
-  heal(machine: Machine): Promise<void> {
-    return this.#network.heal(this.#hostOf(machine))
+  /** Nothing passes to this machine any more, or from it, while the other way is open. */
+  async cutOneWay(machine: Machine, way: 'to' | 'from'): Promise<void> {
+    const host = this.#hostOf(machine)
+    const hooks = way === 'to' ? ['forward', 'output'] : ['forward', 'input']
+    const chains = hooks.map(
+      (hook) =>
+        `chain ${hook} { type filter hook ${hook} priority 0; ${way === 'to' ? 'oifname' : 'iifname'} "${portOf(host)}" drop\n}`,
+    )
+    await this.exec(['nft', `table bridge ${tableOf(host)} {\n${chains.join('\n')}\n}`])
+  }
+
+  /** Repeatable. */
+  async heal(machine: Machine): Promise<void> {
+    const host = this.#hostOf(machine)
+    await this.#network.heal(host)
+    const table = `table bridge ${tableOf(host)}`
+    // One that is not there cannot be deleted.
+    await this.exec(['nft', `add ${table}; delete ${table}`])
   }
 
   /** Runs a command where the bridge is: one-way faults are rules of nft's family bridge there. */
   exec(command: readonly string[]): Promise<string> {
     return this.#network.exec(command)
+  }
+
+  /** Of the process in whose network namespace the bridge is: whoever enters that is a machine's neighbour. */
+  get networkPid(): number {
+    return this.#network.pid
   }
 
   #hostOf(machine: Machine): number {

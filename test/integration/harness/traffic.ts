@@ -44,8 +44,9 @@ function trafficOf({ stdin, stdout }: ChildProcess, end: () => Promise<void>): T
     writing: begun.promise,
     async stop() {
       stdin.end()
-      const lines = (await text(stdout)).trim().split('\n')
-      return JSON.parse(lines.at(-1) ?? '') as History
+      const [, history] = (await text(stdout)).split('\n')
+      if (history === undefined || history === '') throw new Error('the clients got no answers in the end')
+      return JSON.parse(history) as History
     },
     [Symbol.asyncDispose]: end,
   }
