@@ -1,0 +1,203 @@
+import { writeFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { addTestImage, Cluster, defaultDataDir } from '../integration/harness/cluster.ts'
+import { Lan } from '../integration/harness/lan.ts'
+import { Machine } from '../integration/harness/machine.ts'
+import { processesNamed, processNames } from '../integration/harness/processes.ts'
+import { startTrafficOn, type Traffic } from '../integration/harness/traffic.ts'
+import { describeFault, type Fault, type FaultKind } from './faults.ts'
+import type { Period } from './report.ts'
+
+const tokenFile = '/run/join-token'
+/** Of a server that was there before. */
+const serverFlags = ['--server-mode=ha']
+const agentFlags = ['agent']
+
+/** Servers that share a cluster, and agents, on one network, from the built artifact, with what breaks them. */
+export class Rig implements AsyncDisposable {
+  readonly lan: Lan
+  readonly servers: readonly Cluster[]
+  readonly agents: readonly Cluster[]
+  readonly addresses: ReadonlyMap<Cluster, string>
+
+  private constructor(lan: Lan, machines: readonly [Machine, string][], serverCount: number) {
+    const clusters = machines.map(([machine, address]) => [new Cluster(machine, {}), address] as const)
+    this.lan = lan
+    this.servers = clusters.slice(0, serverCount).map(([cluster]) => cluster)
+    this.agents = clusters.slice(serverCount).map(([cluster]) => cluster)
+    this.addresses = new Map(clusters)
+  }
+
+  /** All are Ready when it resolves. Names begin with `name`. */
+  static async create(given: { name: string; servers: number; agents: number }): Promise<Rig> {
+    const { name, servers, agents } = given
+    const lan = await Lan.create()
+    const machines: [Machine, string][] = []
+    for (let index = 0; index < servers + agents; index++) {
+      const machine = await Machine.create({
+        name: index < servers ? `${name}-s${index + 1}` : `${name}-a${index - servers + 1}`,
+      })
+      machines.push([machine, await lan.join(machine)])
+      addTestImage(machine)
+    }
+    const rig = new Rig(lan, machines, servers)
+    try {
+      await rig.#start()
+      return rig
+    } catch (error) {
+      const reports = await Promise.all(rig.nodes.map((node) => node.report().catch(String)))
+      await rig[Symbol.asyncDispose]()
+      throw new Error(`cannot start the cluster ${name}\n${reports.join('\n')}`, { cause: error })
+    }
+  }
+
+  get nodes(): Cluster[] {
+    return [...this.servers, ...this.agents]
+  }
+
+  /** The server at a place. */
+  server(index: number): Cluster {
+    const server = this.servers[index]
+    if (server === undefined) throw new Error(`bug: there is no server ${index}`)
+    return server
+  }
+
+  url(server: Cluster): string {
+    return `https://${this.addresses.get(server)}:6443`
+  }
+
+  startTraffic(): Traffic {
+    return startTrafficOn(this.lan, {
+      kubeconfig: this.server(0).machine.path(`${defaultDataDir}/admin.kubeconfig`),
+      urls: this.servers.map((server) => this.url(server)),
+    })
+  }
+
+  /** Starts the daemon of one that has joined. */
+  restart(node: Cluster): void {
+    node.startDaemon({ flags: this.agents.includes(node) ? agentFlags : serverFlags })
+  }
+
+  async stop(node: Cluster): Promise<void> {
+    await node.k8s(['stop'])
+    await node.daemon.ended
+  }
+
+  /** Until all components of all nodes are ready, and their Nodes. */
+  async ready(): Promise<void> {
+    for (const node of this.nodes) await node.ready()
+  }
+
+  async begin({ kind, servers }: Fault): Promise<void> {
+    await Promise.all(servers.map((index) => doings[kind].begin(this, this.server(index))))
+  }
+
+  async end({ kind, servers }: Fault): Promise<void> {
+    await Promise.all(servers.map((index) => doings[kind].end(this, this.server(index))))
+  }
+
+  /** Lets servers fail for a while, and waits until all is well again. */
+  async inject(fault: Fault): Promise<Period> {
+    const startMs = Date.now()
+    await this.begin(fault)
+    await sleep(fault.holdMs)
+    await this.end(fault)
+    const healedMs = Date.now()
+    await this.ready()
+    const recoveryMs = Date.now() - healedMs
+    await sleep(fault.calmMs)
+    return { title: describeFault(fault), startMs, endMs: Date.now(), recoveryMs }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.nodes.map((node) => node[Symbol.asyncDispose]()))
+    await this.lan[Symbol.asyncDispose]()
+  }
+
+  async #start(): Promise<void> {
+    const [first, ...others] = this.servers
+    if (first === undefined) throw new Error('bug: a cluster has servers')
+    first.startDaemon({ flags: [...serverFlags, '--cluster-init'] })
+    await first.ready()
+    await this.#join(others, { first, role: 'server', flags: serverFlags })
+    await this.#join(this.agents, { first, role: 'agent', flags: agentFlags })
+    await this.ready()
+    await first.waitFor('pods are admitted', () => first.get('serviceaccount', 'default'))
+  }
+
+  /** Starts those that are to join by the first server. */
+  async #join(
+    nodes: readonly Cluster[],
+    { first, role, flags }: { first: Cluster; role: 'server' | 'agent'; flags: readonly string[] },
+  ): Promise<void> {
+    if (nodes.length === 0) return
+    const { stdout: token } = await first.k8s(['token', 'create', `--role=${role}`])
+    for (const node of nodes) {
+      writeFileSync(node.machine.path(tokenFile), token, { mode: 0o600 })
+      node.startDaemon({ flags: [...flags, `--server=${this.url(first)}`, `--token-file=${tokenFile}`] })
+    }
+  }
+}
+
+type Deed = (rig: Rig, server: Cluster) => Promise<void>
+
+interface Doing {
+  readonly begin: Deed
+  readonly end: Deed
+}
+
+const nothing = () => Promise.resolve()
+
+/** What each fault is. */
+const doings: Readonly<Record<FaultKind, Doing>> = {
+  'kill-etcd': { begin: (_, { machine }) => signal(machine, 'SIGKILL', ['etcd']), end: nothing },
+  'kill-apiserver': {
+    begin: (_, { machine }) => signal(machine, 'SIGKILL', ['kube-apiserver']),
+    end: nothing,
+  },
+  'kill-daemon': { begin: (_, server) => killDaemon(server), end: restart },
+  crash: { begin: (_, server) => crash(server), end: restart },
+  'hang-etcd': hanging('etcd'),
+  'hang-apiserver': hanging('kube-apiserver'),
+  'hang-daemon': {
+    begin: (_, { daemon }) => Promise.resolve(daemon.signal('SIGSTOP')),
+    end: (_, { daemon }) => Promise.resolve(daemon.signal('SIGCONT')),
+  },
+  cut: { begin: ({ lan }, { machine }) => lan.cut(machine), end: heal },
+  'cut-in': { begin: ({ lan }, { machine }) => lan.cutOneWay(machine, 'to'), end: heal },
+  'cut-out': { begin: ({ lan }, { machine }) => lan.cutOneWay(machine, 'from'), end: heal },
+  stop: { begin: (rig, server) => rig.stop(server), end: restart },
+  'cut-majority': { begin: ({ lan }, { machine }) => lan.cut(machine), end: heal },
+  'crash-majority': { begin: (_, server) => crash(server), end: restart },
+}
+
+function hanging(name: string): Doing {
+  return {
+    begin: (_, { machine }) => signal(machine, 'SIGSTOP', [name]),
+    // The daemon may have killed it meanwhile, and started another.
+    end: (_, { machine }) => signal(machine, 'SIGCONT', [name]),
+  }
+}
+
+async function signal(machine: Machine, name: NodeJS.Signals, programs: readonly string[]): Promise<void> {
+  const pids = programs.flatMap((program) => processesNamed(machine, program).map(({ pid }) => String(pid)))
+  if (pids.length > 0) await machine.exec(['kill', '-s', name.slice('SIG'.length), ...pids], { check: false })
+}
+
+async function killDaemon({ daemon }: Cluster): Promise<void> {
+  await daemon.stop('SIGKILL')
+}
+
+/** As when the power fails, but for the pods. */
+async function crash(server: Cluster): Promise<void> {
+  await killDaemon(server)
+  await signal(server.machine, 'SIGKILL', ['etcd', ...processNames])
+}
+
+function restart(rig: Rig, server: Cluster): Promise<void> {
+  return Promise.resolve(rig.restart(server))
+}
+
+function heal({ lan }: Rig, { machine }: Cluster): Promise<void> {
+  return lan.heal(machine)
+}
