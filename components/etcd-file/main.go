@@ -4,6 +4,7 @@
 //	etcd-file write FILE <STREAM
 //	etcd-file read FILE >STREAM
 //	etcd-file read-without-digest FILE >STREAM
+//	etcd-file members FILE >JSON
 package main
 
 import (
@@ -21,7 +22,7 @@ func main() {
 
 func run(args []string) (err error) {
 	if len(args) != 2 {
-		return fmt.Errorf("usage: etcd-file write|read|read-without-digest FILE")
+		return fmt.Errorf("usage: etcd-file write|read|read-without-digest|members FILE")
 	}
 	command, path := args[0], args[1]
 	// bbolt maps the file and trusts it: what is damaged shows as a panic, or as a fault beyond the file's end.
@@ -38,6 +39,8 @@ func run(args []string) (err error) {
 		return read(path, os.Stdout, true)
 	case "read-without-digest":
 		return read(path, os.Stdout, false)
+	case "members":
+		return printMembers(path, os.Stdout)
 	}
-	return fmt.Errorf("unknown command %q: there are write, read and read-without-digest", command)
+	return fmt.Errorf("unknown command %q: there are write, read, read-without-digest and members", command)
 }

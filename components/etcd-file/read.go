@@ -29,6 +29,11 @@ func read(path string, out io.Writer, wantsDigest bool) error {
 	if err := checkDigest(path, wantsDigest); err != nil {
 		return err
 	}
+	return view(path, func(tx *bolt.Tx) error { return dump(tx, newSink(out), path) })
+}
+
+// view runs act on a file that is whole.
+func view(path string, act func(*bolt.Tx) error) error {
 	db, err := bolt.Open(path, privateMode, &bolt.Options{ReadOnly: true, Timeout: lockTimeout})
 	if errors.Is(err, bolt.ErrTimeout) {
 		return fmt.Errorf("%s is in use: stop its etcd, or read a snapshot of it", path)
@@ -44,7 +49,7 @@ func read(path string, out io.Writer, wantsDigest bool) error {
 		if err := check(tx); err != nil {
 			return fmt.Errorf("%s is damaged: %w", path, err)
 		}
-		return dump(tx, newSink(out), path)
+		return act(tx)
 	})
 }
 

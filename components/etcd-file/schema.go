@@ -14,6 +14,8 @@ var (
 	metaBucket  = []byte("meta")
 	leaseBucket = []byte("lease")
 	authBucket  = []byte("auth")
+	// Its keys are ids in hexadecimal.
+	membersBucket = []byte("members")
 
 	emptyBuckets = []string{"alarm", "cluster", "members", "members_removed", "auth", "authUsers", "authRoles"}
 

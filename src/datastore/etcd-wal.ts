@@ -10,27 +10,32 @@ const lengthMask = (1n << 56n) - 1n
 /** walpb.Record, its type metadata (storage/wal/wal.go), and etcdserverpb.Metadata in it. */
 const recordFields = { type: 1, data: 3 } as const
 const metadataType = 1
-const clusterIdField = 2
+const idFields = { member: 1, cluster: 2 } as const
+
+export interface MemberIds {
+  readonly clusterId: bigint
+  readonly memberId: bigint
+}
 
 /**
- * The id of the cluster that a member with these data belongs to, without an etcd that runs; undefined: there are none, or they cannot be
- * understood. Each file of its log begins with it.
+ * Of which cluster the data in a directory are, and of which of its members, without an etcd that runs; undefined: there are none, or they
+ * cannot be understood. Each file of a log begins with it.
  */
-export function clusterIdOfMember(memberDir: string): bigint | undefined {
+export function idsOfMember(memberDir: string): MemberIds | undefined {
   try {
     const dir = join(memberDir, 'member', 'wal')
     const last = readdirSync(dir)
       .filter((name) => name.endsWith('.wal'))
       .sort()
       .at(-1)
-    return last === undefined ? undefined : clusterIdIn(readHead(join(dir, last)))
+    return last === undefined ? undefined : idsIn(readHead(join(dir, last)))
   } catch {
     // Whoever starts it will say what is wrong with it.
     return undefined
   }
 }
 
-function clusterIdIn(head: Buffer): bigint | undefined {
+function idsIn(head: Buffer): MemberIds | undefined {
   for (let at = 0; at + lengthBytes <= head.length; ) {
     const length = head.readBigUInt64LE(at)
     const bytes = Number(length & lengthMask)
@@ -38,7 +43,7 @@ function clusterIdIn(head: Buffer): bigint | undefined {
     const end = at + lengthBytes + bytes
     if (bytes === 0 || end > head.length) return undefined
     const { type, data } = record(new MessageReader(head, at + lengthBytes, end))
-    if (type === metadataType) return clusterIdOf(new MessageReader(data))
+    if (type === metadataType) return idsOf(new MessageReader(data))
     at = end + padding
   }
   return undefined
@@ -54,12 +59,14 @@ function record(reader: MessageReader): { type: number; data: Buffer } {
   return found
 }
 
-function clusterIdOf(reader: MessageReader): bigint | undefined {
+function idsOf(reader: MessageReader): MemberIds {
+  const found = { clusterId: 0n, memberId: 0n }
   while (reader.next()) {
-    if (reader.field === clusterIdField) return reader.uint64()
-    reader.skip()
+    if (reader.field === idFields.member) found.memberId = reader.uint64()
+    else if (reader.field === idFields.cluster) found.clusterId = reader.uint64()
+    else reader.skip()
   }
-  return undefined
+  return found
 }
 
 function readHead(path: string): Buffer {

@@ -149,13 +149,10 @@ export class Member implements Disposable {
     await this.#client.call({ method: '/etcdserverpb.Maintenance/Defragment', framed, signal })
   }
 
-  /** All members of its cluster, as a majority has them; with `isLocal`, as it has them itself. */
-  async members(
-    signal: AbortSignal,
-    { isLocal = false }: { isLocal?: boolean } = {},
-  ): Promise<ListedMember[]> {
+  /** All members of its cluster, as a majority has them. */
+  async members(signal: AbortSignal): Promise<ListedMember[]> {
     const request = new MessageWriter()
-    request.bool(linearizableTag, !isLocal)
+    request.bool(linearizableTag, true)
     const framed = request.framed()
     const reply = await this.#client.call({ method: '/etcdserverpb.Cluster/MemberList', framed, signal })
     const response = new MessageReader(reply)

@@ -1,15 +1,16 @@
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { AppError, describeError } from '../base/errors.ts'
+import { describeError } from '../base/errors.ts'
 import { privateDirectoryMode } from '../base/files.ts'
 import { silentLogger } from '../base/logger.ts'
 import type { Paths } from '../config/paths.ts'
 import { fetchEtcdSnapshot } from '../datastore/etcd-snapshot.ts'
-import { type ListedMember, Member } from '../datastore/member.ts'
+import { Member } from '../datastore/member.ts'
 import { hostPath } from '../node/facts/host-path.ts'
 import type { Payload } from '../payload/payload.ts'
 import { SupervisedProcess } from '../supervisor/supervised-process.ts'
+import { unusableData } from './member-data.ts'
 
 /** For a database of some GB on a slow disk, and what an etcd applies of its log. */
 const startLimitMs = 600_000
@@ -84,13 +85,6 @@ export class LoneEtcd implements AsyncDisposable {
     return `unix://${join(this.#dir, sockets.clients)}`
   }
 
-  /** As this member has them, and which of them it is. */
-  async members(): Promise<{ own: ListedMember | undefined; others: readonly ListedMember[] }> {
-    const members = await this.#member.members(limited(), { isLocal: true })
-    const { id } = await this.#member.status(limited())
-    return { own: members.find((one) => one.id === id), others: members.filter((one) => one.id !== id) }
-  }
-
   /** How large its database is, and how much of it is in use. */
   async size(): Promise<{ bytes: number; bytesInUse: number }> {
     return this.#member.status(limited())
@@ -117,6 +111,7 @@ export class LoneEtcd implements AsyncDisposable {
   }
 
   async #untilAnswers(): Promise<void> {
+    // It listens to clients once it leads.
     await this.#try(() => this.#member.status(limited()))
   }
 
@@ -125,11 +120,11 @@ export class LoneEtcd implements AsyncDisposable {
     const until = performance.now() + startLimitMs
     for (;;) {
       const { lastFailure } = this.#process.status()
-      if (lastFailure !== undefined) throw unusable(lastFailure.message)
+      if (lastFailure !== undefined) throw unusableData(lastFailure.message)
       try {
         return await ask()
       } catch (error) {
-        if (performance.now() > until) throw unusable(describeError(error))
+        if (performance.now() > until) throw unusableData(describeError(error))
       }
       await sleep(lookIntervalMs)
     }
@@ -138,11 +133,4 @@ export class LoneEtcd implements AsyncDisposable {
 
 function limited(): AbortSignal {
   return AbortSignal.timeout(answerLimitMs)
-}
-
-function unusable(reason: string): AppError {
-  return new AppError(`cannot read the data of etcd: ${reason}`, {
-    code: 'ETCD_DATA',
-    remedy: 'where they are damaged, go on from a snapshot: k8s cluster reset --from-snapshot FILE',
-  })
 }

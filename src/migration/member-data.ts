@@ -1,9 +1,12 @@
 import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
-import { AppError } from '../base/errors.ts'
+import { join } from 'node:path'
+import { AppError, describeError } from '../base/errors.ts'
 import { etcdPeerUrl } from '../components/etcd.ts'
 import { readNodeRecord } from '../config/facts.ts'
 import type { Paths } from '../config/paths.ts'
+import { type StoredMember, readMembers } from '../datastore/etcd-file/etcd-file.ts'
+import { idsOfMember } from '../datastore/etcd-wal.ts'
 import type { Payload } from '../payload/payload.ts'
 import { runCommand } from '../supervisor/spawn.ts'
 
@@ -28,6 +31,26 @@ export function memberIdentity(paths: Pick<Paths, 'nodeRecord'>, action: string)
     })
   }
   return { name: settings['node-name'] ?? hostname(), peerUrl: etcdPeerUrl(address) }
+}
+
+/** Whom the data of this server know as members, as they were written down last, and which of them it is. */
+export async function knownMembers(
+  { memberDir }: Pick<Paths, 'memberDir'>,
+  payload: Pick<Payload, 'bin'>,
+): Promise<{ own: StoredMember | undefined; others: readonly StoredMember[] }> {
+  const path = join(memberDir, 'member', 'snap', 'db')
+  const members = await readMembers({ program: payload.bin('etcd-file'), path }).catch((error: unknown) => {
+    throw unusableData(describeError(error))
+  })
+  const id = idsOfMember(memberDir)?.memberId
+  return { own: members.find((one) => one.id === id), others: members.filter((one) => one.id !== id) }
+}
+
+export function unusableData(reason: string): AppError {
+  return new AppError(`cannot read the data of etcd: ${reason}`, {
+    code: 'ETCD_DATA',
+    remedy: 'where they are damaged, go on from a snapshot: k8s cluster reset --from-snapshot FILE',
+  })
 }
 
 /**

@@ -17,7 +17,7 @@ import { Replacement } from '../snapshot/replacement.ts'
 import { ownerKey, ownerValue } from '../storage/owner.ts'
 import { copyKeys } from './files.ts'
 import { LoneEtcd } from './lone-etcd.ts'
-import { logBytes, makeMemberData, memberIdentity } from './member-data.ts'
+import { knownMembers, logBytes, makeMemberData, memberIdentity } from './member-data.ts'
 
 /** How much larger a file of etcd may be than what of a database is in use. */
 const etcdFactor = 1.25
@@ -83,13 +83,13 @@ export async function migrateToSingle({ paths, payload }: MigrateOptions): Promi
   const action = 'migrate to a server alone'
   if (!existsSync(join(paths.memberDir, 'member'))) throw noCluster(action, paths)
   await requireWholeBundle(paths.pkiDir, action)
+  const { others } = await knownMembers(paths, payload)
+  if (others.length > 0) throw notAlone(others)
   const prefix = readFacts(paths.dataDir).cluster['etcd-prefix'] ?? ownPrefix
   await using replacement = await Replacement.prepare(paths, 'migration')
   const file = join(replacement.workDir, 'etcd.db')
   {
     await using etcd = await LoneEtcd.start({ paths, payload, dataDir: paths.memberDir, isForced: false })
-    const { others } = await etcd.members()
-    if (others.length > 0) throw notAlone(others)
     const { bytes, bytesInUse } = await etcd.size()
     await replacement.requireSpace(bytes + bytesInUse * databaseFactor, action)
     await etcd.save(file)

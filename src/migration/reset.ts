@@ -6,9 +6,9 @@ import { privateDirectoryMode, privateMode, writeFileAtomically } from '../base/
 import { readTlsIdentity } from '../base/tls-files.ts'
 import { changedNodeRecord, readFacts, readNodeRecord } from '../config/facts.ts'
 import type { Paths } from '../config/paths.ts'
-import { type ListedMember, Member } from '../datastore/member.ts'
-import { clusterIdOfMember } from '../datastore/etcd-wal.ts'
-import { readEtcdFile } from '../datastore/etcd-file/etcd-file.ts'
+import { Member } from '../datastore/member.ts'
+import { idsOfMember } from '../datastore/etcd-wal.ts'
+import { readEtcdFile, type StoredMember } from '../datastore/etcd-file/etcd-file.ts'
 import { adoptCopy } from '../datastore/log/copy.ts'
 import { inspectDatabase } from '../datastore/log/inspect.ts'
 import { writeSuccessor } from '../datastore/transfer/etcd.ts'
@@ -23,7 +23,7 @@ import { ownerKey, ownerValue } from '../storage/owner.ts'
 import { keysDigest, succeed, successionKey } from '../storage/succession.ts'
 import { copyKeys, copyTree, treeBytes } from './files.ts'
 import { LoneEtcd } from './lone-etcd.ts'
-import { logBytes, makeMemberData, memberIdentity } from './member-data.ts'
+import { knownMembers, logBytes, makeMemberData, memberIdentity } from './member-data.ts'
 import { keepFacts, ownPrefix } from './migrate.ts'
 
 const action = 'reset the cluster'
@@ -56,25 +56,22 @@ export async function resetToOwnData({ paths, payload, abandonOthers }: ResetOpt
   refuseWhoHasLeft(paths)
   const member = memberIdentity(paths, action)
   if (!existsSync(join(paths.memberDir, 'member'))) throw noMember(paths)
+  const { own, others } = await knownMembers(paths, payload)
+  if (!abandonOthers) {
+    if (own?.isLearner === true) throw isLearner()
+    await refuseServing(paths, others)
+  }
   await using replacement = await Replacement.prepare(paths, 'reset')
   await replacement.requireSpace((await treeBytes(paths.memberDir)) * snapshotFactor + logBytes, action)
   const copy = join(replacement.workDir, 'copy')
   const file = join(replacement.workDir, 'etcd.db')
   await copyTree(paths.memberDir, copy)
-  const lone = { paths, payload, dataDir: copy }
-  let others: readonly ListedMember[]
   {
-    await using etcd = await LoneEtcd.start({ ...lone, isForced: false })
-    const members = await etcd.members()
-    ;({ others } = members)
-    if (!abandonOthers) {
-      if (members.own?.isLearner === true) throw isLearner()
-      await refuseServing(paths, others)
+    await using etcd = await LoneEtcd.start({ paths, payload, dataDir: copy, isForced: true })
+    const succession = {
+      former: [idsOfMember(paths.memberDir)?.clusterId],
+      keys: await keysDigest(paths.pkiDir),
     }
-  }
-  {
-    await using etcd = await LoneEtcd.start({ ...lone, isForced: true })
-    const succession = { former: [clusterIdOfMember(paths.memberDir)], keys: await keysDigest(paths.pkiDir) }
     await etcd.change(successionKey(prefixOf(paths)), (known) => succeed(known, succession))
     await etcd.save(file)
   }
@@ -118,7 +115,7 @@ export async function resetToSnapshot(
       {
         key: successionKey(prefix),
         value: succeed(present.succession, {
-          former: [...formerIds, clusterIdOfMember(paths.memberDir)],
+          former: [...formerIds, idsOfMember(paths.memberDir)?.clusterId],
           keys: await keysDigest(keys.dir),
         }),
       },
@@ -153,7 +150,7 @@ async function beAlone(replacement: Replacement, paths: Paths): Promise<void> {
 }
 
 /** A majority that lives is the cluster: there would be two of it. */
-async function refuseServing({ pkiDir }: Paths, others: readonly ListedMember[]): Promise<void> {
+async function refuseServing({ pkiDir }: Paths, others: readonly StoredMember[]): Promise<void> {
   const addresses = others.flatMap(({ clientUrls }) => clientUrls.filter((url) => url.startsWith('https:')))
   if (addresses.length === 0) return
   const { authority, leaves } = etcdPkiFiles(pkiDir)
@@ -201,7 +198,7 @@ async function inspectMember(
   return found
 }
 
-function nameOf({ name, peerUrls }: ListedMember): string {
+function nameOf({ name, peerUrls }: StoredMember): string {
   return name || peerUrls.join()
 }
 

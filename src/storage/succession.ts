@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { TlsIdentity } from '../base/http.ts'
 import { readTlsIdentity } from '../base/tls-files.ts'
 import type { Paths } from '../config/paths.ts'
-import { clusterIdOfMember } from '../datastore/etcd-wal.ts'
+import { idsOfMember } from '../datastore/etcd-wal.ts'
 import { Member } from '../datastore/member.ts'
 import { bundleFiles } from '../pki/bundle.ts'
 import { etcdPkiFiles } from '../pki/etcd.ts'
@@ -56,11 +56,11 @@ export async function successorOf(
   { memberDir, pkiDir }: Pick<Paths, 'memberDir' | 'pkiDir'>,
   given: { endpoints: readonly string[]; prefix: string; signal: AbortSignal },
 ): Promise<Successor | undefined> {
-  const clusterId = clusterIdOfMember(memberDir)
-  if (clusterId === undefined || given.endpoints.length === 0) return undefined
+  const ids = idsOfMember(memberDir)
+  if (ids === undefined || given.endpoints.length === 0) return undefined
   const { authority, leaves } = etcdPkiFiles(pkiDir)
   const tls = readTlsIdentity({ caFile: authority.certFile, ...leaves.client })
-  return findSuccessor({ ...given, clusterId, tls })
+  return findSuccessor({ ...given, clusterId: ids.clusterId, tls })
 }
 
 /** Between two looks while this server's member serves, and while it does not. */

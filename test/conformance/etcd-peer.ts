@@ -101,10 +101,41 @@ export async function runEtcd(
   }
 }
 
-async function ended(child: ChildProcess): Promise<void> {
+/** Several real etcds that are members of one; each can be ended and begun again. Plain HTTP. */
+export async function etcdCluster(dataDirs: readonly string[]) {
+  const members = await Promise.all(
+    dataDirs.map(async (dataDir, index) => {
+      const [client, peer] = await Promise.all([freeUrl(), freeUrl()])
+      return { name: `m${index}`, dataDir, client, peer }
+    }),
+  )
+  const all = members.map(({ name, peer }) => `${name}=${peer}`).join()
+  return members.map(({ name, dataDir, client, peer }) => {
+    let etcd: ChildProcess | undefined
+    const stop = async (signal?: NodeJS.Signals) => (etcd === undefined ? undefined : ended(etcd, signal))
+    onTestFinished(() => stop())
+    return {
+      endpoint: client,
+      stop,
+      start() {
+        etcd = spawn(
+          join(peers, 'etcd'),
+          [
+            ...[`--data-dir=${dataDir}`, `--name=${name}`, '--log-level=error', `--initial-cluster=${all}`],
+            ...[`--listen-client-urls=${client}`, `--advertise-client-urls=${client}`],
+            ...[`--listen-peer-urls=${peer}`, `--initial-advertise-peer-urls=${peer}`],
+          ],
+          { stdio: 'ignore' },
+        )
+      },
+    }
+  })
+}
+
+async function ended(child: ChildProcess, signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return
   const exited = once(child, 'exit')
-  child.kill('SIGKILL')
+  child.kill(signal)
   await exited
 }
 

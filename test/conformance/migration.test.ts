@@ -3,14 +3,15 @@ import { join } from 'node:path'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { type Paths, paths as pathsOf } from '../../src/config/paths.ts'
 import { adoptCopy } from '../../src/datastore/log/copy.ts'
-import { clusterIdOfMember } from '../../src/datastore/etcd-wal.ts'
+import { idsOfMember } from '../../src/datastore/etcd-wal.ts'
+import { prepareEtcdPki } from '../../src/pki/etcd.ts'
 import { preparePki } from '../../src/pki/pki.ts'
 import { finishReplacement } from '../../src/snapshot/replacement.ts'
 import { keysDigest, type Succession } from '../../src/storage/succession.ts'
 import { datastorePayload } from '../unit/cli/payload.ts'
 import { type Outcome, runProcess } from '../unit/cli/run-cli.ts'
 import { runDatastore } from '../unit/datastore/support.ts'
-import { type Etcdctl, etcdctl, runEtcd, temporaryDirectory } from './etcd-peer.ts'
+import { type Etcdctl, etcdCluster, etcdctl, runEtcd, temporaryDirectory } from './etcd-peer.ts'
 import { compactedRevision, states, writeHistory } from './history.ts'
 
 // What `k8s migrate` and `k8s cluster reset` make of a data directory, beside real etcds.
@@ -194,7 +195,7 @@ describe('k8s cluster reset', () => {
       await ctl('put', 'a', 'last')
       former = BigInt(await clusterId(ctl)).toString(16)
     })
-    expect(clusterIdOfMember(paths.memberDir)?.toString(16)).toBe(former)
+    expect(idsOfMember(paths.memberDir)?.clusterId?.toString(16)).toBe(former)
     const node = JSON.parse(readFileSync(paths.nodeRecord, 'utf8'))
     writeRecord(paths.nodeRecord, { ...node, otherMembers: ['http://127.0.0.1:1'], isJoining: true })
     const { stdout } = await run('cluster', 'reset')
@@ -217,6 +218,38 @@ describe('k8s cluster reset', () => {
     writeRecord(paths.nodeRecord, node)
     await run('cluster', 'reset')
     await withEtcd(async (ctl) => expect((await successionOf(ctl)).former.join(' ')).toBe(former))
+  })
+
+  test('of three members one goes on, and the others, as many as there are, are none of it', async () => {
+    writeRecord(paths.clusterFacts, {
+      settings: { 'server-mode': 'ha', 'cluster-init': 'true', 'etcd-prefix': '/registry' },
+    })
+    await prepareEtcdPki({ dir: paths.pkiDir, isNew: true, nodeIp: identity.nodeIp })
+    const others = [1, 2].map((number) => join(paths.dataDir, '..', `other-${number}`))
+    const cluster = await etcdCluster([paths.memberDir, ...others])
+    for (const member of cluster) member.start()
+    const [own, second] = cluster.map(({ endpoint }) => etcdctl(endpoint))
+    await until(() => own!('put', 'a', '1'))
+    await own!('put', 'a', '2')
+    // A follower hears a moment later what the others have agreed on.
+    await until(async () =>
+      expect(await own!('get', 'a', '--print-value-only', '--consistency=s')).toBe('2\n'),
+    )
+    await cluster[0]!.stop('SIGTERM')
+    for (const member of cluster) await member.stop()
+    const former = idsOfMember(paths.memberDir)?.clusterId?.toString(16)
+    expect((await k8s(['migrate', '--to=single'])).stderr).toMatch(
+      /^k8s: cannot migrate to a server alone: its etcd has other members: m[12], m[12]\. Have those servers leave/,
+    )
+    expect((await run('cluster', 'reset')).stdout).toMatch(/\nNo members any more: m[12], m[12]\.\n/)
+    for (const member of cluster.slice(1)) member.start()
+    await until(() => second!('put', 'a', 'of the former'))
+    await withEtcd(async (ctl) => {
+      expect(await ctl('get', 'a', '--print-value-only')).toBe('2\n')
+      expect((await ctl('member', 'list')).trim().split('\n')).toHaveLength(1)
+      expect((await successionOf(ctl)).former).toEqual([former])
+      expect(await revisionOf(ctl)).toBeGreaterThan(bump)
+    })
   })
 
   test('goes on with a snapshot, again and again, with its keys', async () => {
@@ -269,6 +302,20 @@ async function revisionOf(ctl: Etcdctl): Promise<number> {
 
 async function successionOf(ctl: Etcdctl): Promise<Succession> {
   return JSON.parse(await ctl('get', '/k8s.local/succession/registry', '--print-value-only')) as Succession
+}
+
+/** Members that begin have no leader yet. */
+async function until(act: () => Promise<unknown>): Promise<void> {
+  await expect
+    .poll(
+      () =>
+        act().then(
+          () => true,
+          () => false,
+        ),
+      { timeout: 60_000, interval: 100 },
+    )
+    .toBe(true)
 }
 
 /** As text: it is no number that JavaScript has. */

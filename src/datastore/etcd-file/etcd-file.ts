@@ -2,7 +2,7 @@ import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 
 import { AppError, describeError } from '../../base/errors.ts'
-import { type PipedProcess, spawnPiped } from '../../supervisor/spawn.ts'
+import { type PipedProcess, runCommand, spawnPiped } from '../../supervisor/spawn.ts'
 import type { DumpedVersion } from '../log/dump.ts'
 import type { LoggedLease } from '../log/batch.ts'
 import {
@@ -80,9 +80,45 @@ export async function* readEtcdFile({
   }
 }
 
+/** Whom the data of a member know as members; that member must not run. */
+export async function readMembers({ program, path }: EtcdFileOptions): Promise<StoredMember[]> {
+  try {
+    const args = ['members', path]
+    const { stdout } = await runCommand({ command: program, args, env: runtime, timeoutMs: membersLimitMs })
+    const found = JSON.parse(stdout) as readonly Printed[]
+    return found.map(({ id, name, peerURLs, clientURLs, isLearner }) => ({
+      ...{ id: BigInt(`0x${id}`), name, isLearner },
+      ...{ peerUrls: peerURLs ?? [], clientUrls: clientURLs ?? [] },
+    }))
+  } catch (thrown) {
+    throw failure('read', path, thrown)
+  }
+}
+
+export interface StoredMember {
+  readonly id: bigint
+  readonly name: string
+  readonly peerUrls: readonly string[]
+  readonly clientUrls: readonly string[]
+  readonly isLearner: boolean
+}
+
+/** As the program prints it. */
+interface Printed {
+  readonly id: string
+  readonly name: string
+  readonly peerURLs: readonly string[] | null
+  readonly clientURLs: readonly string[] | null
+  readonly isLearner: boolean
+}
+
+/** All that it does is done on one processor at a time; more of Go's heap is not faster. */
+const runtime = { GOMAXPROCS: '2', GOTRACEBACK: 'none' }
+/** It looks whether the file is sound before. */
+const membersLimitMs = 600_000
+
 function start(program: string, args: readonly string[]): Promise<PipedProcess> {
-  // All that it does is done on one processor at a time; more of Go's heap is not faster.
-  return spawnPiped({ command: program, args, env: { GOMAXPROCS: '2', GOTRACEBACK: 'none' } })
+  return spawnPiped({ command: program, args, env: runtime })
 }
 
 /** The dump as a stream, in blocks of many records. */

@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { clusterIdOfMember } from '../../../src/datastore/etcd-wal.ts'
+import { idsOfMember } from '../../../src/datastore/etcd-wal.ts'
 import { logHead as head, logHeadClusterId } from './etcd-log.ts'
 import { temporaryDirectory } from './support.ts'
 
@@ -14,7 +14,7 @@ function memberWith(files: Readonly<Record<string, Buffer>>): string {
 
 test('a log says which cluster it is of', () => {
   const files = { '0000000000000000-0000000000000000.wal': head, '0.tmp': Buffer.from('x') }
-  expect(clusterIdOfMember(memberWith(files))).toBe(logHeadClusterId)
+  expect(idsOfMember(memberWith(files))?.clusterId).toBe(logHeadClusterId)
 })
 
 test.each([
@@ -29,5 +29,5 @@ test.each([
     { '0.wal': Buffer.concat([Buffer.from('0800000000000000', 'hex'), Buffer.alloc(8, 0xff)]) },
   ],
 ])('of %s nothing is known', (_, files) => {
-  expect(clusterIdOfMember(files === undefined ? '/none' : memberWith(files))).toBeUndefined()
+  expect(idsOfMember(files === undefined ? '/none' : memberWith(files))).toBeUndefined()
 })
