@@ -1,5 +1,5 @@
 import { constants } from 'node:fs'
-import { copyFile, lstat, mkdir, readdir, readFile } from 'node:fs/promises'
+import { copyFile, lstat, mkdir, readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { privateDirectoryMode, writeFileAtomically } from '../base/files.ts'
 
@@ -10,11 +10,14 @@ export async function copyKeys(
   { leaveOut = () => false }: { leaveOut?: (name: string) => boolean } = {},
 ): Promise<void> {
   await mkdir(to, { recursive: true, mode: privateDirectoryMode })
-  for (const entry of await readdir(from, { withFileTypes: true })) {
-    if (!entry.isFile() || leaveOut(entry.name)) continue
-    const path = join(from, entry.name)
-    const mode = (await lstat(path)).mode & 0o777
-    await writeFileAtomically(join(to, entry.name), await readFile(path), { mode })
+  for (const name of await readdir(from)) {
+    const path = join(from, name)
+    // Who brings keys of his own may have links to them there.
+    const found = await stat(path)
+    if (!found.isFile() || leaveOut(name)) continue
+    await writeFileAtomically(join(to, name), await readFile(path), {
+      mode: found.mode & 0o777,
+    })
   }
 }
 

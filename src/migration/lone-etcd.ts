@@ -5,6 +5,7 @@ import { describeError } from '../base/errors.ts'
 import { privateDirectoryMode } from '../base/files.ts'
 import { silentLogger } from '../base/logger.ts'
 import type { Paths } from '../config/paths.ts'
+import { disarmDatastore } from '../datastore/disarm.ts'
 import { fetchEtcdSnapshot } from '../datastore/etcd-snapshot.ts'
 import { Member } from '../datastore/member.ts'
 import { hostPath } from '../node/facts/host-path.ts'
@@ -90,9 +91,11 @@ export class LoneEtcd implements AsyncDisposable {
     return this.#member.status(limited())
   }
 
-  /** Puts what is made of a key's newest value, once all that was acknowledged is applied. */
+  /** Puts what is made of a key's newest value, once all that was acknowledged is applied; also where the quota is reached. */
   async change(key: string, make: (value: string | undefined) => string): Promise<void> {
     const value = await this.#try(() => this.#member.get(key, limited()))
+    // Of members that are lost nobody would lower the alarm any more; this one raises its own again.
+    await disarmDatastore({ address: this.#address })
     await this.#member.put(key, make(value), limited())
   }
 

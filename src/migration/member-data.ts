@@ -38,12 +38,19 @@ export async function knownMembers(
   { memberDir }: Pick<Paths, 'memberDir'>,
   payload: Pick<Payload, 'bin'>,
 ): Promise<{ own: StoredMember | undefined; others: readonly StoredMember[] }> {
+  const ids = idsOfMember(memberDir)
+  // Without it, an etcd would take its database for that of a new cluster, and what is in the log alone would be lost.
+  if (ids === undefined)
+    throw unusableData(`there is no log in ${join(memberDir, 'member', 'wal')}, or it is damaged`)
   const path = join(memberDir, 'member', 'snap', 'db')
   const members = await readMembers({ program: payload.bin('etcd-file'), path }).catch((error: unknown) => {
     throw unusableData(describeError(error))
   })
-  const id = idsOfMember(memberDir)?.memberId
-  return { own: members.find((one) => one.id === id), others: members.filter((one) => one.id !== id) }
+  const { memberId } = ids
+  return {
+    own: members.find(({ id }) => id === memberId),
+    others: members.filter(({ id }) => id !== memberId),
+  }
 }
 
 export function unusableData(reason: string): AppError {

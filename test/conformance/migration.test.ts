@@ -1,7 +1,18 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { type Paths, paths as pathsOf } from '../../src/config/paths.ts'
+import { callUnary } from '../../src/datastore/grpc/client.ts'
+import { MessageWriter } from '../../src/datastore/grpc/protobuf/message-writer.ts'
 import { adoptCopy } from '../../src/datastore/log/copy.ts'
 import { idsOfMember } from '../../src/datastore/etcd-wal.ts'
 import { prepareEtcdPki } from '../../src/pki/etcd.ts'
@@ -176,6 +187,9 @@ describe('k8s migrate', () => {
     await run('migrate', '--to=ha')
     const { stderr } = await k8s(['snapshot', 'restore', '/none'])
     expect(stderr).toMatch(/k8s cluster reset --from-snapshot/)
+    renameSync(join(paths.memberDir, 'member/wal'), join(paths.dataDir, 'elsewhere'))
+    expect(await refused('cluster', 'reset')).toMatch(/there is no log in .*member\/wal, or it is damaged/)
+    renameSync(join(paths.dataDir, 'elsewhere'), join(paths.memberDir, 'member/wal'))
     writeFileSync(join(paths.memberDir, 'member/snap/db'), 'x'.repeat(100_000))
     expect(await refused('migrate', '--to=single')).toMatch(
       /cannot read the data of etcd: .*invalid database/,
@@ -191,8 +205,9 @@ describe('k8s cluster reset', () => {
     const { revision } = await fill()
     await run('migrate', '--to=ha')
     let former = ''
-    await withEtcd(async (ctl) => {
+    await withEtcd(async (ctl, endpoint) => {
       await ctl('put', 'a', 'last')
+      await raiseNoSpace(endpoint)
       former = BigInt(await clusterId(ctl)).toString(16)
     })
     expect(idsOfMember(paths.memberDir)?.clusterId?.toString(16)).toBe(former)
@@ -202,6 +217,7 @@ describe('k8s cluster reset', () => {
     expect(stdout).toMatch(/^This server is the only one of its cluster, with all that it had\.\n/)
     await withEtcd(async (ctl) => {
       expect(await ctl('get', 'a')).toBe('a\nlast\n')
+      expect(await ctl('alarm', 'list')).toBe('')
       const now = BigInt(await clusterId(ctl)).toString(16)
       expect(now).not.toBe(former)
       // Whoever comes back with data of then learns that they are of the past.
@@ -318,6 +334,19 @@ async function until(act: () => Promise<unknown>): Promise<void> {
     .toBe(true)
 }
 
+/** As a member did that is lost: AlarmRequest with ACTIVATE, its id, and NOSPACE. */
+async function raiseNoSpace(address: string): Promise<void> {
+  const request = new MessageWriter()
+  for (const [tag, value] of [
+    [0x08, 1],
+    [0x10, 123],
+    [0x18, 1],
+  ] as const)
+    request.uint(tag, value)
+  const framed = request.framed()
+  await callUnary({ server: { address }, method: '/etcdserverpb.Maintenance/Alarm', framed })
+}
+
 /** As text: it is no number that JavaScript has. */
 async function clusterId(ctl: Etcdctl): Promise<string> {
   return /"cluster_id":(\d+)/.exec(await ctl('get', 'a', '-w', 'json'))?.[1] ?? ''
@@ -351,8 +380,8 @@ async function fill(): Promise<Awaited<ReturnType<typeof states>>> {
   return before
 }
 
-async function withEtcd(act: (ctl: Etcdctl) => Promise<void>): Promise<void> {
+async function withEtcd(act: (ctl: Etcdctl, endpoint: string) => Promise<void>): Promise<void> {
   const etcd = await runEtcd(paths.memberDir)
-  await act(etcdctl(etcd.endpoint))
+  await act(etcdctl(etcd.endpoint), etcd.endpoint)
   await etcd.stop()
 }

@@ -60,9 +60,8 @@ test('the one that is left goes on with what it had', async () => {
     /^This server is the only one of its cluster, with all that it had\.\nNo members any more: /,
   )
   for (const server of [second, third]) expect(stdout).toContain(nameOf(server))
-  await stop(third)
   first.startDaemon()
-  await first.ready()
+  await Promise.all([first.ready(), stop(third)])
   expect(await votersOf(first)).toEqual([nameOf(first)])
   expect(await configMaps(first)).toContain('kept')
   expect(await configMaps(first)).not.toContain('unseen')
