@@ -12,6 +12,8 @@ K8S_VERSION ?= v1.37.1
 KINE_VERSION ?= $(shell awk '$$1 == "github.com/k3s-io/kine" {print $$2; exit}' components/kine/go.mod)
 # Set it to true where a build is made from sources that were validated before.
 SKIP_VALIDATE ?=
+# Of `make soak`.
+DURATION ?= 3600
 PREFIX ?= /usr/local
 DESTDIR ?=
 export K8S_VERSION KINE_VERSION SKIP_VALIDATE
@@ -29,7 +31,7 @@ steps := node kubernetes containerd containerd-shim-runc-v2 runc cni coredns cri
 number = $(words $(shell sed 's/ $1 .*/ $1/' <<<' $(steps) '))
 step = @printf '[%s/%s] %s\n' $(call number,$1) $(words $(steps)) '$1$(if $2, $2)'
 
-.PHONY: all setup replay-day coverage test-all download generate deps validate lint check test build build-fast run install uninstall clean clean-all \
+.PHONY: all setup replay-day coverage soak test-all download generate deps validate lint check test build build-fast run install uninstall clean clean-all \
 	help peers FORCE
 
 all: build ## What a plain `make` does: build
@@ -77,6 +79,10 @@ build/.coverage: FORCE
 test-all: build peers build/peers/kubeadm ## Run what takes too long for `make test`: docs/testing.md (as root)
 	@scripts/test-all.sh
 
+soak: build peers ## Let three servers fail at random for DURATION seconds while clients work, and report (as root)
+	@SOAK_SECONDS=$(DURATION) $(node) $(vitest) run --project integration test/integration/soak.test.ts
+	@FAULT_ROUNDS=$$((rounds = $(DURATION) / 360 + 1, rounds > 10 ? 10 : rounds)) $(node) $(vitest) run --project conformance test/conformance/linearizability.test.ts
+
 # How well what goes into the artifact is compressed: minutes and a fifth of its size lie between best and fast.
 level := best
 build: level := best
@@ -103,7 +109,7 @@ clean-all: ## Remove build/, dist/ and node_modules/
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo 'Settings: K8S_VERSION=$(K8S_VERSION) KINE_VERSION=$(KINE_VERSION) SKIP_VALIDATE=$(SKIP_VALIDATE) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
+	@echo 'Settings: K8S_VERSION=$(K8S_VERSION) KINE_VERSION=$(KINE_VERSION) SKIP_VALIDATE=$(SKIP_VALIDATE) DURATION=$(DURATION) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
 
 peers: build/peers/etcd build/peers/etcdctl build/peers/etcdutl build/peers/kine ## Build what benchmarks and tests compare with
 

@@ -1,7 +1,7 @@
 /**
  * Writers, readers and watchers of several API servers: node client.ts KUBECONFIG URL...
  *
- * Each of them speaks to one server, and goes to the next when it gets no answer, as whoever has a list of servers would. Prints
+ * Each request has its server, and who gets no answer goes to the next one, as whoever has a list of servers would. Prints
  * "writing" when it has begun. At the end of its input it stops and prints what it did and saw: History, as JSON.
  */
 import { readFileSync } from 'node:fs'
@@ -18,6 +18,7 @@ const pauseMs = 100
 const answerLimitMs = 3_000
 /** Before a server that gave no answer is left for the next: all may be away. */
 const retryMs = 200
+const watchSeconds = 10
 /** Of an object, from its creation to its deletion. */
 const updates = 5
 /** For what was written last to come to every watch, all servers being back. */
@@ -131,10 +132,10 @@ async function current(place: Place, name: string): Promise<{ version: number; v
   }
 }
 
-/** Life after life of objects, each of another name. */
+/** Life after life of objects, each of another name, and begun at another server. */
 async function keepWriting(index: number): Promise<void> {
-  const place = new Place(index)
-  for (let life = 0; !end.signal.aborted; life++) await live(place, `soak-${run}-${index}-${life}`)
+  for (let life = 0; !end.signal.aborted; life++)
+    await live(new Place(index + life), `soak-${run}-${index}-${life}`)
 }
 
 async function live(place: Place, name: string): Promise<void> {
@@ -196,10 +197,10 @@ function parseRead(status: number, body: string) {
   return { items: answer.items ?? [answer], metadata: answer.metadata }
 }
 
+/** Each read at another server. */
 async function keepReading(index: number): Promise<void> {
-  const place = new Place(index)
-  while (!end.signal.aborted) {
-    await read(place)
+  for (let count = index; !end.signal.aborted; count++) {
+    await read(new Place(count))
     await sleep(pauseMs)
   }
 }
@@ -236,7 +237,8 @@ async function watch(index: number, begun: () => void): Promise<void> {
       begun()
     }
     try {
-      const query = `?watch=1&allowWatchBookmarks=true&${selector}&resourceVersion=${version}`
+      // It ends now and then by itself, and goes on at the next server.
+      const query = `?watch=1&timeoutSeconds=${watchSeconds + index}&allowWatchBookmarks=true&${selector}&resourceVersion=${version}`
       const { status, body } = await requestStream({
         ...place.request({ path: `${path}${query}` }),
         signal: watchesEnd.signal,

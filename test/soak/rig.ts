@@ -45,9 +45,9 @@ export class Rig implements AsyncDisposable {
       await rig.#start()
       return rig
     } catch (error) {
-      const reports = await Promise.all(rig.nodes.map((node) => node.report().catch(String)))
+      const report = await rig.report()
       await rig[Symbol.asyncDispose]()
-      throw new Error(`cannot start the cluster ${name}\n${reports.join('\n')}`, { cause: error })
+      throw new Error(`cannot start the cluster ${name}\n${report}`, { cause: error })
     }
   }
 
@@ -103,10 +103,20 @@ export class Rig implements AsyncDisposable {
     await sleep(fault.holdMs)
     await this.end(fault)
     const healedMs = Date.now()
-    await this.ready()
+    try {
+      await this.ready()
+    } catch (cause) {
+      throw new Error(`it is not over: ${describeFault(fault)}`, { cause })
+    }
     const recoveryMs = Date.now() - healedMs
     await sleep(fault.calmMs)
     return { title: describeFault(fault), startMs, endMs: Date.now(), recoveryMs }
+  }
+
+  /** What one would look at first, of each node. */
+  async report(): Promise<string> {
+    const reports = await Promise.all(this.nodes.map((node) => node.report().catch(String)))
+    return reports.map((report, index) => `--- ${this.nodes[index]?.machine.id}\n${report}`).join('\n')
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
