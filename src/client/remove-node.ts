@@ -21,6 +21,13 @@ export interface RemoveOptions extends Omit<DrainOptions, 'ignoreDaemonsets'> {
   readonly promised: ConfigMapName
 }
 
+export interface RemovedNode {
+  /** Before, so that nothing was left to do but what had been interrupted. */
+  readonly wasRemoved: boolean
+  /** Its API server serves. */
+  readonly isServer: boolean
+}
+
 interface ConfigMapName {
   readonly namespace: string
   readonly name: string
@@ -32,23 +39,28 @@ const mergePatch = setHeaderOptions('Content-Type', PatchStrategy.MergePatch)
 
 /**
  * Takes a Node out of the cluster for good, with all that the cluster keeps of it; drained before, unless it is not Ready or `force` says so.
- * Repeatable: goes on where it was interrupted. Returns whether it was removed before. Throws NODE_UNKNOWN, LAST_SERVER, and what `drainNode`
+ * Repeatable: goes on where it was interrupted. Throws NODE_UNKNOWN, LAST_SERVER, and what `drainNode`
  * throws.
  */
-export async function removeNode(kubeconfig: string, name: string, options: RemoveOptions): Promise<boolean> {
+export async function removeNode(
+  kubeconfig: string,
+  name: string,
+  options: RemoveOptions,
+): Promise<RemovedNode> {
   const { print, dryRun, force, removed, promised } = options
   const config = connect(kubeconfig)
   const api = config.makeApiClient(CoreV1Api)
   const node = await find(`read the Node ${name}`, () => api.readNode({ name }))
+  let isServer = false
   if (node !== undefined) {
-    await requireOthers(config, node, options)
+    isServer = await requireOthers(config, node, options)
     if (force) print(`${name} is not drained, since --force says so.`)
     else if (!isReady(node))
       print(`${name} is not Ready, so that it is not drained: its pods are deleted with it.`)
     else await drainNode(kubeconfig, name, { ...options, ignoreDaemonsets: true })
     if (dryRun) {
       print(`${name} would be removed.`)
-      return false
+      return { wasRemoved: false, isServer }
     }
     // Before it goes: its kubelet may start at any moment.
     await note(api, name, removed)
@@ -65,7 +77,7 @@ export async function removeNode(kubeconfig: string, name: string, options: Remo
     })
   }
   if (!dryRun) await forget(config, name, promised)
-  return node === undefined
+  return { wasRemoved: node === undefined, isServer }
 }
 
 /** A machine of this name may register itself again. */
@@ -74,18 +86,19 @@ export async function forgetRemoval(kubeconfig: string, name: string, removed: C
   if ((await readMap(api, removed))?.data?.[name] !== undefined) await patch(api, removed, { [name]: null })
 }
 
+/** Whether it is that of a server. Throws LAST_SERVER. */
 async function requireOthers(
   config: KubeConfig,
   { metadata, status }: V1Node,
   { ownNode }: Pick<RemoveOptions, 'ownNode'>,
-): Promise<void> {
+): Promise<boolean> {
   const name = metadata?.name ?? ''
   const own = (status?.addresses ?? []).map(({ address }) => address)
   const { addresses } = await apiserverAddresses(config)
   const others = addresses.filter((address) => !own.includes(address))
   // Behind another address than its Node's, perhaps.
   const isOwnAlone = name === ownNode && addresses.length === 1
-  if (others.length > 0 && !isOwnAlone) return
+  if (others.length > 0 && !isOwnAlone) return others.length < addresses.length || name === ownNode
   throw new AppError(`cannot remove ${name}: it is the last server of the cluster`, {
     code: 'LAST_SERVER',
     remedy: 'k8s reset, on that machine, ends the cluster',

@@ -39,6 +39,7 @@ async function prepareServer(given: Config, options: PrepareOptions): Promise<Pr
   const host = detectHost()
   const config = await joinedConfig(given, options)
   if (config === undefined) return undefined
+  await requireOthersVersion(config, options)
   const node = await settleNode(config, options)
   if (node === undefined) return undefined
   const { addresses, moveNode } = node
@@ -80,6 +81,14 @@ async function joinedConfig(given: Config, options: PrepareOptions): Promise<Con
   const config = await joinAsServer(given, { ...options, withFacts })
   if (config !== undefined) await prepareDirectories(paths, options.log)
   return config
+}
+
+/** Of one of several servers; who joins has looked at it already. */
+async function requireOthersVersion(config: Config, options: PrepareOptions): Promise<void> {
+  const { otherMembers = [], isJoining = false } = readNodeRecord(options.paths)
+  if (otherMembers.length === 0 || isJoining) return
+  const { requireServerVersion } = await import('./version.ts')
+  await requireServerVersion(config, options)
 }
 
 /** How its member comes in: one server after the other, as long as the note "joining" is there. */

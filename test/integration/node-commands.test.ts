@@ -214,5 +214,9 @@ test('the last server, and a Node that nobody knows, are not removed', async () 
     ['uncordon', 'nobody'],
   ])
     expect((await node(...words)).stderr).toContain('there is none of that name. See')
+  expect(await node('remove', '..')).toMatchObject({
+    exitCode: 2,
+    stderr: expect.stringContaining('cannot use ".." as the name of a Node'),
+  })
   await server.ready()
 })

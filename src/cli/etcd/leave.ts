@@ -17,7 +17,7 @@ export const etcdLeave: Command = {
   description: 'Take this server out of the etcd of the servers for good, and stop it.',
   details: `Its member is removed, which the last one refuses, and one without which the others would have no majority. What it had is
 put aside, and this machine does not start as a server of that cluster any more. Called again it goes on with what was interrupted. Move its
-pods away before: k8s kubectl drain. Pods that are left run on until k8s stop --pods.`,
+pods away before: k8s node drain. Pods that are left run on until k8s stop --pods.`,
   examples: [{ command: 'k8s etcd leave', description: 'On the server that goes' }],
   options: daemonOptions,
   handler,

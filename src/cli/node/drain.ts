@@ -2,7 +2,7 @@ import { boolean } from '../../config/table/kinds.ts'
 import { loadClient } from '../client.ts'
 import { type Command, type Invocation, optionValues } from '../command.ts'
 import { daemonOptions, pathsOf } from '../daemon.ts'
-import { clientOptions, drainOptions, nodeOperand } from './options.ts'
+import { clientOptions, drainOptions, nodeNameOf, nodeOperand } from './options.ts'
 
 const ownOptions = {
   'ignore-daemonsets': {
@@ -36,7 +36,7 @@ pods that no controller brings back, each without its flag. What was interrupted
 }
 
 async function handler(invocation: Invocation): Promise<number> {
-  const [name = ''] = invocation.operands
+  const name = nodeNameOf(invocation)
   const { ignoreDaemonsets } = optionValues(ownOptions, invocation.flags)
   const { adminKubeconfig } = await pathsOf(invocation)
   const { drainNode } = await loadClient(invocation)

@@ -1,12 +1,21 @@
 import type { DrainOptions } from '../../client/drain.ts'
 import { boolean, duration, integer } from '../../config/table/kinds.ts'
-import type { Operand, OptionValues } from '../command.ts'
-import { type Invocation, optionValues } from '../command.ts'
+import { isSubdomain } from '../../config/table/kubernetes-names.ts'
+import { usageError } from '../../config/table/setting.ts'
+import { type Invocation, type Operand, type OptionValues, optionValues } from '../command.ts'
 import { stopSignals } from '../stop-signals.ts'
 
 export const nodeOperand: Operand = {
   placeholder: 'NAME',
   description: 'its name, as "k8s kubectl get nodes" shows it',
+}
+
+/** What a Node cannot be named is no part of a request's path. */
+export function nodeNameOf({ operands: [name = ''] }: Invocation): string {
+  if (isSubdomain(name)) return name
+  throw usageError(
+    `cannot use ${JSON.stringify(name).slice(0, 100)} as the name of a Node: allowed are lower-case letters, digits, - and .`,
+  )
 }
 
 const group = 'Draining'
@@ -54,16 +63,18 @@ export const drainOptions = {
 
 type Given = OptionValues<typeof drainOptions>
 
-/** As the client takes them. A signal ends it in the middle. */
+/** As the client takes them. A signal ends it in the middle, and a second one whatever it does. */
 export function clientOptions({
   flags,
   environment,
   print,
 }: Invocation): Omit<DrainOptions, 'ignoreDaemonsets'> {
   const { gracePeriod, timeout, ...rest }: Given = optionValues(drainOptions, flags)
+  const { stop, hurry } = stopSignals(environment)
+  hurry.addEventListener('abort', () => process.exit(1))
   return {
     ...{ ...rest, gracePeriodSeconds: gracePeriod, timeoutMs: timeout },
-    signal: stopSignals(environment).stop,
+    signal: stop,
     print: (line) => print(`${line}\n`),
   }
 }

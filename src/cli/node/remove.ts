@@ -2,7 +2,7 @@ import { readNodeRecord } from '../../config/facts.ts'
 import { loadClient } from '../client.ts'
 import type { Command, Invocation } from '../command.ts'
 import { daemonOptions, pathsOf } from '../daemon.ts'
-import { clientOptions, drainOptions, nodeOperand } from './options.ts'
+import { clientOptions, drainOptions, nodeNameOf, nodeOperand } from './options.ts'
 
 export const nodeRemove: Command = {
   name: 'node remove',
@@ -23,7 +23,7 @@ valid, until it is reset and joins with a token. The last server is not removed.
 }
 
 async function handler(invocation: Invocation): Promise<number> {
-  const [name = ''] = invocation.operands
+  const name = nodeNameOf(invocation)
   const paths = await pathsOf(invocation)
   const { removeNode } = await loadClient(invocation)
   const [{ removedNodes }, { promisesName }] = await Promise.all([
@@ -32,14 +32,17 @@ async function handler(invocation: Invocation): Promise<number> {
   ])
   const options = clientOptions(invocation)
   const [namespace = '', promises = ''] = promisesName.split('/')
-  const wasRemoved = await removeNode(paths.adminKubeconfig, name, {
+  const { wasRemoved, isServer } = await removeNode(paths.adminKubeconfig, name, {
     ...{ ...options, removed: removedNodes, promised: { namespace, name: promises } },
     ownNode: readNodeRecord(paths).settings?.['node-name'],
   })
   if (options.dryRun) return 0
   const done = wasRemoved ? `${name} was removed before.` : `${name} is removed.`
+  const leave = isServer
+    ? 'k8s etcd leave, where it has a member of etcd, then k8s stop --pods and k8s reset --force, which take'
+    : 'k8s reset --force, which takes'
   invocation.print(
-    `${done} On that machine: k8s reset --force, which takes away what is left of the cluster there; it can join again after that.\n`,
+    `${done} On that machine: ${leave} away what is left of the cluster there; it can join again after that.\n`,
   )
   return 0
 }

@@ -1,7 +1,7 @@
 import { loadClient } from '../client.ts'
 import type { Command, Invocation } from '../command.ts'
 import { daemonOptions, pathsOf } from '../daemon.ts'
-import { nodeOperand } from './options.ts'
+import { nodeNameOf, nodeOperand } from './options.ts'
 
 export const nodeUncordon: Command = {
   name: 'node uncordon',
@@ -13,7 +13,7 @@ export const nodeUncordon: Command = {
 }
 
 async function handler(invocation: Invocation): Promise<number> {
-  const [name = ''] = invocation.operands
+  const name = nodeNameOf(invocation)
   const { adminKubeconfig } = await pathsOf(invocation)
   const { forgetRemoval, uncordonNode } = await loadClient(invocation)
   const { removedNodes } = await import('../../cluster/join/removed-nodes.ts')

@@ -19,7 +19,7 @@ import { writeBootstrapKubeconfig } from '../../pki/kubeconfig.ts'
 import { discover, type Discovery } from '../join/discovery.ts'
 import { type BootstrapToken, formatBootstrapToken } from '../join/token.ts'
 import { givenToken, type NewcomerOptions, untilFound, withoutToken } from '../newcomer.ts'
-import { requireVersion } from './version.ts'
+import { requireAgentVersion } from '../version.ts'
 
 export interface JoinOptions extends NewcomerOptions {
   readonly paths: Paths
@@ -38,7 +38,7 @@ export async function joinAsAgent(
   const { paths } = options
   const standing = await standingOf(paths)
   if (standing === 'joined') {
-    await requireVersion(config, options)
+    await requireAgentVersion(config, options)
     return config
   }
   const given = await givenToken(config, 'agent')

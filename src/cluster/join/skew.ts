@@ -37,7 +37,7 @@ export function refusalOfServerSkew({
   if (ownMinor !== undefined && minor !== undefined && Math.abs(ownMinor - minor) <= 1) return undefined
   return {
     reason: `this machine has ${own}, and the server ${server.slice(0, 50)}`,
-    remedy: 'servers of one cluster are at most one minor version apart: join with the version of the others',
+    remedy: 'servers of one cluster are at most one minor version apart: take a nearer one',
   }
 }
 

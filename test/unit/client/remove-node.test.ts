@@ -61,7 +61,7 @@ test('a Node that is not Ready goes undrained, after its name was written down, 
     ],
     [`DELETE ${requests}/mine`]: [{ body: {} }],
   })
-  expect(await remove()).toBe(false)
+  expect(await remove()).toEqual({ wasRemoved: false, isServer: false })
   expect(said).toEqual(['a is not Ready, so that it is not drained: its pods are deleted with it.'])
   expect(asked.filter((one) => !one.startsWith('GET'))).toEqual([
     `POST ${mapPath('').slice(0, -1)}`,
@@ -79,7 +79,7 @@ test('what was interrupted goes on, and what was removed before is said to be', 
     [`GET ${mapPath('removed')}`]: [{ body: { data: { a: '2026' } } }],
     [lease]: [{ body: {} }],
   })
-  expect(await remove()).toBe(true)
+  expect(await remove()).toMatchObject({ wasRemoved: true })
   expect(asked).toContain(lease)
 })
 
@@ -100,6 +100,13 @@ test.each<[string, string | undefined, string]>([
   )
   await expect(remove()).rejects.toMatchObject({ code: 'LAST_SERVER' })
   expect(asked.every((one) => one.startsWith('GET'))).toBe(true)
+})
+
+test('one server of several is told apart', async () => {
+  const endpoints = [{ addresses: ['192.0.2.1'] }, { addresses: ['192.0.2.7'] }]
+  const slice = { endpoints, ports: [{ name: 'https', port: 6443 }] }
+  const { remove } = await given({ [slices]: [{ body: { items: [slice] } }] }, { force: true })
+  expect(await remove()).toEqual({ wasRemoved: false, isServer: true })
 })
 
 test('it is only said what would be done, where that is asked', async () => {
