@@ -5,7 +5,7 @@
  *    anybody         reads cluster-info, while `clusterInfoAccess` is there; whoever has a token sees by its signature that
  *                    it is true
  *    bootstrappers   read kubeadm-config, kubelet-config and Nodes, and ask for the certificate of a Node
- *    nodes           read the two, renew their certificates, and see Services as kube-proxy does
+ *    nodes           read the two, renew their certificates, see Services as kube-proxy does, and what NetworkPolicy is about
  *
  * kubeadm's binding that lets Kubernetes approve every bootstrapper's request is not among them: src/cluster/join does
  * that, and looks at whose name is asked for.
@@ -26,6 +26,8 @@ export interface JoiningOptions {
   readonly clusterDomain: string
   /** How all nodes lead to each other's pods; kubeadm knows nothing of it. */
   readonly networkBackend: string
+  /** Whether nodes enforce NetworkPolicy, and so see policies, pods and namespaces. */
+  readonly networkPolicy: boolean
   /** A KubeletConfiguration as YAML. */
   readonly kubeletConfig: string
 }
@@ -80,8 +82,23 @@ export function joining(options: JoiningOptions): Manifest[] {
     // An agent's kube-proxy shows the kubelet's certificate.
     clusterBinding('k8s:node-proxier', 'system:node-proxier', nodesGroup),
     ...refuseRemovedNodes(nodesGroup),
+    ...(options.networkPolicy ? policyReaders : []),
   ]
 }
+
+/** Any pod may be a peer, by its labels and those of its namespace; pods of other nodes, too. */
+const policyReaders: readonly Manifest[] = [
+  {
+    apiVersion,
+    kind: 'ClusterRole',
+    metadata: { name: 'k8s:network-policy' },
+    rules: [
+      { apiGroups: ['networking.k8s.io'], resources: ['networkpolicies'], verbs: ['list', 'watch'] },
+      { apiGroups: [''], resources: ['pods', 'namespaces'], verbs: ['list', 'watch'] },
+    ],
+  },
+  clusterBinding('k8s:network-policy', 'k8s:network-policy', nodesGroup),
+]
 
 /** Lets those without credentials read cluster-info. */
 export const clusterInfoAccess: Manifest = {

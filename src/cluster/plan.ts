@@ -28,6 +28,7 @@ import { images } from './tasks/images.ts'
 import { join } from './tasks/join.ts'
 import { joiners } from './tasks/joiners.ts'
 import { network } from './tasks/network.ts'
+import { networkPolicy } from './tasks/network-policy.ts'
 import { nodeAddress } from './tasks/node-address.ts'
 import { payloads } from './tasks/payloads.ts'
 import { firstPodCidr, knownPodCidr, podRange, rememberedPodCidr } from './tasks/pod-range.ts'
@@ -57,6 +58,7 @@ const server: Omit<RoleRow, 'storage' | 'leadership'> = {
     images,
     podRange,
     network,
+    networkPolicy,
     addons,
     joiners,
     certificates,
@@ -98,7 +100,7 @@ const agent: {
   readonly tasks: readonly Task<NodeTaskContext>[]
 } = {
   components: [containerd, kubelet, kubeProxy],
-  tasks: [join, firewall, images, podRange, network, nodeAddress, payloads],
+  tasks: [join, firewall, images, podRange, network, networkPolicy, nodeAddress, payloads],
 }
 
 export interface Plan {

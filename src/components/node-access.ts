@@ -16,6 +16,8 @@ export interface NodeAccess {
   readonly identity: () => Promise<TlsIdentity>
   /** What may see all Nodes. */
   readonly nodesIdentity: () => Promise<TlsIdentity>
+  /** What may see policies, and all pods and namespaces. */
+  readonly policyIdentity: () => Promise<TlsIdentity>
   readonly kubelet: KubeletCredentials
 }
 
@@ -37,6 +39,7 @@ export function serverAccess(config: Config, { pkiDir, kubeconfigDir }: Paths): 
     identity: () => readIdentity(pki, 'kubelet-client'),
     // Kubelets may see others only once there are some that have joined (addons/joining.ts); a server may stand beside one without.
     nodesIdentity: () => readIdentity(pki, 'kube-proxy-client'),
+    policyIdentity: () => readIdentity(pki, 'admin-client'),
     kubelet: {
       clientCaFile: pki.authorities.client.certFile,
       kubeconfig: kubeconfigPath(kubeconfigDir, 'kubelet'),
@@ -75,7 +78,7 @@ export function joinedAccess(paths: Paths, server: string): NodeAccess {
     return { ca, cert: pair, key: pair }
   }
   return {
-    ...{ server, identity, nodesIdentity: identity },
+    ...{ server, identity, nodesIdentity: identity, policyIdentity: identity },
     kubelet: {
       clientCaFile,
       kubeconfig: kubeconfigPath(paths.kubeconfigDir, 'kubelet'),

@@ -205,7 +205,10 @@ function kubeProxy(config: NodeConfig, describe: Describe): Conflict | undefined
 
 function disabledElsewhere({ disable }: AgentConfig): Conflict | undefined {
   if (!disable.includes('coredns')) return undefined
-  return { name: 'disable', reason: 'coredns is a part of the servers; of an agent allowed is kube-proxy' }
+  return {
+    name: 'disable',
+    reason: 'coredns is a part of the servers; of an agent allowed are kube-proxy and network-policy',
+  }
 }
 
 function tokens(

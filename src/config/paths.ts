@@ -38,6 +38,8 @@ export interface Paths {
   readonly heldAddress: string
   /** There while something of the network between nodes is in the kernel. Gone after a reboot, as that is. */
   readonly networkMark: string
+  /** There while rules of NetworkPolicy are in the kernel; the same. */
+  readonly policyMark: string
   readonly containerdState: string
   readonly containerdSocket: string
 }
@@ -70,6 +72,7 @@ export function paths({ dataDir }: Pick<StorageSettings, 'dataDir'>): Paths {
     processRecordsDir: join(runDir, 'processes'),
     heldAddress: join(runDir, 'held-address'),
     networkMark: join(runDir, 'network'),
+    policyMark: join(runDir, 'network-policy'),
     containerdState: join(runDir, 'containerd'),
     containerdSocket: join(runDir, 'containerd', 'containerd.sock'),
   }

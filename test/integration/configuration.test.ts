@@ -179,7 +179,7 @@ test('check names each requirement with its state and leaves the machine alone',
   const before = await listing()
   const { exitCode, stdout } = await machine.exec(['k8s', 'check'])
   expect(exitCode).toBe(0)
-  expect(stdout).toMatch(/NetworkPolicy[^\n]*not enforced/i)
+  expect(stdout).toMatch(/NetworkPolicy[^\n]*enforced by [^\n]*nft/)
   const { stdout: json } = await machine.exec(['k8s', 'check', '-o', 'json'])
   const requirements = JSON.parse(json) as {
     name: string

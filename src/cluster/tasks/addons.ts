@@ -193,6 +193,7 @@ async function forJoiners({ config, pki, payload, addresses }: TaskContext): Pro
       authorities,
       kubernetesVersion: payload.version.k8sVersion,
       ...{ clusterCidr, serviceCidr, clusterDomain, networkBackend },
+      networkPolicy: !config.disable.includes('network-policy'),
       kubeletConfig: renderSharedKubeletConfig({ clusterDns, clusterDomain }),
     }),
   }

@@ -1,7 +1,6 @@
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { familyOf, ofFamilies, parseRange } from '../../base/address.ts'
 import { AppError } from '../../base/errors.ts'
 import { publicMode, writeFileAtomically } from '../../base/files.ts'
@@ -22,6 +21,7 @@ import { nodeCidrMaskSize } from '../../node/render/cni-config.ts'
 import { applySysctls, networkSysctls } from '../../node/render/sysctls.ts'
 import { runCommand } from '../../supervisor/spawn.ts'
 import { Trouble } from '../trouble.ts'
+import { Wakeup } from '../wakeup.ts'
 import type { NodeTaskContext, Task } from './task.ts'
 
 /** How often it is looked whether all is still there; each look is a process of a few milliseconds. */
@@ -32,8 +32,6 @@ const commandTimeoutMs = 30_000
 /** Of Nodes that are named in the status. */
 const namedLimit = 5
 const namedChangesLimit = 20
-/** While there is nothing to be looked after, a change of the Nodes is waited for; timers cannot be longer. */
-const idleMs = 2 ** 31 - 1
 
 /**
  * Leads to the pods of other nodes (network/desired.ts), and looks again and again whether what leads there is still there.
@@ -50,14 +48,14 @@ export const network: Task = {
     const trouble = new Trouble({ ...network, board, log })
     const watchTrouble = new Trouble({ name: 'nodes', purpose: 'watch the Nodes', board, log })
     let nodes: ReadonlyMap<string, NodeFacts> | undefined
-    let wake = new AbortController()
+    const wakeup = new Wakeup()
     const over = new AbortController()
     const watching = watchNodes({
       ...{ server: access.server, identity: access.nodesIdentity },
       signal: AbortSignal.any([signal, over.signal]),
       onChange(found) {
         nodes = found
-        wake.abort()
+        wakeup.wake()
       },
       onTrouble(reason) {
         const tell = () => {
@@ -68,11 +66,8 @@ export const network: Task = {
     })
     try {
       for (;;) {
-        const until = AbortSignal.any([signal, wake.signal])
-        const waitMs = keeper.isInUse ? lookIntervalMs : idleMs
-        await sleep(waitMs, undefined, { signal: until, ref: false }).catch(() => {})
-        signal.throwIfAborted()
-        wake = new AbortController()
+        // While there is nothing to be looked after, a change of the Nodes is waited for.
+        await wakeup.wait(keeper.isInUse ? lookIntervalMs : undefined, signal)
         const known = nodes
         if (known !== undefined) await trouble.attempt(() => keeper.look(known, signal), signal)
       }

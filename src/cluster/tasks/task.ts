@@ -21,6 +21,7 @@ export interface Task<Context = NodeTaskContext> {
     | 'join'
     | 'joiners'
     | 'network'
+    | 'network-policy'
   /** What it does, as the end of "cannot ...". */
   readonly purpose: string
   /** Where several servers share the cluster, one of them does it (leadership.ts). */

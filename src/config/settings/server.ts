@@ -5,7 +5,7 @@ import type { Rows } from './rows.ts'
 const group = 'Server'
 
 /** Parts of a cluster that `--disable` leaves out. */
-export const disableable = ['coredns', 'kube-proxy'] as const
+export const disableable = ['coredns', 'kube-proxy', 'network-policy'] as const
 type Disableable = (typeof disableable)[number]
 
 export interface ServerSettings {

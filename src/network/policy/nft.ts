@@ -135,6 +135,8 @@ function baseChain(direction: Direction, { families, ranges }: Head): string[] {
   const lines = [
     `add chain ${table} ${direction} { type filter hook forward priority ${priorities[direction]}; policy accept; }`,
     rule(direction, 'ct state established,related accept'),
+    // How pods of one bridge find each other with IPv6, as ARP is with IPv4: it belongs to no connection.
+    rule(direction, 'icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept'),
   ]
   // Addresses that pods have given themselves belong to none of them, by which the rules could go: between pods they are not used.
   for (const each of ['saddr', 'daddr'])

@@ -2,6 +2,7 @@ import { familyOf, ofFamilies } from '../../base/address.ts'
 import { parseListeners } from '../../base/proc.ts'
 import { portsOfRole } from '../../config/ports.ts'
 import { roleOf } from '../../config/roles.ts'
+import { canUseNftables } from '../facts/choices.ts'
 import type { HostFiles } from '../facts/host-files.ts'
 import { chooseNodeAddress, chooseOtherAddress, describePassedOver } from '../facts/node-address.ts'
 import type { Examination } from './examination.ts'
@@ -21,12 +22,21 @@ export function networkRequirements(examination: Examination): Requirement[] {
     ...otherNodeAddress(examination),
     ...portsOf(examination, [...api, ...fixed]),
     nameServers(examination),
-    warning(
-      'NetworkPolicy',
-      'objects are stored but not enforced yet',
-      'do not rely on them to keep pods apart',
-    ),
+    networkPolicy(examination),
   ]
+}
+
+function networkPolicy({ config, host }: Examination): Requirement {
+  const name = 'NetworkPolicy'
+  if (config.disable.includes('network-policy'))
+    return warning(name, 'left out (disable): something else has to keep pods apart')
+  return canUseNftables(host)
+    ? ok(name, `enforced by ${host.command('nft')}`)
+    : warning(
+        name,
+        'not enforced: that takes the program nft, and nftables in the kernel',
+        'install nftables',
+      )
 }
 
 function apiPort(config: Examination['config']): number | undefined {

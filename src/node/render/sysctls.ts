@@ -10,6 +10,8 @@ interface Sysctl {
   readonly value: string
   /** Without it no pod is reached; else only where the kernel has it. */
   readonly required: boolean
+  /** Where it is not one of sysctl(8). */
+  readonly path?: string
 }
 
 /** What pods need of the host's network stack, in each family of the cluster; IPv6 is left alone in a cluster without it. */
@@ -58,11 +60,24 @@ export function sysctlPath(name: string): string {
   return `/proc/sys/${name.includes('/') ? name : name.replaceAll('.', '/')}`
 }
 
+/**
+ * Without these, what pods of one node send each other passes no rule. Whoever loads a file of sysctls may set those of all bridges
+ * back; then the bridge's own, where there is one yet, holds.
+ */
+export function bridgeSettings(bridge: string): readonly Sysctl[] {
+  return ['iptables', 'ip6tables'].flatMap((family) => [
+    { name: `net.bridge.bridge-nf-call-${family}`, value: '1', required: true },
+    {
+      ...{ name: `nf_call_${family} of ${bridge}`, value: '1', required: false },
+      path: `/sys/class/net/${bridge}/bridge/nf_call_${family}`,
+    },
+  ])
+}
+
 /** Writes those that differ; repeatable. Throws when a required one cannot be set. */
 export function applySysctls(sysctls: readonly Sysctl[], { root = '/' }: { root?: string } = {}): void {
   const files = new HostFiles(root)
-  for (const { name, value, required } of sysctls) {
-    const path = sysctlPath(name)
+  for (const { name, value, required, path = sysctlPath(name) } of sysctls) {
     if (files.read(path)?.trim() === value) continue
     if (!files.exists(path) && !required) continue
     try {

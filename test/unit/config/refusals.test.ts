@@ -248,7 +248,7 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
     [
       'an empty item',
       { flags: ['--disable=coredns,'] },
-      'cannot use --disable: it has no value; allowed is coredns or kube-proxy',
+      'cannot use --disable: it has no value; allowed is coredns, kube-proxy or network-policy',
     ],
   ],
   'labels and taints': [

@@ -72,12 +72,20 @@ test('every requirement that is not met has a remedy, and none is named twice', 
   }
 })
 
-test('NetworkPolicy is said not to be enforced', async () => {
-  const requirement = await examine(ready)
+test('NetworkPolicy is said not to be enforced where it cannot be, or is left out', async () => {
+  const enforced = await examine(ready)
+  expect(enforced('NetworkPolicy')).toMatchObject({ state: 'ok', detail: 'enforced by /usr/sbin/nft' })
+  const requirement = await examine(legacy)
   expect(requirement('NetworkPolicy')).toMatchObject({
-    state: 'warning',
-    required: false,
-    detail: 'objects are stored but not enforced yet',
+    ...{ state: 'warning', required: false, remedy: 'install nftables' },
+    detail: 'not enforced: that takes the program nft, and nftables in the kernel',
+  })
+  const leftOut = await preflight(
+    { ...config, disable: ['network-policy'] },
+    { root: hostTree(ready), network },
+  )
+  expect(leftOut.find(({ name }) => name === 'NetworkPolicy')).toMatchObject({
+    detail: 'left out (disable): something else has to keep pods apart',
   })
 })
 
