@@ -15,6 +15,7 @@ const nodePort = 30_888
 const clusterCidr = '10.244.0.0/16,fd00:244::/48'
 const serviceCidr = '10.96.0.0/12,fd00:96::/112'
 const families = [4, 6] as const
+const masqueradedAgain = 'the rules of masquerading were gone, and are there again'
 
 let lan: Lan
 let server: Cluster
@@ -197,16 +198,26 @@ describe.each(families)('by IPv%s', (family) => {
   })
 })
 
+test('machines go on to heed the routers of their network, and nothing that pods announce', async () => {
+  for (const { machine } of [server, agent]) {
+    const heeds = async (name: string) =>
+      (await machine.exec(['cat', `/proc/sys/net/ipv6/conf/${name}/accept_ra`])).stdout.trim()
+    expect(await heeds('eth0')).toBe('2')
+    expect(await heeds('cni0')).not.toBe('2')
+    expect(await heeds('default')).not.toBe('2')
+  }
+})
+
 test('neither node finds anything wrong', async () => {
   for (const cluster of [server, agent]) expect((await cluster.status()).problems).toEqual([])
 })
 
 test('rules that were flushed are there again, of both families', async () => {
-  for (const { machine } of [server, agent]) {
+  for (const { machine, daemon } of [server, agent]) {
     await machine.exec(['nft', 'flush', 'ruleset'])
-    expect(
-      (await machine.exec(['nft', 'list', 'table', 'ip6', 'k8s_masquerade'], { check: false })).exitCode,
-    ).toBe(1)
+    const isTold = () => daemon.records().some(({ msg }) => msg === masqueradedAgain)
+    const limit = { timeoutMs: 120_000 }
+    await server.waitFor(`${machine.id} misses them`, () => Promise.resolve(isTold()), limit)
   }
   for (const family of families) expect(await reached(family)).toEqual(all)
 }, 240_000)
