@@ -34,10 +34,12 @@ export class PolicyEvents {
       if (left-- === 0) return
       if (this.#told.size >= toldLimit) this.#told.clear()
       this.#told.add(id)
+      const { log } = this.#context
+      log.warn({ policy: key, reason }, 'a network policy is not enforced as it stands')
+      // Not again: whoever made the policy may have named it so that there can be none.
       await this.#post(policy, { id, reason }, signal).catch((error: unknown) => {
         signal.throwIfAborted()
-        this.#told.delete(id)
-        this.#context.log.debug({ policy: key, reason: describeError(error) }, 'cannot write an Event')
+        log.debug({ policy: key, reason: describeError(error) }, 'cannot write an Event')
       })
     }
   }
@@ -47,10 +49,9 @@ export class PolicyEvents {
     { id, reason }: { id: string; reason: string },
     signal: AbortSignal,
   ): Promise<void> {
-    const { access, config, log } = this.#context
+    const { access, config } = this.#context
     const { namespace, name, uid } = policy
     const now = new Date().toISOString().replace(/\.\d+/, '')
-    log.warn({ policy: `${namespace}/${name}`, reason }, 'a network policy is not enforced as it stands')
     const { status } = await request({
       ...{
         method: 'POST',
@@ -61,7 +62,7 @@ export class PolicyEvents {
         ...{
           apiVersion: 'v1',
           kind: 'Event',
-          metadata: { namespace, name: `${name.slice(0, nameLimit)}.${id}` },
+          metadata: { namespace, name: `${name.slice(0, nameLimit).replace(/[^a-z0-9]+$/, '')}.${id}` },
         },
         involvedObject: { apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy', namespace, name, uid },
         ...{ type: 'Warning', reason: 'NotEnforced', message: reason, count: 1 },

@@ -8,11 +8,11 @@
  * a new pod sends nothing before its policies are there. Its records are there before its containers, so that takes
  * milliseconds, but while the API server is away nobody knows of pods that are new: then they are let through.
  */
-import { type FSWatcher, watch as watchDirectory } from 'node:fs'
+import { existsSync, type FSWatcher, watch as watchDirectory } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { setImmediate as turn } from 'node:timers/promises'
 import { formatRange, parseRange } from '../base/address.ts'
-import { AppError, describeError } from '../base/errors.ts'
+import { AppError, describeError, errorCode } from '../base/errors.ts'
 import { publicMode, writeFileAtomically } from '../base/files.ts'
 import { readNode } from '../components/node.ts'
 import { watchObjects } from '../network/object-watch.ts'
@@ -204,10 +204,22 @@ export class PolicyKeeper {
       if (isDone) return
     }
     this.#isStale = true
-    // Whoever removes them has to know that there are some.
-    await writeFileAtomically(this.#context.paths.policyMark, '', { mode: publicMode, durable: 'nothing' })
-    await this.#nft(renderAll(this.engine.rules, this.#head))
+    await this.#mark()
+    await this.#nft(renderAll(this.engine.rules, this.#head)).catch(async (error: unknown) => {
+      if (errorCode(error) === 'SPAWN_FAILED') await this.#tellOfAll('has no program nft')
+      throw error
+    })
     this.#isStale = false
+  }
+
+  /** Whoever removes the rules has to know that there are some. A full disk is no reason not to enforce them. */
+  async #mark(): Promise<void> {
+    const { paths, log } = this.#context
+    if (existsSync(paths.policyMark)) return
+    await writeFileAtomically(paths.policyMark, '', { mode: publicMode, durable: 'nothing' }).catch(
+      (error: unknown) =>
+        log.warn({ reason: describeError(error) }, 'cannot note that rules of network policies are there'),
+    )
   }
 
   /** Whether all is there, and how much has passed. */
@@ -300,6 +312,12 @@ export class PolicyKeeper {
             key,
             'the kernel does not follow SCTP: between two pods, what one port of SCTP is let through is let through at all',
           ])
+    await this.#events.tell(problems, this.engine.policies, this.#signal)
+  }
+
+  async #tellOfAll(what: string): Promise<void> {
+    const reason = `the node ${this.#context.config.nodeName} ${what}: no policy is enforced there`
+    const problems = [...this.engine.policies.keys()].map((key) => [key, reason] as const)
     await this.#events.tell(problems, this.engine.policies, this.#signal)
   }
 

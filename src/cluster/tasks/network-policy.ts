@@ -11,6 +11,8 @@ import type { Task } from './task.ts'
 /** After the last policy went: who deletes one and makes another finds all as it was. */
 const lingerMs = 60_000
 const retryMs = 60_000
+/** For more changes to come, which are then one transaction. */
+const gatherMs = 20
 
 /**
  * Enforces NetworkPolicy on this node (policy-keeper.ts). As long as the cluster has no policy this is one watch, and nothing
@@ -81,6 +83,7 @@ export const networkPolicy: Task = {
           signal,
         )
         if (isWell) board.report({ name, state: 'ready', message: own.summary() })
+        await sleep(gatherMs, undefined, { signal, ref: false })
       }
     } finally {
       over.abort()

@@ -76,7 +76,7 @@ afterEach(() => {
 function nft(args: readonly string[], _: AbortSignal, input?: string): Promise<string> {
   if (input !== undefined) {
     const failure = failures.shift()
-    if (failure !== undefined) return Promise.reject(new Error(failure))
+    if (failure !== undefined) return Promise.reject(Object.assign(new Error(failure), { code: failure }))
     isFlushed &&= !input.startsWith('add table')
     written.push(input)
     return Promise.resolve('')
@@ -247,5 +247,13 @@ test('each problem of a policy has one Event', async () => {
   expect(events.map(({ involvedObject, message }) => `${involvedObject.name}: ${message}`)).toEqual([
     'p: a port of it is none, and allows nothing',
     'p: the kernel does not follow SCTP: between two pods, what one port of SCTP is let through is let through at all',
+  ])
+})
+
+test('where there is no nft, each policy has an Event that says so', async () => {
+  failures.push('SPAWN_FAILED')
+  await expect(started()).rejects.toThrow('SPAWN_FAILED')
+  expect(events.map(({ message }) => message)).toEqual([
+    'the node here has no program nft: no policy is enforced there',
   ])
 })
