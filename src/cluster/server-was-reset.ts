@@ -29,6 +29,10 @@ export async function leavePastBehind(config: Config, options: Options): Promise
     return undefined
   })
   if (successor === undefined) return
+  if (successor.isContested) {
+    log.error({ successor: successor.endpoint }, contestedWords)
+    return
+  }
   if (successor.keys !== (await keysDigest(paths.pkiDir))) throw otherKeys(successor, paths)
   using _held = await holdDataDirectory(paths, payload.sqliteAddon)
   await using replacement = await Replacement.prepare(paths, 'reset')
@@ -46,6 +50,9 @@ export async function leavePastBehind(config: Config, options: Options): Promise
     'the cluster was reset on another server: what this one had in its etcd is put aside, and it joins again',
   )
 }
+
+const contestedWords =
+  'the cluster was reset on another server, but a majority of its members serves: this one stays with them'
 
 function otherKeys({ endpoint }: Successor, { dataDir }: Paths): AppError {
   return new AppError(

@@ -24,6 +24,7 @@ export function etcdMember(options: StorageOptions): Storage {
   const peerUrl = () => etcdPeerUrl(addresses().nodeIp)
   const joined = Promise.withResolvers<void>()
   const lost = Promise.withResolvers<AppError>()
+  let contested: Successor | undefined
   const enrolment =
     joining &&
     new Enrolment({
@@ -62,16 +63,19 @@ export function etcdMember(options: StorageOptions): Storage {
         void untilSucceeded(paths, {
           endpoints: () => membership.others,
           serves: () => members.serves(etcdClientUrl),
+          tell: (successor) => (contested = successor),
           prefix: config.etcdPrefix ?? '',
           signal,
         }).then((successor) => successor && lost.resolve(wasReset(successor)))
         await membership.follow(members, signal)
         await enrolment?.leaveQueue()
       },
-      trouble: () =>
-        enrolment?.isUnderWay || membership.listed.length === 0 || membership.own !== undefined
+      trouble: () => {
+        if (contested !== undefined) return conflict(contested)
+        return enrolment?.isUnderWay || membership.listed.length === 0 || membership.own !== undefined
           ? undefined
-          : 'this server has no member of etcd any more, since it was removed; end what runs here with "k8s stop --pods" and "k8s reset", and join again',
+          : 'this server has no member of etcd any more, since it was removed; end what runs here with "k8s stop --pods" and "k8s reset", and join again'
+      },
     },
   })
   return {
@@ -89,6 +93,10 @@ async function joinAgain(member: Component, enrolment: Enrolment): Promise<void>
   await member.stop(AbortSignal.timeout(member.stopTimeoutMs))
   while (enrolment.isUnderWay && enrolment.initialCluster === undefined) await member.init()
   if (enrolment.isUnderWay) await member.start(AbortSignal.timeout(member.readyTimeoutMs))
+}
+
+function conflict({ endpoint }: Successor): string {
+  return `the cluster was reset on another server (${endpoint}), while a majority of its members serves here; stop that one, take its data away with "k8s reset", and join it again; or, where it shall be the cluster, stop all others, and start them again`
 }
 
 /** The next start puts its data aside before anything of them runs (cluster/server-was-reset.ts). */

@@ -49,9 +49,11 @@ export async function keysDigest(pkiDir: string): Promise<string> {
 export interface Successor {
   readonly endpoint: string
   readonly keys: string
+  /** A majority of the former members serves: whoever reset the cluster was cut off from it, and it is nobody's past. */
+  readonly isContested: boolean
 }
 
-/** Where the cluster of this server's member goes on without it, as far as the members of the others can be asked: an etcd has taken the place of its own. */
+/** Where the cluster of this server's member goes on without it, as far as the members of the others can be asked. */
 export async function successorOf(
   { memberDir, pkiDir }: Pick<Paths, 'memberDir' | 'pkiDir'>,
   given: { endpoints: readonly string[]; prefix: string; signal: AbortSignal },
@@ -64,25 +66,32 @@ export async function successorOf(
 }
 
 /** Between two looks while this server's member serves, and while it does not. */
-const calmIntervalMs = 60_000
+const calmIntervalMs = 30_000
 const intervalMs = 10_000
 
-/** Looks for a successor until there is one; undefined when the signal ends that. */
+/**
+ * Looks for a successor until there is one, twice in a row, while this server's member does not serve; undefined when the signal ends that.
+ * One that is found while it serves is told of.
+ */
 export async function untilSucceeded(
   paths: Pick<Paths, 'memberDir' | 'pkiDir'>,
   given: {
     readonly endpoints: () => readonly string[]
     readonly serves: () => boolean
+    readonly tell: (contested: Successor | undefined) => void
     readonly prefix: string
     readonly signal: AbortSignal
   },
 ): Promise<Successor | undefined> {
-  const { serves, prefix, signal } = given
-  while (!signal.aborted) {
+  const { serves, tell, prefix, signal } = given
+  for (let times = 0; !signal.aborted; ) {
     await sleep(serves() ? calmIntervalMs : intervalMs, undefined, { signal, ref: false }).catch(() => {})
     const asked = { endpoints: given.endpoints(), prefix, signal }
     const found = await successorOf(paths, asked).catch(() => undefined)
-    if (found !== undefined && !signal.aborted) return found
+    const isContested = found !== undefined && (found.isContested || serves())
+    tell(isContested ? found : undefined)
+    times = found === undefined || isContested ? 0 : times + 1
+    if (times === 2 && !signal.aborted) return found
   }
   return undefined
 }
@@ -96,14 +105,23 @@ export async function findSuccessor(given: {
   readonly signal: AbortSignal
 }): Promise<Successor | undefined> {
   const { clusterId, endpoints, prefix, tls, signal } = given
-  const look = async (endpoint: string): Promise<Successor> => {
+  const limited = () => AbortSignal.any([signal, AbortSignal.timeout(answerLimitMs)])
+  const look = async (endpoint: string) => {
     using member = new Member({ address: endpoint, tls })
-    const limited = AbortSignal.any([signal, AbortSignal.timeout(answerLimitMs)])
-    const found = parse(await member.get(successionKey(prefix), limited))
+    const found = parse(await member.get(successionKey(prefix), limited()))
     if (found?.former.includes(clusterId.toString(16)) !== true) throw new Error('it is no successor')
     return { endpoint, keys: found.keys }
   }
-  return Promise.any(endpoints.map(look)).catch(() => undefined)
+  const servesFormer = async (endpoint: string) => {
+    using member = new Member({ address: endpoint, tls })
+    const answer = await member.read(successionKey(prefix), { isLocal: false, signal: limited() })
+    if (answer.clusterId !== clusterId) throw new Error('it is another one')
+    return true
+  }
+  const successor = await Promise.any(endpoints.map(look)).catch(() => undefined)
+  if (successor === undefined) return undefined
+  const isContested = await Promise.any(endpoints.map(servesFormer)).catch(() => false)
+  return { ...successor, isContested }
 }
 
 function parse(text: string | undefined): Succession | undefined {

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { Member } from '../../../src/datastore/member.ts'
 import { findSuccessor, keysDigest, succeed, successionKey } from '../../../src/storage/succession.ts'
 import { dataDirectory, methods, writeKeys } from '../snapshot/support.ts'
 import { message, RawClient, runDatastore, temporaryDirectory } from '../datastore/support.ts'
@@ -39,10 +40,29 @@ test('a successor is found among those that answer, and nobody else is taken for
   expect(await findSuccessor({ ...given, endpoints: [...former, successor] })).toEqual({
     endpoint: successor,
     keys,
+    isContested: false,
   })
   expect(await findSuccessor({ ...given, endpoints: former })).toBeUndefined()
   expect(await findSuccessor({ ...given, endpoints: [] })).toBeUndefined()
   expect(await findSuccessor({ ...given, endpoints: [successor], prefix: '/other' })).toBeUndefined()
+})
+
+test('where a majority of the former members serves, the successor is contested', async () => {
+  const [former, successor] = await Promise.all(
+    [1, 2].map(async () => (await runDatastore({ path: join(temporaryDirectory(), 'state.db') })).listening),
+  )
+  const signal = new AbortController().signal
+  using member = new Member({ address: former! })
+  const { clusterId = 0n } = await member.read('/', { isLocal: false, signal })
+  const value = succeed(undefined, { former: [clusterId], keys })
+  await new RawClient(successor!).unary(methods.put, message({ 1: successionKey('/registry'), 2: value }))
+  const given = { clusterId, prefix: '/registry', tls: {}, signal }
+  expect(await findSuccessor({ ...given, endpoints: [former!, successor!] })).toEqual({
+    endpoint: successor,
+    keys,
+    isContested: true,
+  })
+  expect(await findSuccessor({ ...given, endpoints: [successor!] })).toMatchObject({ isContested: false })
 })
 
 test('keys are the same where all of them are', async () => {
