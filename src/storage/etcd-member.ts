@@ -1,4 +1,4 @@
-import { AppError, describeError } from '../base/errors.ts'
+import { describeError } from '../base/errors.ts'
 import { readTlsIdentity } from '../base/tls-files.ts'
 import type { Component } from '../components/component.ts'
 import { etcd, etcdPeerUrl } from '../components/etcd.ts'
@@ -12,7 +12,7 @@ import { Learners } from './learners.ts'
 import { MemberCare } from './member-care.ts'
 import { Membership } from './membership.ts'
 import type { Storage, StorageOptions } from './storage.ts'
-import { type Successor, untilSucceeded } from './succession.ts'
+import { SuccessionWatch } from './succession-watch.ts'
 
 /** The etcd of the servers themselves: this one's member is a component, and the daemon stands in front of all of them. */
 export function etcdMember(options: StorageOptions): Storage {
@@ -23,8 +23,6 @@ export function etcdMember(options: StorageOptions): Storage {
   const tls = () => readTlsIdentity({ caFile: authority.certFile, ...leaves.client })
   const peerUrl = () => etcdPeerUrl(addresses().nodeIp)
   const joined = Promise.withResolvers<void>()
-  const lost = Promise.withResolvers<AppError>()
-  let contested: Successor | undefined
   const enrolment =
     joining &&
     new Enrolment({
@@ -55,32 +53,27 @@ export function etcdMember(options: StorageOptions): Storage {
           .finally(() => (restart = undefined))
     },
   })
+  const others = () => membership.others
+  const succession = new SuccessionWatch({ paths, others, prefix: config.etcdPrefix ?? '' })
   const proxy = new EtcdProxy({
     ...{ ...options, endpoints: membership.endpoints, tls },
     own: {
       endpoint: etcdClientUrl,
       async follow(members, signal) {
-        void untilSucceeded(paths, {
-          endpoints: () => membership.others,
-          serves: () => members.serves(etcdClientUrl),
-          tell: (successor) => (contested = successor),
-          prefix: config.etcdPrefix ?? '',
-          signal,
-        }).then((successor) => successor && lost.resolve(wasReset(successor)))
+        void succession.follow(() => members.serves(etcdClientUrl), signal)
         await membership.follow(members, signal)
         await enrolment?.leaveQueue()
       },
-      trouble: () => {
-        if (contested !== undefined) return conflict(contested)
-        return enrolment?.isUnderWay || membership.listed.length === 0 || membership.own !== undefined
+      trouble: () =>
+        succession.trouble ??
+        (enrolment?.isUnderWay || membership.listed.length === 0 || membership.own !== undefined
           ? undefined
-          : 'this server has no member of etcd any more, since it was removed; end what runs here with "k8s stop --pods" and "k8s reset", and join again'
-      },
+          : 'this server has no member of etcd any more, since it was removed; end what runs here with "k8s stop --pods" and "k8s reset", and join again'),
     },
   })
   return {
     ...etcdStorage(options, [member, proxy]),
-    failed: lost.promise,
+    failed: succession.lost,
     joined: joined.promise,
     membership,
     learners: new Learners({ membership, tls, log }),
@@ -93,20 +86,4 @@ async function joinAgain(member: Component, enrolment: Enrolment): Promise<void>
   await member.stop(AbortSignal.timeout(member.stopTimeoutMs))
   while (enrolment.isUnderWay && enrolment.initialCluster === undefined) await member.init()
   if (enrolment.isUnderWay) await member.start(AbortSignal.timeout(member.readyTimeoutMs))
-}
-
-function conflict({ endpoint }: Successor): string {
-  return `the cluster was reset on another server (${endpoint}), while a majority of its members serves here; stop that one, take its data away with "k8s reset", and join it again; or, where it shall be the cluster, stop all others, and start them again`
-}
-
-/** The next start puts its data aside before anything of them runs (cluster/server-was-reset.ts). */
-function wasReset({ endpoint }: Successor): AppError {
-  return new AppError(
-    'cannot go on: the cluster was reset on another server, and what this one has in its etcd is of the past',
-    {
-      code: 'CLUSTER_WAS_RESET',
-      endpoint,
-      remedy: 'start again: its data are put aside then, and it joins that cluster',
-    },
-  )
 }

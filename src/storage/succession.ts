@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { TlsIdentity } from '../base/http.ts'
 import { readTlsIdentity } from '../base/tls-files.ts'
 import type { Paths } from '../config/paths.ts'
@@ -63,37 +62,6 @@ export async function successorOf(
   const { authority, leaves } = etcdPkiFiles(pkiDir)
   const tls = readTlsIdentity({ caFile: authority.certFile, ...leaves.client })
   return findSuccessor({ ...given, clusterId: ids.clusterId, tls })
-}
-
-/** Between two looks while this server's member serves, and while it does not. */
-const calmIntervalMs = 30_000
-const intervalMs = 10_000
-
-/**
- * Looks for a successor until there is one, twice in a row, while this server's member does not serve; undefined when the signal ends that.
- * One that is found while it serves is told of.
- */
-export async function untilSucceeded(
-  paths: Pick<Paths, 'memberDir' | 'pkiDir'>,
-  given: {
-    readonly endpoints: () => readonly string[]
-    readonly serves: () => boolean
-    readonly tell: (contested: Successor | undefined) => void
-    readonly prefix: string
-    readonly signal: AbortSignal
-  },
-): Promise<Successor | undefined> {
-  const { serves, tell, prefix, signal } = given
-  for (let times = 0; !signal.aborted; ) {
-    await sleep(serves() ? calmIntervalMs : intervalMs, undefined, { signal, ref: false }).catch(() => {})
-    const asked = { endpoints: given.endpoints(), prefix, signal }
-    const found = await successorOf(paths, asked).catch(() => undefined)
-    const isContested = found !== undefined && (found.isContested || serves())
-    tell(isContested ? found : undefined)
-    times = found === undefined || isContested ? 0 : times + 1
-    if (times === 2 && !signal.aborted) return found
-  }
-  return undefined
 }
 
 /** The first of the endpoints whose etcd has taken the place of that with the id `clusterId`; undefined: none does, of those that answer. */

@@ -9,6 +9,7 @@ import type { Paths } from '../../../src/config/paths.ts'
 import type { Payload } from '../../../src/payload/payload.ts'
 import { prepareEtcdPki } from '../../../src/pki/etcd.ts'
 import { finishReplacement } from '../../../src/snapshot/replacement.ts'
+import { SuccessionWatch } from '../../../src/storage/succession-watch.ts'
 import { keysDigest, succeed, successionKey } from '../../../src/storage/succession.ts'
 import { message, RawClient, runDatastore, temporaryDirectory } from '../datastore/support.ts'
 import { logHead, logHeadClusterId } from '../datastore/etcd-log.ts'
@@ -84,4 +85,22 @@ test('it stays as it is where its own etcd is not one of the past, and where nob
   await leave()
   expectUntouched()
   expect(readFileSync(join(paths.memberDir, 'member/wal/0-0.wal'))).toEqual(logHead)
+})
+
+test('while it runs, a server whose member serves says that there are two clusters, and one whose does not ends', async () => {
+  await tell([logHeadClusterId], await keysDigest(paths.pkiDir))
+  let serves = true
+  const watch = new SuccessionWatch({
+    ...{ paths, others: () => [endpoint], prefix: '/registry' },
+    timing: { calmIntervalMs: 1, intervalMs: 1 },
+  })
+  const end = new AbortController()
+  const following = watch.follow(() => serves, end.signal)
+  await expect.poll(() => watch.trouble).toContain(`reset on another server (${endpoint})`)
+  serves = false
+  expect(await watch.lost).toMatchObject({ code: 'CLUSTER_WAS_RESET', fields: { endpoint } })
+  await following
+  expect(watch.trouble).toBeUndefined()
+  end.abort()
+  await new SuccessionWatch({ paths, others: () => [endpoint], prefix: '' }).follow(() => true, end.signal)
 })
