@@ -93,18 +93,18 @@ function tellReplaced({ print }: Invocation, replaced: string | undefined): void
 
 function requireMember({ dataDir }: Paths): void {
   const storage = storageIn(dataDir)
-  if (roleIn(dataDir) === 'server' && storage === 'etcd-member') return
-  const reason =
-    roleIn(dataDir) !== 'server'
-      ? `${dataDir} is no data directory of a server`
-      : storage === 'embedded'
-        ? 'its one server keeps it in a database of its own'
-        : 'it is kept in an etcd that others run'
-  throw new AppError(`cannot reset the cluster: ${reason}`, {
-    code: 'NO_ETCD_MEMBER',
-    remedy:
-      storage === 'embedded'
-        ? 'go back to a snapshot with k8s snapshot restore; k8s reset removes the cluster from this machine'
-        : 'see etcdutl snapshot restore there',
-  })
+  const isServer = roleIn(dataDir) === 'server'
+  if (isServer && storage === 'etcd-member') return
+  const [reason, remedy] = !isServer
+    ? [
+        `${dataDir} is no data directory of a server`,
+        'where all servers are lost, restore a snapshot on a new machine (k8s snapshot restore), start it, and make it the first of several (k8s migrate --to=ha)',
+      ]
+    : storage === 'embedded'
+      ? [
+          'its one server keeps it in a database of its own',
+          'go back to a snapshot with k8s snapshot restore; k8s reset removes the cluster from this machine',
+        ]
+      : ['it is kept in an etcd that others run', 'see etcdutl snapshot restore there']
+  throw new AppError(`cannot reset the cluster: ${reason}`, { code: 'NO_ETCD_MEMBER', remedy })
 }
