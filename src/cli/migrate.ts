@@ -21,10 +21,10 @@ export const migrate: Command = {
   name: 'migrate',
   description:
     'Keep the cluster of a server alone in an etcd of the servers from now on, or the other way round.',
-  details: `Wants the daemon stopped; pods and agents go on. Objects, their resource versions and the keys stay the same, so that nobody has to
-list anything anew. What was there before is kept in replaced/ of the data directory. Interrupted at any moment, the
-cluster is as it was or as it shall be, and the command may be given again. A server goes back to being alone when it is the only
-member.`,
+  details: `Wants the daemon stopped; pods and agents go on. Objects, their resource versions and the keys stay the
+same, so that nobody has to list anything anew. What was there before is kept in replaced/ of the data
+directory. Interrupted at any moment, the cluster is as it was or as it shall be, and the command may be
+given again. A server goes back to being alone when it is the only member.`,
   examples: [
     {
       command: 'k8s stop && k8s migrate --to=ha && systemctl start k8s',

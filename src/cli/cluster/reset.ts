@@ -18,8 +18,12 @@ const ownOptions = {
   'from-snapshot': {
     group: 'Resetting',
     description: 'Go on with a snapshot: a file, or a name that k8s snapshot ls prints.',
-    // A name is no path.
-    kind: { ...file, parse: (text: string) => (/\p{Cc}/u.test(text) || text === '' ? new Refused() : text) },
+    kind: {
+      ...file,
+      allowed: 'the path of a file, or a name',
+      // A name is no path.
+      parse: (text: string) => (/\p{Cc}/u.test(text) || text === '' ? new Refused() : text),
+    },
     defaultText: 'what this server has itself',
   },
   'abandon-others': {
@@ -35,10 +39,11 @@ export const clusterReset: Command = {
   name: 'cluster reset',
   description:
     'Make this server the only one of its cluster, where a majority of the servers is lost for good.',
-  details: `Wants the daemon stopped. This server's member becomes the only one of a new etcd, by a snapshot that is
-restored, with what it had, or with what a snapshot has; revisions go on far beyond all that clients have seen. What was there before is kept
-in replaced/ of the data directory. The other servers are members no more, whatever data they still have: when they come back, they put those
-aside, and join again.`,
+  details: `Wants the daemon stopped. This server's member becomes the only one of a new etcd, by a snapshot that
+is restored, with what it had, or with what a snapshot has; revisions go on far beyond all that clients
+have seen. What was there before is kept in replaced/ of the data directory. The other servers are
+members no more, whatever data they still have: when they come back, they put those aside, and join
+again.`,
   examples: [
     { command: 'k8s stop && k8s cluster reset', description: 'Go on with what this server has' },
     {
