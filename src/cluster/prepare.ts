@@ -106,8 +106,7 @@ async function joining(
 
 /** What a member had must not meet others that had the same, when the cluster has gone on without them. */
 async function leavePast(config: Config, options: PrepareOptions): Promise<void> {
-  const { otherMembers = [] } = readNodeRecord(options.paths)
-  if (!config.clusterInit || otherMembers.length === 0) return
+  if (!config.clusterInit || (readNodeRecord(options.paths).otherMembers ?? []).length === 0) return
   // Nobody pays for it who has no other servers.
   const { leavePastBehind } = await import('./server-was-reset.ts')
   await leavePastBehind(config, options)
