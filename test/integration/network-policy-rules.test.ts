@@ -35,13 +35,13 @@ async function read(): Promise<string[]> {
     .toSorted()
 }
 
-test.each([1, 2, 3])('they are those of all at once, by chance: seed %i', async (seed) => {
+test.each([1, 2])('they are those of all at once, by chance: seed %i', async (seed) => {
   const { random, engine, change } = chance(seed + 1000)
   settle(engine)
   await write(renderAll(engine.rules, head))
   engine.rules.takeChanges()
   let transactions = 0
-  for (let step = 0; step < 30; step++) {
+  for (let step = 0; step < 20; step++) {
     for (let count = random(4); count >= 0; count--) change()
     settle(engine)
     const changes = engine.rules.takeChanges()
@@ -49,7 +49,7 @@ test.each([1, 2, 3])('they are those of all at once, by chance: seed %i', async 
     await write(renderChanges(changes))
     transactions++
   }
-  expect(transactions).toBeGreaterThan(10)
+  expect(transactions).toBeGreaterThan(5)
   const found = await read()
   await write(renderAll(engine.rules, head))
   expect(found).toEqual(await read())
