@@ -1,4 +1,4 @@
-import { storageIn } from '../config/facts.ts'
+import { readNodeRecord, storageIn } from '../config/facts.ts'
 import { type AnyConfig, hasNode } from '../config/config.ts'
 import { boolean } from '../config/table/kinds.ts'
 import { loadAnyConfig } from '../config/load.ts'
@@ -70,10 +70,26 @@ async function handler(invocation: Invocation): Promise<number> {
     import('../cluster/reset.ts'),
   ])
   const payload = openPayload(environment['K8S_PAYLOAD_DIR'])
+  const isOneOfSeveral = hasOthers(config.dataDir)
   await resetNode(config, { payload, announce: (line) => print(`${line}\n`) })
   if (config.role === 'agent')
     print(`Its Node is still in the cluster; on a server: k8s node remove ${config.nodeName}\n`)
+  if (isOneOfSeveral && hasNode(config)) {
+    print(
+      `Its Node and its member of etcd are still there; on another server: k8s node remove ${config.nodeName}, after which its member goes in a minute or two.\n`,
+    )
+  }
   return 0
+}
+
+/** A record that is damaged keeps nobody from removing it. */
+function hasOthers(dataDir: string): boolean {
+  try {
+    const { otherMembers = [], hasLeft = false } = readNodeRecord(paths({ dataDir }))
+    return otherMembers.length > 0 && !hasLeft
+  } catch {
+    return false
+  }
 }
 
 /** The daemon does the same every hour. */

@@ -21,6 +21,8 @@ export interface MembersTiming {
   /** Between two questions to a member, where there are others to go to, and where there is no other. */
   readonly intervalMs: number
   readonly lonelyIntervalMs: number
+  /** The same of one that nobody needs while the preferred one serves. */
+  readonly spareIntervalMs: number
   /** Between two questions to one that does not serve. */
   readonly awayIntervalMs: number
   /** Longer than this for an answer is a failure of one that serves. */
@@ -37,6 +39,7 @@ export interface MembersTiming {
 const defaultTiming: MembersTiming = {
   intervalMs: 250,
   lonelyIntervalMs: 2_000,
+  spareIntervalMs: 1_000,
   awayIntervalMs: 500,
   answerLimitMs: 300,
   patientLimitMs: 5_000,
@@ -300,8 +303,11 @@ export class Members {
   }
 
   async #pause(member: Watched, signal: AbortSignal): Promise<void> {
-    const { awayIntervalMs, lonelyIntervalMs, intervalMs } = this.#timing
-    const calmMs = this.#members.length === 1 ? lonelyIntervalMs : intervalMs
+    const { awayIntervalMs, lonelyIntervalMs, spareIntervalMs, intervalMs } = this.#timing
+    const { preferred } = this.#options
+    const isSpare =
+      preferred !== undefined && member.endpoint !== preferred && this.#find(preferred)?.isSettled === true
+    const calmMs = this.#members.length === 1 ? lonelyIntervalMs : isSpare ? spareIntervalMs : intervalMs
     const pauseMs = member.state === 'serving' ? calmMs : awayIntervalMs
     await sleep(pauseMs, undefined, { signal, ref: false }).catch(() => {})
   }

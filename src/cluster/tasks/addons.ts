@@ -6,6 +6,7 @@ import { dnsPods, probeDns } from '../../addons/dns.ts'
 import { joining } from '../../addons/joining.ts'
 import type { Addon } from '../../addons/manifest.ts'
 import { ObjectClient } from '../../addons/objects.ts'
+import { publishedServer } from '../../addons/published-server.ts'
 import { kubeletAccess } from '../../addons/rbac.ts'
 import { Reconciler } from '../../addons/reconcile.ts'
 import { formatAddress, ofFamilies } from '../../base/address.ts'
@@ -55,7 +56,7 @@ export const addons: Task<TaskContext> = {
     })
     const begunMs = performance.now()
     for (let intervalMs = shortestIntervalMs; ; ) {
-      const joiningAddon = await forJoiners(context)
+      const joiningAddon = await forJoiners(context, signal)
       const known = [accessAddon, dnsAddon, joiningAddon]
       const wanted = isDnsWanted ? known : [accessAddon, joiningAddon]
       const held = [...(isDnsHeld ? [dnsAddon] : []), ...(isJoiningHeld ? [joiningAddon] : [])]
@@ -181,21 +182,35 @@ function access(): Addon {
 }
 
 /** What machines find when they join: nothing before the first one may. */
-async function forJoiners({ config, pki, payload, addresses }: TaskContext): Promise<Addon> {
+async function forJoiners(context: TaskContext, signal: AbortSignal): Promise<Addon> {
+  const { config, pki, payload, addresses } = context
   const { clusterCidr, serviceCidr, clusterDns, clusterDomain, httpsListenPort, networkBackend } = config
   const { server, client } = pki.authorities
   const { advertiseAddress } = addresses()
   const authorities = await Promise.all([server, client].map(({ certFile }) => readFile(certFile, 'utf8')))
+  const own = `https://${isIPv6(advertiseAddress) ? `[${advertiseAddress}]` : advertiseAddress}:${httpsListenPort}`
   return {
     name: 'joiners',
     manifests: joining({
-      server: `https://${isIPv6(advertiseAddress) ? `[${advertiseAddress}]` : advertiseAddress}:${httpsListenPort}`,
+      server: config.serverMode === 'single' ? own : await namedBefore(context, own, signal),
       authorities,
       kubernetesVersion: payload.version.k8sVersion,
       ...{ clusterCidr, serviceCidr, clusterDomain, networkBackend },
       networkPolicy: !config.disable.includes('network-policy'),
       kubeletConfig: renderSharedKubeletConfig({ clusterDns, clusterDomain }),
     }),
+  }
+}
+
+/** Of several servers any may be the one that publishes it. One that cannot ask finds out so when it writes. */
+async function namedBefore(context: TaskContext, own: string, signal: AbortSignal): Promise<string> {
+  try {
+    using client = await clientOf(context, signal)
+    return await publishedServer(client, own)
+  } catch (error) {
+    signal.throwIfAborted()
+    context.log.debug({ reason: describeError(error) }, 'cannot read which server cluster-info names')
+    return own
   }
 }
 

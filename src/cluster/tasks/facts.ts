@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { keepFacts, readNodeRecord, updateNodeRecord } from '../../config/facts.ts'
 import { thisHost } from '../../config/host.ts'
 import type { Task, TaskContext } from './task.ts'
@@ -7,11 +8,21 @@ export const facts: Task<TaskContext> = {
   name: 'facts',
   purpose: 'keep what is fixed since the cluster was created',
   leaderOnly: false,
-  async run({ config, paths, storage, whenReady }) {
+  async run({ config, paths, storage, whenReady }, signal) {
     await whenReady('api')
     keepFacts(config, thisHost.nodeName())
     if (!readNodeRecord(paths).isJoining) return
-    await Promise.all([storage.joined, whenReady('node')])
+    signal.throwIfAborted()
+    const end = new AbortController()
+    try {
+      await Promise.race([
+        Promise.all([storage.joined, whenReady('node')]),
+        once(signal, 'abort', { signal: end.signal }),
+      ])
+    } finally {
+      end.abort()
+    }
+    signal.throwIfAborted()
     updateNodeRecord(paths, { isJoining: undefined })
   },
 }

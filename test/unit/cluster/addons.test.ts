@@ -2,6 +2,8 @@ import { describe, expect, test } from 'vitest'
 import { Inventory } from '../../../src/addons/inventory.ts'
 import type { ObjectClient } from '../../../src/addons/objects.ts'
 import { manifestPath } from '../../../src/addons/manifest.ts'
+import { joining } from '../../../src/addons/joining.ts'
+import { publishedServer } from '../../../src/addons/published-server.ts'
 import { coredns } from '../../../src/addons/coredns.ts'
 
 const options = {
@@ -36,6 +38,32 @@ test('its Service has an address of each family where the cluster has both', () 
     clusterIPs: ['10.96.0.10', 'fd00:96::a'],
     ipFamilyPolicy: 'PreferDualStack',
   })
+})
+
+test.for([
+  ['nothing has been published', undefined, ['192.0.2.1'], 'https://192.0.2.2:6443'],
+  [
+    'it is one of the servers',
+    'https://192.0.2.1:6443',
+    ['192.0.2.2', '192.0.2.1'],
+    'https://192.0.2.1:6443',
+  ],
+  ['it is so with IPv6', 'https://[fd00::1]:6443', ['fd00::1'], 'https://[fd00::1]:6443'],
+  ['it has gone', 'https://192.0.2.1:6443', ['192.0.2.2'], 'https://192.0.2.2:6443'],
+] as const)('which server cluster-info names: %s', async ([, named, addresses, expected]) => {
+  const [info] = joining({
+    ...{ authorities: [], kubernetesVersion: 'v1.37.1', clusterDomain: 'a', networkBackend: 'vxlan' },
+    ...{ clusterCidr: '10.244.0.0/16', serviceCidr: '10.96.0.0/12', kubeletConfig: '' },
+    server: named ?? '',
+  })
+  const get = ({ kind }: { kind: string }) =>
+    Promise.resolve(
+      kind === 'ConfigMap'
+        ? named && info
+        : { subsets: [{ addresses: addresses.map((ip) => ({ ip })) }, {}] },
+    )
+  const client = { get } as unknown as ObjectClient
+  expect(await publishedServer(client, 'https://192.0.2.2:6443')).toBe(expected)
 })
 
 describe('the inventory', () => {

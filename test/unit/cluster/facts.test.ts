@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { facts } from '../../../src/cluster/tasks/facts.ts'
 import type { TaskContext } from '../../../src/cluster/tasks/task.ts'
-import { readFacts } from '../../../src/config/facts.ts'
+import { readFacts, readNodeRecord, updateNodeRecord } from '../../../src/config/facts.ts'
 import { loadConfig } from '../../../src/config/load.ts'
 import { paths as pathsOf } from '../../../src/config/paths.ts'
 import { testHost } from '../config/given.ts'
@@ -38,4 +38,21 @@ test('a start that never gets so far fixes nothing', async () => {
   const given = await context(() => Promise.reject(new Error('stopped')))
   await expect(facts.run(given.context, new AbortController().signal)).rejects.toThrow('stopped')
   expect(existsSync(pathsOf(given).clusterFacts)).toBe(false)
+})
+
+test('a server that joins has joined when its member votes and its Node is there, or never', async () => {
+  const joined = Promise.withResolvers<void>()
+  const given = await context(() => Promise.resolve())
+  const paths = pathsOf(given)
+  const joining = { ...given.context, storage: { joined: joined.promise } } as TaskContext
+  updateNodeRecord(paths, { isJoining: true })
+  const end = new AbortController()
+  const interrupted = facts.run(joining, end.signal)
+  end.abort(new Error('the end'))
+  await expect(interrupted).rejects.toThrow('the end')
+  expect(readNodeRecord(paths).isJoining).toBe(true)
+  const done = facts.run(joining, new AbortController().signal)
+  joined.resolve()
+  await done
+  expect(readNodeRecord(paths).isJoining).toBeUndefined()
 })
