@@ -76,7 +76,7 @@ async function handler(invocation: Invocation): Promise<number> {
     print(`Its Node is still in the cluster; on a server: k8s node remove ${config.nodeName}\n`)
   if (isOneOfSeveral && hasNode(config)) {
     print(
-      `Its Node and its member of etcd are still there; on another server: k8s node remove ${config.nodeName}, after which its member goes in a minute or two.\n`,
+      `Its Node and its member of etcd are still there; on another server: k8s node remove ${config.nodeName}\n`,
     )
   }
   return 0

@@ -27,6 +27,8 @@ export interface MembersTiming {
   readonly awayIntervalMs: number
   /** Longer than this for an answer is a failure of one that serves. */
   readonly answerLimitMs: number
+  /** The same for the preferred one, on this very machine: when that is slow, the others seldom are faster. */
+  readonly preferredLimitMs: number
   /** The same for one that has to be connected to first, and where there is no other. */
   readonly patientLimitMs: number
   /** Between two looks at what it says of itself: its alarms. */
@@ -42,6 +44,7 @@ const defaultTiming: MembersTiming = {
   spareIntervalMs: 1_000,
   awayIntervalMs: 500,
   answerLimitMs: 300,
+  preferredLimitMs: 1_000,
   patientLimitMs: 5_000,
   statusIntervalMs: 10_000,
   settledMs: 20_000,
@@ -237,10 +240,11 @@ export class Members {
     member: Watched,
     { isSure, signal }: { isSure: boolean; signal: AbortSignal },
   ): Promise<{ name: MemberState; reason?: string }> {
-    const { answerLimitMs, patientLimitMs } = this.#timing
+    const { answerLimitMs, preferredLimitMs, patientLimitMs } = this.#timing
+    const calmLimitMs = member.endpoint === this.#options.preferred ? preferredLimitMs : answerLimitMs
     const isPatient = member.state !== 'serving' || this.#members.length === 1
     const ask = async (isLocal: boolean): Promise<string | undefined> => {
-      using limit = new TimeLimit('get an answer', isPatient ? patientLimitMs : answerLimitMs)
+      using limit = new TimeLimit('get an answer', isPatient ? patientLimitMs : calmLimitMs)
       const limited = AbortSignal.any([signal, limit.signal])
       try {
         const connection = (member.connection ??= this.#connect(member))

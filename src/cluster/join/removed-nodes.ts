@@ -23,6 +23,10 @@ export async function removedAt(
   return Object.hasOwn(data, nodeName) ? String(data[nodeName]).slice(0, 50) : undefined
 }
 
+export async function namesOfRemoved(api: Pick<ClusterApi, 'get'>): Promise<ReadonlySet<string>> {
+  return new Set(Object.keys((await api.get<RemovedNodes>(path))?.data ?? {}))
+}
+
 /** A machine joins under this name again. Whether it may: not while somebody else writes the names at the same time. */
 export async function takeBack(api: ClusterApi, nodeName: string): Promise<boolean> {
   const found = await api.get<RemovedNodes>(path)

@@ -5,6 +5,7 @@ import { readIdentity } from '../../pki/pki.ts'
 import type { Membership } from '../../storage/membership.ts'
 import { GoneMembers } from '../gone-members.ts'
 import { ClusterApi } from '../join/cluster-api.ts'
+import { namesOfRemoved } from '../join/removed-nodes.ts'
 import { memberAddressesManifest } from '../member-addresses.ts'
 import { Trouble } from '../trouble.ts'
 import type { Task, TaskContext } from './task.ts'
@@ -30,7 +31,12 @@ export const etcdMembers: Task<TaskContext> = {
     if (membership === undefined || learners === undefined) return
     await whenReady('api')
     const trouble = new Trouble({ ...etcdMembers, board, log })
-    const gone = new GoneMembers({ membership, log, hasNode: (name) => hasNode(context, name, signal) })
+    const gone = new GoneMembers({
+      membership,
+      log,
+      hasNode: (name) => hasNode(context, name, signal),
+      removedNodes: () => removedNodes(context, signal),
+    })
     let told = { text: '', atMs: 0 }
     let lookedAtMs = 0
     for (;;) {
@@ -63,6 +69,11 @@ function voterAddresses({ listed }: Membership): string[] {
 async function hasNode(context: TaskContext, name: string, signal: AbortSignal): Promise<boolean> {
   using api = new ClusterApi({ ...(await accessOf(context)), signal })
   return (await api.get(`/api/v1/nodes/${encodeURIComponent(name)}`)) !== undefined
+}
+
+async function removedNodes(context: TaskContext, signal: AbortSignal): Promise<ReadonlySet<string>> {
+  using api = new ClusterApi({ ...(await accessOf(context)), signal })
+  return namesOfRemoved(api)
 }
 
 async function accessOf({ config, pki }: TaskContext) {

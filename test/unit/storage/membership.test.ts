@@ -123,7 +123,9 @@ test('the member of a server without a Node that does not answer is removed, and
   await until(() => members.endpoints.length === 4 && members.endpoints.every((url) => members.serves(url)))
   const asked = new Set<string>()
   const hasNode = (name: string) => Promise.resolve(asked.add(name) && name === 'down')
-  const care = new GoneMembers({ membership, hasNode, log, limitMs: 10 })
+  const removed = new Set<string>()
+  const removedNodes = () => Promise.resolve(removed)
+  const care = new GoneMembers({ membership, hasNode, removedNodes, log, limitMs: 10 })
   await care.look(signal)
   expect(asked.size).toBe(0)
   down.stop()
@@ -140,6 +142,10 @@ test('the member of a server without a Node that does not answer is removed, and
   }
   expect([...asked].sort()).toEqual(['down', 'gone'])
   expect(etcd.members.map(({ name }) => name)).toEqual(['a', 'down', 'new'])
+  // By the command for that, whatever it does.
+  removed.add('new').add('a')
+  await care.look(signal)
+  expect(etcd.members.map(({ name }) => name)).toEqual(['a', 'down'])
 })
 
 const noQueue: JoinQueue = { whileLeading: (run, until_) => run(until_) }
