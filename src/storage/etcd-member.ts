@@ -1,4 +1,6 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { describeError } from '../base/errors.ts'
+import type { Logger } from '../base/logger.ts'
 import { readTlsIdentity } from '../base/tls-files.ts'
 import type { Component } from '../components/component.ts'
 import { etcd, etcdPeerUrl } from '../components/etcd.ts'
@@ -13,6 +15,8 @@ import { MemberCare } from './member-care.ts'
 import { Membership } from './membership.ts'
 import type { Storage, StorageOptions } from './storage.ts'
 import { SuccessionWatch } from './succession-watch.ts'
+
+const joinAgainMs = 5_000
 
 /** The etcd of the servers themselves: this one's member is a component, and the daemon stands in front of all of them. */
 export function etcdMember(options: StorageOptions): Storage {
@@ -48,9 +52,7 @@ export function etcdMember(options: StorageOptions): Storage {
       if (own !== undefined && !own.isLearner) enrolment.finish()
       // It was dropped, since it got no further: with what it has it is never let in again.
       else if (own === undefined && enrolment.initialCluster !== undefined)
-        restart ??= joinAgain(member, enrolment)
-          .catch((error: unknown) => log.warn({ reason: describeError(error) }, 'cannot join again yet'))
-          .finally(() => (restart = undefined))
+        restart ??= joinAgain(member, { enrolment, log }).finally(() => (restart = undefined))
     },
   })
   const others = () => membership.others
@@ -81,9 +83,21 @@ export function etcdMember(options: StorageOptions): Storage {
   }
 }
 
-async function joinAgain(member: Component, enrolment: Enrolment): Promise<void> {
+/** Never rejects: it is tried until it is in, or the daemon ends. */
+async function joinAgain(
+  member: Component,
+  { enrolment, log }: { enrolment: Enrolment; log: Logger },
+): Promise<void> {
   enrolment.again()
-  await member.stop(AbortSignal.timeout(member.stopTimeoutMs))
-  while (enrolment.isUnderWay && enrolment.initialCluster === undefined) await member.init()
-  if (enrolment.isUnderWay) await member.start(AbortSignal.timeout(member.readyTimeoutMs))
+  while (enrolment.isUnderWay) {
+    try {
+      await member.stop(AbortSignal.timeout(member.stopTimeoutMs))
+      await member.init()
+      await member.start(AbortSignal.timeout(member.readyTimeoutMs))
+      return
+    } catch (error) {
+      log.warn({ reason: describeError(error) }, 'cannot join the etcd of the others again yet')
+    }
+    await sleep(joinAgainMs, undefined, { ref: false })
+  }
 }

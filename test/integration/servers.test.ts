@@ -209,3 +209,10 @@ test('one that goes must leave the others a majority', async () => {
   await second.ready()
   expect(await membersOf(first)).toHaveLength(3)
 })
+
+test('with the Node of a server that is gone its member goes, too', async () => {
+  const [first, second, third] = servers as [Cluster, Cluster, Cluster]
+  await first.k8s(['node', 'remove', nameOf(third), '--force'])
+  await second.waitFor('it is no member any more', async () => (await membersOf(second)).length === 2)
+  await second.waitFor('nobody is missed', async () => (await second.status()).problems.length === 0)
+})
