@@ -13,3 +13,4 @@ export {
 export { loadedEncryption, rewriteSecrets } from './encryption.ts'
 export { drainNode, uncordonNode } from './drain.ts'
 export { forgetRemoval, removeNode } from './remove-node.ts'
+export { nodesAmong, readShared, removeShared, writeShared } from './shared-encryption.ts'

@@ -20,6 +20,7 @@ import { LeaseElection } from './lease-election.ts'
 import { leadersLease } from './lease-store.ts'
 import { addons } from './tasks/addons.ts'
 import { certificates } from './tasks/certificates.ts'
+import { encryption } from './tasks/encryption.ts'
 import { etcdCare } from './tasks/etcd-care.ts'
 import { etcdMembers } from './tasks/etcd-members.ts'
 import { facts } from './tasks/facts.ts'
@@ -67,6 +68,7 @@ const server: Omit<RoleRow, 'storage' | 'leadership'> = {
     snapshots,
     etcdCare,
     etcdMembers,
+    encryption,
   ],
 }
 

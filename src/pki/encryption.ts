@@ -38,16 +38,13 @@ export function isPrepared([first, ...others]: readonly EncryptionKey[]): boolea
 
 /** Durable before it has its name: what is encrypted with a key that is lost is lost. */
 export async function writeEncryptionKeys(path: string, keys: readonly EncryptionKey[]): Promise<void> {
-  await writeFileAtomically(path, render(keys), { mode: privateMode, durable: 'contents' })
+  await writeFileAtomically(path, renderEncryptionKeys(keys), { mode: privateMode, durable: 'contents' })
 }
 
 /** The keys in their order. Rejects with ENCRYPTION_FORM where somebody has given the file another form. */
 export async function readEncryptionKeys(path: string): Promise<EncryptionKey[]> {
-  const text = await readFile(path, 'utf8')
-  const keys = [...text.matchAll(/^ *- name: (key-\d+)\n *secret: (?:"([^"]+)"|(\S+))$/gm)].map(
-    ([, name = '', quoted, plain]) => ({ name, secret: quoted ?? plain ?? '' }),
-  )
-  if (keys.length > 0 && render(keys) === text) return keys
+  const keys = parseEncryptionKeys(await readFile(path, 'utf8'))
+  if (keys !== undefined) return keys
   throw new AppError(`cannot use the keys in ${path}: the file was changed by hand`, {
     code: 'ENCRYPTION_FORM',
     path,
@@ -56,7 +53,15 @@ export async function readEncryptionKeys(path: string): Promise<EncryptionKey[]>
   })
 }
 
-function render(keys: readonly EncryptionKey[]): string {
+/** undefined: it has another form. */
+export function parseEncryptionKeys(text: string): EncryptionKey[] | undefined {
+  const keys = [...text.matchAll(/^ *- name: (key-\d+)\n *secret: (?:"([^"]+)"|(\S+))$/gm)].map(
+    ([, name = '', quoted, plain]) => ({ name, secret: quoted ?? plain ?? '' }),
+  )
+  return keys.length > 0 && renderEncryptionKeys(keys) === text ? keys : undefined
+}
+
+export function renderEncryptionKeys(keys: readonly EncryptionKey[]): string {
   const secretbox = { keys: keys.map(({ name, secret }) => ({ name, secret })) }
   return renderYaml({
     apiVersion: 'apiserver.config.k8s.io/v1',

@@ -140,6 +140,22 @@ test.each<[string, () => readonly string[], string]>([
   for (const name of ['node.json', 'pki', 'cluster.json', 'db']) expect(left).not.toContain(name)
 })
 
+test('the keys of Secrets are rotated on all servers at once, and tokens with those of before are taken back', async () => {
+  const [first, second] = servers as [Cluster, Cluster]
+  await first.kubectl(['create', 'secret', 'generic', 'word', '--from-literal=word=hello'])
+  const { stdout } = await second.k8s(['secrets-encryption', 'rotate'], { timeoutMs: 150_000 })
+  expect(stdout).toContain('Took 1 tokens for servers back')
+  expect(stdout).toMatch(/All \d+ Secrets are encrypted with key-2\.\n$/)
+  const files = servers.map(({ machine }) => machine.read('/var/lib/k8s/pki/encryption-config.yaml'))
+  expect(new Set(files).size).toBe(1)
+  for (const server of servers) {
+    const read = await server.kubectl(['get', 'secret', 'word', '-o', 'jsonpath={.data.word}'])
+    expect(read.stdout).toBe(Buffer.from('hello').toString('base64'))
+  }
+  token = (await second.k8s(['token', 'create', '--role=server'])).stdout.trim()
+  for (const { machine } of servers) writeFileSync(machine.path('/run/token'), `${token}\n`)
+})
+
 test('while its own etcd is away a server goes on with those of the others, and comes back to its own', async () => {
   const second = servers[1]!
   const { pid } = await component(second, 'kube-apiserver')

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../../base/errors.ts'
 import type * as Client from '../../client/client.ts'
+import type { Paths } from '../../config/paths.ts'
 import type { EncryptionKey } from '../../pki/encryption.ts'
 import { storageIn } from '../../config/facts.ts'
 import { loadClient } from '../client.ts'
@@ -18,7 +19,7 @@ export const encryptionRotate: Command = {
   description: 'Give all Secrets of the cluster a new key, while it runs.',
   details: `The API server first reads a new key, then writes with it, then writes every Secret anew. The key before stays, to read with,
 until the next rotation: snapshots that were begun meanwhile need it. A rotation that was interrupted is finished by the next
-call. Snapshots have the keys that their Secrets need.`,
+call. Of several servers all go through each step together. Snapshots have the keys that their Secrets need.`,
   examples: [
     {
       command: 'k8s secrets-encryption rotate',
@@ -33,13 +34,13 @@ async function handler(invocation: Invocation): Promise<number> {
   requireRoot('rotate the encryption keys')
   const paths = await pathsOf(invocation)
   const client = await loadClient(invocation)
-  if (storageIn(paths.dataDir) !== 'embedded')
-    await prepareServers(paths.adminKubeconfig, { ...invocation, client })
   const [{ secretFiles }, { countSecrets }] = await Promise.all([
     import('../../pki/secrets.ts'),
     import('./state.ts'),
   ])
+  const others = await otherServers(paths, { ...invocation, client })
   const rotation = new Rotation({
+    ...(others && { others }),
     ...{ client, kubeconfig: paths.adminKubeconfig, path: secretFiles(paths.pkiDir).encryptionConfigFile },
     ...{ count: () => countSecrets(paths), print: invocation.print },
   })
@@ -48,31 +49,37 @@ async function handler(invocation: Invocation): Promise<number> {
 }
 
 /**
- * Each server has the keys in a file of its own, and with another one could not read what this one writes; whoever has a token for servers
- * would be given those of before.
+ * Of several servers all go over together; whoever has a token for servers would be given the keys of before. undefined: there is one alone.
  */
-async function prepareServers(
-  kubeconfig: string,
+async function otherServers(
+  paths: Paths,
   { client, print }: Pick<Invocation, 'print'> & { client: typeof Client },
-): Promise<void> {
-  const addresses = await client.serverAddresses(kubeconfig)
-  if (addresses.length > 1) {
-    throw new AppError(
-      `cannot rotate the keys: the cluster has ${addresses.length} servers (${addresses.join(', ')}), and this one would write what the others cannot read`,
-      {
-        code: 'ENCRYPTION_SEVERAL_SERVERS',
-        remedy: 'let the others leave (k8s etcd leave), rotate, and have them join again',
-      },
-    )
+): Promise<RotationOptions['others']> {
+  const { adminKubeconfig: kubeconfig, pkiDir } = paths
+  const [{ forgetOthers, OtherServers }, { joinGroups }, { pkiFiles }] = await Promise.all([
+    import('./other-servers.ts'),
+    import('../../cluster/join/token.ts'),
+    import('../../pki/pki.ts'),
+  ])
+  if (storageIn(paths.dataDir) === 'embedded') {
+    await forgetOthers(client, kubeconfig)
+    return undefined
   }
-  const { joinGroups } = await import('../../cluster/join/token.ts')
   const deleted = await client.deleteTokensOf(kubeconfig, joinGroups.server)
   if (deleted > 0) print(`Took ${deleted} tokens for servers back: they would give the keys of before.\n`)
+  return new OtherServers({
+    ...{ client, kubeconfig, authorityKeyFile: pkiFiles(pkiDir).authorities.server.keyFile },
+  })
 }
 
 interface RotationOptions {
   readonly client: Pick<typeof Client, 'loadedEncryption' | 'rewriteSecrets'>
   readonly kubeconfig: string
+  /** Of a cluster of several servers. */
+  readonly others?: {
+    publish(text: string): Promise<void>
+    untilAgreed(digest: string): Promise<void>
+  }
   /** How many Secrets are encrypted with which key. */
   readonly count: () => Promise<ReadonlyMap<string, number>>
   /** The encryption configuration. */
@@ -112,7 +119,9 @@ export class Rotation {
   /** Replaces the keys that are expected there, and returns what is there once the API server has read it. */
   async #write(expected: readonly EncryptionKey[], keys: EncryptionKey[]): Promise<EncryptionKey[]> {
     const { path } = this.#options
-    const { readEncryptionKeys, writeEncryptionKeys } = await import('../../pki/encryption.ts')
+    const { readEncryptionKeys, renderEncryptionKeys, writeEncryptionKeys } = await import(
+      '../../pki/encryption.ts'
+    )
     const names = (list: readonly EncryptionKey[]) =>
       list.map(({ name, secret }) => `${name}:${secret}`).join()
     if (names(await readEncryptionKeys(path)) !== names(expected)) {
@@ -121,13 +130,15 @@ export class Rotation {
         remedy: 'wait for that one; k8s secrets-encryption status shows what has been done',
       })
     }
+    // First: what a server has alone, it gives up for what all share.
+    await this.#options.others?.publish(renderEncryptionKeys(keys))
     await writeEncryptionKeys(path, keys)
     await this.#untilLoaded()
     return keys
   }
 
   async #untilLoaded(): Promise<void> {
-    const { kubeconfig, client, path } = this.#options
+    const { kubeconfig, client, path, others } = this.#options
     const { digestOf } = await import('./state.ts')
     const endMs = performance.now() + loadLimitMs
     while ((await client.loadedEncryption(kubeconfig)) !== (await digestOf(path))) {
@@ -143,6 +154,7 @@ export class Rotation {
       }
       await sleep(loadPollMs)
     }
+    await others?.untilAgreed(await digestOf(path))
   }
 
   async #rewrite(keys: readonly EncryptionKey[]): Promise<void> {

@@ -18,6 +18,7 @@ export interface Task<Context = NodeTaskContext> {
     | 'pod-range'
     | 'etcd-care'
     | 'etcd-members'
+    | 'encryption'
     | 'join'
     | 'joiners'
     | 'network'

@@ -1,8 +1,9 @@
-import { createHash } from 'node:crypto'
-import { mkdtempDisposableSync, readFileSync } from 'node:fs'
+import { createHash, generateKeyPairSync } from 'node:crypto'
+import { mkdtempDisposableSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
+import { forgetOthers, OtherServers } from '../../../src/cli/secrets-encryption/other-servers.ts'
 import { Rotation } from '../../../src/cli/secrets-encryption/rotate.ts'
 import { newEncryptionKey, readEncryptionKeys, writeEncryptionKeys } from '../../../src/pki/encryption.ts'
 
@@ -66,4 +67,64 @@ test('a second rotation at the same time ends, and takes nothing from the first'
   }
   await expect(new Rotation({ ...options, count }).run()).rejects.toMatchObject({ code: 'ENCRYPTION_BUSY' })
   expect(await names()).toEqual(['key-1', 'key-2'])
+})
+
+test('of several servers each step is told to all, and waited for', async () => {
+  const { options, path } = await given()
+  const steps: string[] = []
+  const others = {
+    async publish(text: string) {
+      steps.push(...text.matchAll(/key-\d/g).map(([name]) => name), 'published')
+    },
+    async untilAgreed(digest: string) {
+      expect(digest).toBe(await options.client.loadedEncryption())
+      steps.push('agreed')
+    },
+  }
+  await new Rotation({ ...options, others }).run()
+  expect(steps).toEqual([
+    'agreed',
+    ...['key-1', 'key-2', 'published', 'agreed'],
+    ...['key-2', 'key-1', 'published', 'agreed'],
+  ])
+  expect(readFileSync(path, 'utf8')).toContain('key-2')
+  const refused = { ...others, untilAgreed: () => Promise.reject(new Error('b does not agree')) }
+  const before = readFileSync(path, 'utf8')
+  await expect(new Rotation({ ...options, others: refused }).run()).rejects.toThrow('b does not agree')
+  expect(readFileSync(path, 'utf8')).toBe(before)
+})
+
+test('all servers whose Nodes are there have to agree, and have to be as many as there are', async () => {
+  const directory = mkdtempDisposableSync(join(tmpdir(), 'k8s-rotation-'))
+  onTestFinished(() => directory.remove())
+  const authorityKeyFile = join(directory.path, 'ca.key')
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  writeFileSync(authorityKeyFile, privateKey.export({ type: 'pkcs8', format: 'pem' }))
+  const encoded = (text: string) => Buffer.from(text).toString('base64')
+  let data: Record<string, string> = { 'server.a': encoded('0f'), 'server.gone': encoded('00') }
+  let addresses = ['192.0.2.1']
+  let removed = 0
+  const client = {
+    readShared: async () => data,
+    writeShared: async (_: string, { key }: { key: string }, value: Buffer) =>
+      void (data = { ...data, [key]: value.toString('base64') }),
+    nodesAmong: async (_: string, names: readonly string[]) => names.filter((name) => name !== 'gone'),
+    serverAddresses: async () => addresses,
+    removeShared: async () => void removed++,
+  }
+  const servers = new OtherServers({ client, kubeconfig: '', authorityKeyFile, limitMs: 0 })
+  await servers.untilAgreed('0f')
+  addresses = ['192.0.2.1', '192.0.2.2']
+  await expect(servers.untilAgreed('0f')).rejects.toThrow('one of 2 servers, which has not said')
+  data['server.b'] = encoded('01')
+  await expect(servers.untilAgreed('0f')).rejects.toMatchObject({
+    code: 'ENCRYPTION_DISAGREE',
+    message: 'cannot rotate the keys: not all servers work with those of this one: b',
+  })
+  data['server.b'] = encoded('0f')
+  await servers.untilAgreed('0f')
+  await servers.publish('text')
+  expect(Object.keys(data)).toContain('config')
+  await forgetOthers(client, '')
+  expect(removed).toBe(1)
 })

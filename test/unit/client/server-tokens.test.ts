@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { createToken, deleteTokensOf, serverAddresses } from '../../../src/client/join-tokens.ts'
+import { nodesAmong, readShared, removeShared, writeShared } from '../../../src/client/shared-encryption.ts'
 import { serve } from './fake-api.ts'
 
 const secrets = '/api/v1/namespaces/kube-system/secrets'
@@ -68,4 +69,26 @@ test('the servers are those of the Service kubernetes', async () => {
   }
   const { kubeconfig } = await serve({ [`GET ${path}`]: [{ body: { items: [slice] } }] })
   expect(await serverAddresses(kubeconfig)).toEqual(['192.0.2.1', '192.0.2.2'])
+})
+
+const place = { namespace: 'kube-system', name: 'k8s-encryption', key: 'config' }
+
+test('what servers share is written beside what they have written meanwhile', async () => {
+  const path = `${secrets}/k8s-encryption`
+  const { kubeconfig, asked } = await serve({
+    [`GET ${path}`]: [
+      { status: 404, body: {} },
+      { body: { metadata: { name: place.name }, data: { 'server.a': 'MA==' } } },
+    ],
+    [`POST ${secrets}`]: [{ status: 409, body: { message: 'it is there' } }],
+    [`PUT ${path}`]: [{ body: {} }],
+    [`DELETE ${path}`]: [{ body: {} }],
+    'GET /api/v1/nodes/a': [{ body: { metadata: { name: 'a' } } }],
+  })
+  await writeShared(kubeconfig, place, Buffer.from('text'))
+  expect(asked).toEqual([`GET ${path}`, `POST ${secrets}`, `GET ${path}`, `PUT ${path}`])
+  expect(await readShared(kubeconfig, place)).toEqual({ 'server.a': 'MA==' })
+  expect(await nodesAmong(kubeconfig, ['a', 'b'])).toEqual(['a'])
+  await removeShared(kubeconfig, place)
+  expect(asked.at(-1)).toBe(`DELETE ${path}`)
 })
