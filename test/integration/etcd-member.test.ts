@@ -55,11 +55,12 @@ test('nobody else can read its files, or is let in', async () => {
   expect(modes).toBe('')
   const { stdout } = await cluster.exec(['ss', '-Hltn'])
   const listening = stdout.split('\n').flatMap((line) => line.split(/\s+/)[3] ?? [])
-  expect(listening.filter((address) => /:23(79|81)$/.test(address)).sort()).toEqual([
-    '127.0.0.1:2379',
-    '127.0.0.1:2381',
-  ])
   const peers = listening.find((address) => address.endsWith(':2380')) ?? ''
+  // Where the other servers come, too.
+  const clients = peers.replace('2380', '2379')
+  expect(listening.filter((address) => /:23(79|81)$/.test(address)).sort()).toEqual(
+    ['127.0.0.1:2379', '127.0.0.1:2381', clients].sort(),
+  )
   const pki = '/var/lib/k8s/pki'
   const curl = (address: string, ...files: string[]) =>
     cluster.exec(['curl', '-s', '--cacert', `${pki}/etcd-ca.crt`, ...files, `https://${address}/version`], {
@@ -71,7 +72,8 @@ test('nobody else can read its files, or is let in', async () => {
     ['127.0.0.1:2379'],
     [peers],
     // A client of the API, and a client of etcd among peers.
-    ['127.0.0.1:2379', ...show('admin-client')],
+    [clients],
+    [clients, ...show('admin-client')],
     [peers, ...show('etcd-client')],
   ] as const) {
     expect((await curl(address, ...files)).stdout).toBe('')
@@ -150,7 +152,7 @@ test('k8s etcd shows its members, and defragments', async () => {
       role: 'leader',
       isThisServer: true,
       peerUrls: [expect.stringMatching(/^https:.*:2380$/)],
-      clientUrls: ['https://127.0.0.1:2379'],
+      clientUrls: [expect.stringMatching(/^https:.*:2379$/)],
     },
   ])
   expect(own).toMatchObject({ version: expect.stringMatching(/^3\./), quotaBytes, errors: [] })
