@@ -31,7 +31,7 @@ export async function writeShared(kubeconfig: string, place: SharedPlace, value:
   for (let attempt = 1; ; attempt++) {
     const found = await find(purpose, () => api.readNamespacedSecret({ name, namespace }))
     const body: V1Secret = {
-      ...(found ?? { metadata: { namespace, name } }),
+      metadata: found?.metadata ?? { namespace, name },
       data: { ...found?.data, [key]: value.toString('base64') },
     }
     try {

@@ -230,5 +230,6 @@ test('with the Node of a server that is gone its member goes, too', async () => 
   const [first, second, third] = servers as [Cluster, Cluster, Cluster]
   await first.k8s(['node', 'remove', nameOf(third), '--force'])
   await second.waitFor('it is no member any more', async () => (await membersOf(second)).length === 2)
+  expect((await membersOf(first)).map(({ name }) => name).sort()).toEqual([first, second].map(nameOf).sort())
   await second.waitFor('nobody is missed', async () => (await second.status()).problems.length === 0)
 })
