@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { AppError } from '../../base/errors.ts'
+import { AppError, describeError, errorCode } from '../../base/errors.ts'
 import { privateMode, writeFileAtomically } from '../../base/files.ts'
 import { request } from '../../base/http.ts'
 import { apiserverUrl } from '../../components/probe.ts'
@@ -27,6 +27,9 @@ const metricsLimitBytes = 64 << 20
 const loadedPattern =
   /^apiserver_encryption_config_controller_last_config_info\{[^}]*\bhash="sha256:([0-9a-f]+)"/m
 
+/** What no API server that comes back mends. */
+const ownTroubles = ['ENCRYPTION_SHARED', 'FILE_WRITE']
+
 const { namespace, name } = sharedEncryption
 const collection = `/api/v1/namespaces/${namespace}/secrets`
 const path = `${collection}/${name}`
@@ -48,8 +51,18 @@ export const encryption: Task<TaskContext> = {
     const trouble = new Trouble({ ...encryption, board, log })
     for (;;) {
       let isTold = true
-      if (isReady('kube-apiserver'))
-        await trouble.attempt(async () => void (isTold = await look(context, signal)), signal)
+      const attempt = async () => {
+        isTold = await look(context, signal).catch((error: unknown) => {
+          if (ownTroubles.includes(errorCode(error) ?? '')) throw error
+          // kube-apiserver has a row of its own for not answering.
+          log.debug(
+            { reason: describeError(error) },
+            'cannot look at the encryption keys of the other servers',
+          )
+          return true
+        })
+      }
+      if (isReady('kube-apiserver')) await trouble.attempt(attempt, signal)
       await sleep(isTold ? calmIntervalMs : loadingIntervalMs, undefined, { signal, ref: false })
     }
   },
@@ -70,7 +83,7 @@ async function look(context: TaskContext, signal: AbortSignal): Promise<boolean>
   const { body } = await request({ url: `${server}/metrics`, tls, signal, maxBytes: metricsLimitBytes })
   if (loadedPattern.exec(body)?.[1] !== digest) return false
   log.debug({ digest }, 'the API server has loaded its encryption keys')
-  return tell(api, { found, nodeName: config.nodeName, digest })
+  return await tell(api, { found, nodeName: config.nodeName, digest })
 }
 
 /** The text by which it goes from here on. */

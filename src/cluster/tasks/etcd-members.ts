@@ -73,7 +73,7 @@ async function hasNode(context: TaskContext, name: string, signal: AbortSignal):
 
 async function removedNodes(context: TaskContext, signal: AbortSignal): Promise<ReadonlySet<string>> {
   using api = new ClusterApi({ ...(await accessOf(context)), signal })
-  return namesOfRemoved(api)
+  return await namesOfRemoved(api)
 }
 
 async function accessOf({ config, pki }: TaskContext) {
