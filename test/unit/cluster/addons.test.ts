@@ -55,6 +55,7 @@ test.for([
     ...{ authorities: [], kubernetesVersion: 'v1.37.1', clusterDomain: 'a', networkBackend: 'vxlan' },
     ...{ clusterCidr: '10.244.0.0/16', serviceCidr: '10.96.0.0/12', kubeletConfig: '' },
     server: named ?? '',
+    networkPolicy: false,
   })
   const get = ({ kind }: { kind: string }) =>
     Promise.resolve(
