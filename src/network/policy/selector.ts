@@ -25,16 +25,14 @@ export function labelText(key: string, value: string): string {
 /** metav1.LabelSelector; without any requirement it matches everything. undefined: it is none. */
 export function parseSelector(given: unknown): Selector | undefined {
   if (typeof given !== 'object' || given === null) return undefined
-  const { matchLabels = {}, matchExpressions = [] } = given as {
-    matchLabels?: unknown
-    matchExpressions?: unknown
-  }
+  const { matchLabels, matchExpressions } = given as { matchLabels?: unknown; matchExpressions?: unknown }
   const labels = labelsOf(matchLabels)
-  if (labels === undefined || !Array.isArray(matchExpressions)) return undefined
+  const expressions = matchExpressions ?? []
+  if (labels === undefined || !Array.isArray(expressions)) return undefined
   const requirements: Requirement[] = Object.entries(labels).map(([key, value]) => ({
     ...{ key, operator: 'In', values: [value] },
   }))
-  for (const expression of matchExpressions as unknown[]) {
+  for (const expression of expressions as unknown[]) {
     const requirement = requirementOf(expression)
     if (requirement === undefined) return undefined
     requirements.push(requirement)
