@@ -32,10 +32,17 @@ other_versions() {
   done
 }
 
+# From the newest of the versions before the default one.
+upgrade() {
+  scripts/other-artifact.sh "${versions[0]}" || return
+  node node_modules/vitest/vitest.mjs run --project long test/long/upgrade.test.ts
+}
+
 part 'a day of a busy cluster' node bench/datastore/replay-day.ts
 part 'other versions of Kubernetes' other_versions
 part 'storage tests of other versions' node node_modules/vitest/vitest.mjs run --project long test/long/storage.test.ts
 part 'a machine that kubeadm joins' node node_modules/vitest/vitest.mjs run --project long test/long/kubeadm-join.test.ts
+part 'a cluster that is upgraded' upgrade
 part "Kubernetes' own unit tests" test/upstream-units.sh
 part 'starts, compared' bench/start.sh --runs=1 --idle-runs=1
 part 'the datastore, compared' bench/datastore.sh
