@@ -38,11 +38,17 @@ upgrade() {
   node node_modules/vitest/vitest.mjs run --project long test/long/upgrade.test.ts
 }
 
+# Compiled here and now, and by nothing else: half an hour of a processor.
+end_to_end() {
+  test/long/e2e/build.sh && node node_modules/vitest/vitest.mjs run --project long test/long/e2e.test.ts
+}
+
 part 'a day of a busy cluster' node bench/datastore/replay-day.ts
 part 'other versions of Kubernetes' other_versions
 part 'storage tests of other versions' node node_modules/vitest/vitest.mjs run --project long test/long/storage.test.ts
 part 'a machine that kubeadm joins' node node_modules/vitest/vitest.mjs run --project long test/long/kubeadm-join.test.ts
 part 'a cluster that is upgraded' upgrade
+part "Kubernetes' end-to-end tests" end_to_end
 part "Kubernetes' own unit tests" test/upstream-units.sh
 part 'starts, compared' bench/start.sh --runs=1 --idle-runs=1
 part 'the datastore, compared' bench/datastore.sh
