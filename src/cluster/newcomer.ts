@@ -19,11 +19,16 @@ import { feedWatchdog } from './watchdog.ts'
 
 /** Between two tries of the servers, one after the other. */
 const defaultRetryMs = 2_000
-/** What somebody has just made on a server may be unknown there for so long. */
-const defaultUnknownTokenMs = 30_000
+/**
+ * What may be wrong for so long, and become right by itself: a token that was just made is not known yet, and a cluster-info that has
+ * changed is signed anew once kube-controller-manager leads, which may have to wait for the lease of the one before.
+ */
+const patienceMs: Readonly<Record<string, number>> = { JOIN_TOKEN_UNKNOWN: 30_000, JOIN_SIGNATURE: 60_000 }
 /** A token has less than 200 bytes. */
 const tokenFileLimitBytes = 4096
 const partName = 'joining'
+/** What no second try makes right. */
+const finalCodes = ['JOIN_REFUSED', 'JOIN_CLOCK', 'USAGE']
 
 export interface NewcomerOptions {
   readonly log: Logger
@@ -32,7 +37,8 @@ export interface NewcomerOptions {
   /** Ends the wait for a server. */
   readonly signal: AbortSignal
   readonly retryMs?: number
-  readonly unknownTokenMs?: number
+  /** In place of what each of such reasons is given. */
+  readonly patienceMs?: number
 }
 
 export function withoutToken(role: JoinRole): string {
@@ -85,7 +91,7 @@ async function readToken(path: string, role: JoinRole): Promise<string> {
 
 /**
  * What the first server answers that is asked; they are tried for ever, and `k8s status` says why. What cannot become right by itself is
- * thrown: JOIN_REFUSED, JOIN_CLOCK, and after a while JOIN_TOKEN_UNKNOWN. undefined when the signal ends the wait.
+ * thrown: JOIN_REFUSED, JOIN_CLOCK, and after a while JOIN_TOKEN_UNKNOWN and JOIN_SIGNATURE. undefined when the signal ends the wait.
  */
 export async function untilFound<Found>(
   servers: readonly string[],
@@ -93,7 +99,7 @@ export async function untilFound<Found>(
   options: NewcomerOptions,
 ): Promise<Found | undefined> {
   const { log, notify, board, signal } = options
-  const { retryMs = defaultRetryMs, unknownTokenMs = defaultUnknownTokenMs } = options
+  const { retryMs = defaultRetryMs } = options
   const begunMs = performance.now()
   let told = ''
   let isToldReady = false
@@ -109,9 +115,11 @@ export async function untilFound<Found>(
         return found
       } catch (error) {
         if (signal.aborted) return undefined
-        if (isFinal(error, performance.now() - begunMs < unknownTokenMs)) throw error
+        const code = errorCode(error) ?? ''
+        const patience = code in patienceMs ? (options.patienceMs ?? patienceMs[code]) : undefined
+        if (finalCodes.includes(code) || performance.now() - begunMs >= (patience ?? Infinity)) throw error
         reasons.push(`${server}: ${shortReason(error)}`)
-        isRefusedSoon ||= errorCode(error) === 'JOIN_TOKEN_UNKNOWN'
+        isRefusedSoon ||= patience !== undefined
       }
     }
     const reason = reasons.join('; ')
@@ -131,12 +139,6 @@ export async function untilFound<Found>(
     await sleep(retryMs, undefined, { signal, ref: false }).catch(() => {})
   }
   return undefined
-}
-
-function isFinal(error: unknown, isEarly: boolean): boolean {
-  const code = errorCode(error) ?? ''
-  if (['JOIN_REFUSED', 'JOIN_CLOCK', 'USAGE'].includes(code)) return true
-  return code === 'JOIN_TOKEN_UNKNOWN' && !isEarly
 }
 
 function shortReason(error: unknown): string {

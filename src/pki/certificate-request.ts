@@ -8,6 +8,7 @@ import {
   type BaseBlock,
   Constructed,
   fromBER,
+  Null,
   ObjectIdentifier,
   OctetString,
   Primitive,
@@ -98,6 +99,7 @@ function readDer(der: Buffer): CertificateRequest {
     algorithm,
     signature: Buffer.from(signature.valueBlock.valueHexView),
   })
+  if (!der.equals(plainForm(signed, algorithm, signature))) throw refused('it is damaged')
   return {
     ...readName(name),
     ...readAttributes(attributes),
@@ -118,6 +120,22 @@ function requireSignature(given: {
   if (kind === undefined || kind.key !== key.asymmetricKeyType)
     throw refused('its key or its signature is of a kind that is not taken')
   if (!verify(kind.digest, signed, key, signature)) throw refused('it is not signed with its own key')
+}
+
+/** What is not signed has one form as well: other tags, lengths and unused bits are read by this reader of ASN.1, and not by others. */
+function plainForm(
+  signed: BaseBlock | undefined,
+  algorithm: BaseBlock | undefined,
+  { valueBlock }: BitString,
+): Buffer {
+  const value = identifierOf(childrenOf(algorithm, Sequence)[0])
+  const parameters = algorithms[value]?.key === 'rsa' ? [new Null()] : []
+  const parts = [
+    ...(signed === undefined ? [] : [signed]),
+    new Sequence({ value: [new ObjectIdentifier({ value }), ...parameters] }),
+    new BitString({ valueHex: valueBlock.valueHexView }),
+  ]
+  return Buffer.from(new Sequence({ value: parts }).toBER())
 }
 
 function readName(name: BaseBlock): Pick<CertificateRequest, 'commonName' | 'organizations'> {

@@ -73,9 +73,9 @@ test('two servers join with one token at once, one of them killed again and agai
     })(),
   ])
   await joined
-  const members = await membersOf(third)
-  expect(members.map(({ name }) => name).sort()).toEqual(servers.map(nameOf).sort())
-  expect(members.map(({ role }) => role).sort()).toEqual(['follower', 'follower', 'leader'])
+  const rolesNow = async () => (await membersOf(third)).map(({ role }) => role).sort()
+  await third.waitFor('all vote', async () => (await rolesNow()).join() === 'follower,follower,leader')
+  expect((await membersOf(third)).map(({ name }) => name).sort()).toEqual(servers.map(nameOf).sort())
   for (const server of servers) {
     const { stdout } = await server.kubectl(['get', 'nodes', '-o', 'name'])
     expect(stdout.trim().split('\n')).toHaveLength(3)

@@ -7,7 +7,7 @@
  *                └─ with the token           version, the name of the Node, kubeadm-config, kubelet-config
  *
  * Nothing is written here. Refusals are AppErrors of the code JOIN_REFUSED, or JOIN_CLOCK where the machine's clock is
- * what is wrong; of any other code is what may pass by itself.
+ * what is wrong; of any other code is what may pass by itself, JOIN_TOKEN_UNKNOWN and JOIN_SIGNATURE soon or never.
  */
 import { createHmac, timingSafeEqual, X509Certificate } from 'node:crypto'
 import { AppError, describeError, errorCode } from '../../base/errors.ts'
@@ -146,10 +146,12 @@ export function signedBy({ id, secret }: BootstrapToken, data: Data, server: str
   const given = Buffer.from(signature, 'base64url')
   const isWhole = payload === '' && rest.length === 0 && isHeaderOf(id, header)
   if (!isWhole || given.length !== expected.length || !timingSafeEqual(given, expected))
-    throw refused(
-      server,
-      `its cluster-info is not signed with the secret of the token ${id}`,
-      'look whether the token is written as it was printed; else somebody else answers there',
+    throw new AppError(
+      `cannot join the cluster at ${server}: its cluster-info is not signed with the secret of the token ${id}`,
+      {
+        code: 'JOIN_SIGNATURE',
+        remedy: 'look whether the token is written as it was printed; else somebody else answers there',
+      },
     )
   return kubeconfig
 }

@@ -5,7 +5,7 @@ import { silentLogger } from '../../../src/base/logger.ts'
 import { joinAsAgent } from '../../../src/cluster/agent/join.ts'
 import { rememberedServers, rememberServers } from '../../../src/cluster/agent/remembered-servers.ts'
 import { Board } from '../../../src/cluster/condition.ts'
-import { formatToken } from '../../../src/cluster/join/token.ts'
+import { type BootstrapToken, formatToken } from '../../../src/cluster/join/token.ts'
 import { joinedFiles } from '../../../src/components/node-access.ts'
 import type { AgentConfig } from '../../../src/config/config.ts'
 import { readFacts, readNodeRecord } from '../../../src/config/facts.ts'
@@ -40,7 +40,7 @@ function machine() {
     watchdogMs: undefined,
   }
   const end = new AbortController()
-  const start = async (settings: Record<string, string> = {}, extra: { unknownTokenMs?: number } = {}) => {
+  const start = async (settings: Record<string, string> = {}, extra: { patienceMs?: number } = {}) => {
     const flags = Object.entries(settings).map(([name, text]) => ({ name, text }))
     const config = await loadAnyConfig({
       flags: [{ name: 'data-dir', text: dataDir }, { name: 'node-name', text: 'a' }, ...flags],
@@ -56,7 +56,7 @@ function machine() {
         log: silentLogger,
         signal: end.signal,
         retryMs: 20,
-        unknownTokenMs: 0,
+        patienceMs: 0,
         ...extra,
       },
       payload: { version: { gitVersion: 'v1.37.1' } } as never,
@@ -143,6 +143,12 @@ test.each<[string, (cluster: FakeCluster) => Record<string, string>, string, Reg
     /expired/,
   ],
   [
+    'with another secret',
+    (c) => (void (c.signer = { ...token, secret: 'f'.repeat(16) }), { server: c.url, token: tokenOf(c) }),
+    'JOIN_SIGNATURE',
+    /is not signed with the secret of the token/,
+  ],
+  [
     'with a name in use',
     (c) => (void c.nodes.add('a'), { server: c.url, token: tokenOf(c) }),
     'JOIN_REFUSED',
@@ -177,12 +183,15 @@ test('a server that is away is waited for, shown with the reason, and no start f
   expect(board.part('joining')).toBeUndefined()
 })
 
-test('who has just made a token is not refused before it is signed', async () => {
+test.each<[string, BootstrapToken | undefined, string]>([
+  ['a token that has just been made', undefined, 'does not know the token abcdef'],
+  ['a cluster-info that has just changed', { ...token, secret: 'f'.repeat(16) }, 'is not signed with'],
+])('nobody is refused for %s, before it is signed', async (_, signer, reason) => {
   const cluster = await new FakeCluster().start()
-  cluster.signer = undefined
+  cluster.signer = signer
   const { board, told, start } = machine()
-  const joining = start({ server: cluster.url, token: tokenOf(cluster) }, { unknownTokenMs: 60_000 })
-  await until(() => board.part('joining')?.message?.includes('does not know the token abcdef'))
+  const joining = start({ server: cluster.url, token: tokenOf(cluster) }, { patienceMs: 60_000 })
+  await until(() => board.part('joining')?.message?.includes(reason))
   cluster.signer = token
   await expect(joining).resolves.toBeDefined()
   expect(told).toEqual([])

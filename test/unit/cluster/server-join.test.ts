@@ -97,7 +97,7 @@ function machine(dataDir = join(temporaryDirectory(), 'data')) {
     mkdirSync(dataDir, { recursive: true })
     return joinAsServer(config, {
       ...{ paths, board, notify, withFacts, log: silentLogger, signal: end.signal },
-      ...{ retryMs: 20, unknownTokenMs: 0 },
+      ...{ retryMs: 20, patienceMs: 0 },
       payload: { version: { gitVersion: 'v1.37.1' } } as never,
     })
   }

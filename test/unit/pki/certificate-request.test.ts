@@ -70,6 +70,21 @@ test.for<[string, RequestParts | string]>([
   expect(reasonOf(request)).toBe(`cannot read the request for a certificate: ${reason}`)
 })
 
+test('what is not signed has one form', () => {
+  const bytes = der(certificateRequest({ subject }))
+  const algorithm = bytes.indexOf('300a06082a8648ce3d040302', 0, 'hex')
+  const changes = {
+    tag: [0, 0x10],
+    algorithmTag: [algorithm, 0x10],
+    unusedBits: [algorithm + 14, 1],
+  } as const
+  for (const [index, value] of Object.values(changes)) {
+    const changed = Buffer.from(bytes)
+    changed[index] = value
+    expect(reasonOf(pem(changed))).toBe('cannot read the request for a certificate: it is damaged')
+  }
+})
+
 test('bytes that somebody has changed are refused, and nothing else happens', () => {
   const bytes = der(certificateRequest({ subject, alternatives: [dnsName('a'), address('10.0.0.1')] }))
   for (let index = 0; index < bytes.length; index++) {
