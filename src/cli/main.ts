@@ -62,10 +62,12 @@ const exitCodes: Readonly<Record<string, number>> = {
   ETCD_OF_ANOTHER_CLUSTER: 2,
   JOIN_CA_HASH: 2,
   JOIN_REFUSED: 2,
+  JOIN_SIGNATURE: 2,
   JOIN_TOKEN: 2,
   JOIN_TOKEN_UNKNOWN: 2,
   NODE_REMOVED: 2,
   NODE_SKEW: 2,
+  SINGLE_SERVER: 2,
   PAYLOAD_NEEDED: payloadNeededExitCode,
 }
 
