@@ -95,9 +95,7 @@ test.each<['killed' | 'stopped', 'SIGKILL' | 'SIGSTOP']>([
       const { pid: now, state } = await component('etcd')
       return now !== pid && state === 'ready'
     })
-    await cluster.waitFor('writes are taken', () =>
-      cluster.kubectl(['create', 'configmap', signal.toLowerCase()]),
-    )
+    await cluster.untilWritten(signal.toLowerCase())
     await cluster.ready()
     const seen = await traffic.stop()
     expect(findProblems(seen)).toEqual([])
@@ -131,7 +129,7 @@ test('when its quota is reached, that is told, and once objects were deleted all
     '-c',
     'k8s kubectl get configmaps -o name | grep /big- | xargs k8s kubectl delete',
   ])
-  await cluster.waitFor('writes are taken', () => cluster.kubectl(['create', 'configmap', 'after-no-space']))
+  await cluster.untilWritten('after-no-space')
   await cluster.ready()
   await cluster.waitFor(
     'nothing is told any more',

@@ -47,9 +47,7 @@ test.each<['is killed' | 'hangs', 'SIGKILL' | 'SIGSTOP']>([
     const index = await memberInUse()
     await etcd.signal(index, signal)
     await cluster.waitFor('another member is spoken to', async () => (await memberInUse()) !== index)
-    await cluster.waitFor('writes are taken', () =>
-      cluster.kubectl(['create', 'configmap', what.replace(' ', '-')]),
-    )
+    await cluster.untilWritten(what.replace(' ', '-'))
     expect((await cluster.k8s(['status'], { check: false })).stdout).toMatch(
       new RegExp(`etcd-proxy: https://127.0.0.1:${2379 + 100 * index} is away: `),
     )
@@ -78,7 +76,7 @@ test('without a majority nothing is written, the states are clear, and all comes
   expect(refused.exitCode).not.toBe(0)
   etcd.start(0, 1)
   await cluster.ready()
-  await cluster.waitFor('writes are taken', () => cluster.kubectl(['create', 'configmap', 'found']))
+  await cluster.untilWritten('found')
   expect(cluster.daemon.ending).toBeUndefined()
 })
 
@@ -102,7 +100,7 @@ test("k8s db disarm lowers the etcd's alarm, which the status shows, and other c
     ),
   )
   expect((await cluster.k8s(['db', 'disarm'])).stdout).toBe('Lowered the alarm NOSPACE.\n')
-  await cluster.waitFor('writes are taken', () => cluster.kubectl(['create', 'configmap', 'after-the-alarm']))
+  await cluster.untilWritten('after-the-alarm')
   expect((await cluster.k8s(['db', 'compact'])).stdout).toMatch(/^Compacted at revision \d+\.$/m)
   const { exitCode, stderr } = await cluster.k8s(['db', 'status'], { check: false })
   expect([exitCode, stderr]).toEqual([

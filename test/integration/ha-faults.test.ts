@@ -67,7 +67,7 @@ test('with two of three lost nothing is written, the states are clear, and all c
   const backMs = Date.now()
   await rig.end(fault)
   await rig.ready()
-  await alive.waitFor('writes are taken', () => alive.kubectl(['create', 'configmap', 'found']))
+  await alive.untilWritten('found')
   const seen = await traffic.stop()
   console.log(formatReport(seen, [{ title: describeFault(fault), startMs: lostMs, endMs: Date.now() }]))
   expect(findProblems(seen)).toEqual([])

@@ -129,6 +129,14 @@ export class Cluster implements AsyncDisposable {
     return JSON.parse((await this.kubectl(['get', ...arguments_, '-o', 'json'])).stdout) as Type
   }
 
+  /** Until a ConfigMap of that name is written: by a try whose answer was lost, perhaps. */
+  async untilWritten(name: string): Promise<void> {
+    await this.waitFor('writes are taken', async () => {
+      const { exitCode, stderr } = await this.kubectl(['create', 'configmap', name], { check: false })
+      return exitCode === 0 || stderr.includes('already exists')
+    })
+  }
+
   /** Applies manifests; objects become JSON, which kubectl reads as well. */
   async apply(...manifests: readonly object[]): Promise<void> {
     const list = { apiVersion: 'v1', kind: 'List', items: manifests }
