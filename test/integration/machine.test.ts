@@ -1,6 +1,6 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { hostState, remainsOf } from './harness/host-state.ts'
 import { Machine, repository } from './harness/machine.ts'
@@ -72,6 +72,21 @@ test('a machine goes with its runner, even when that is killed', async () => {
   expect(remainsOf(machine)).not.toEqual([])
   runner.kill('SIGKILL')
   await waitFor('nothing is left of the machine', () => remainsOf(machine).length === 0)
+  expect(remainsOf(machine)).toEqual([])
+})
+
+test('a machine ends with a command that is stopped', async () => {
+  await using machine = await Machine.create({ name: 'stopped', program: '' })
+  const running = machine.spawn(['sleep', '1000'])
+  await waitFor('it runs', () =>
+    readFileSync(`/proc/${running.hostPid()}/cmdline`, 'utf8').startsWith('sleep'),
+  )
+  running.kill('SIGSTOP')
+  await waitFor('nsenter has stopped, too', () =>
+    / T /.test(readFileSync(`/proc/${running.child.pid}/stat`, 'utf8')),
+  )
+  await machine[Symbol.asyncDispose]()
+  await running.ended
   expect(remainsOf(machine)).toEqual([])
 })
 

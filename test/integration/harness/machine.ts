@@ -64,7 +64,12 @@ export class Running {
   kill(signal: NodeJS.Signals): void {
     const pid = this.hostPid()
     if (pid !== undefined) process.kill(pid, signal)
-    if (signal === 'SIGCONT') this.child.kill(signal)
+    if (signal === 'SIGCONT' || signal === 'SIGKILL') this.wake()
+  }
+
+  /** A nsenter that has stopped with its command would not notice that it has ended, and what is not reaped keeps its machine. */
+  wake(): void {
+    this.child.kill('SIGCONT')
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -79,6 +84,7 @@ export class Running {
  * It ends, and all of it goes, when it is disposed of or when the runner dies.
  */
 export class Machine implements AsyncDisposable {
+  readonly #running = new Set<Running>()
   readonly id: string
   /** On the host; gone after the end unless K8S_TEST_KEEP is set. */
   readonly directory: string
@@ -143,7 +149,11 @@ export class Machine implements AsyncDisposable {
       env: { ...baseEnvironment, ...env },
       detached: true,
     })
-    return new Running(child)
+    const running = new Running(child)
+    this.#running.add(running)
+    const forget = () => this.#running.delete(running)
+    running.ended.then(forget, forget)
+    return running
   }
 
   /** Runs a command to its end. */
@@ -177,6 +187,7 @@ export class Machine implements AsyncDisposable {
     if (this.#outer.exitCode === null && this.#outer.signalCode === null) {
       const closed = once(this.#outer, 'close')
       this.#outer.stdin?.end()
+      for (const running of this.#running) running.wake()
       await closed
     }
     const errors = (await this.#errors).trim()
