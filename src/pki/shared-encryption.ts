@@ -1,18 +1,12 @@
-import {
-  createCipheriv,
-  createDecipheriv,
-  createHash,
-  createPrivateKey,
-  hkdfSync,
-  randomBytes,
-} from 'node:crypto'
+import { createHash, createPrivateKey, hkdfSync } from 'node:crypto'
 import { AppError } from '../base/errors.ts'
 import { parseEncryptionKeys } from './encryption.ts'
+import { openText, sealText } from './sealed-text.ts'
 
 /*
  * How servers of one cluster come to the same encryption keys, through the cluster itself:
  *
- *    kube-system/k8s-encryption     config           the configuration, sealed (AES-256-GCM) with what is derived from the key of the
+ *    kube-system/k8s-encryption     config           the configuration, sealed (sealed-text.ts) with what is derived from the key of the
  *                                                    server authority, which all servers have and nothing in the cluster does
  *                                   server.<name>    the digest of the configuration that the API server of this server has loaded
  *
@@ -23,8 +17,7 @@ export const sharedEncryption = { namespace: 'kube-system', name: 'k8s-encryptio
 export const configKey = 'config'
 const serverPrefix = 'server.'
 
-const cipher = 'aes-256-gcm'
-const [keyBytes, ivBytes, tagBytes] = [32, 12, 16]
+const keyBytes = 32
 const purpose = 'k8s encryption configuration'
 
 /** The key of a server's entry. */
@@ -46,17 +39,13 @@ export function digestOfConfig(text: string): string {
 }
 
 export function sealConfig(text: string, authorityKey: string): Buffer {
-  const iv = randomBytes(ivBytes)
-  const sealing = createCipheriv(cipher, derived(authorityKey), iv)
-  return Buffer.concat([iv, sealing.update(text), sealing.final(), sealing.getAuthTag()])
+  return sealText(text, derived(authorityKey))
 }
 
 /** Throws ENCRYPTION_SHARED where it was not sealed by a server of this cluster. */
 export function openConfig(sealed: Buffer, authorityKey: string): string {
   try {
-    const opening = createDecipheriv(cipher, derived(authorityKey), sealed.subarray(0, ivBytes))
-    opening.setAuthTag(sealed.subarray(-tagBytes))
-    return Buffer.concat([opening.update(sealed.subarray(ivBytes, -tagBytes)), opening.final()]).toString()
+    return openText(sealed, derived(authorityKey))
   } catch {
     throw new AppError(`cannot open the encryption configuration that the servers share`, {
       code: 'ENCRYPTION_SHARED',

@@ -3,19 +3,17 @@
  * created. It is a Secret for each token, sealed with the key that is in that token and nowhere else: who can read the Secrets of the
  * cluster has not got it, and who has the token has the cluster.
  *
- *    kube-system/k8s-server-bundle-<id>     iv of 12 bytes, ciphertext, tag of 16 bytes: AES-256-GCM
+ *    kube-system/k8s-server-bundle-<id>     pki/sealed-text.ts
  *
  * It belongs to the token's own Secret, and goes with it.
  */
-import { createCipheriv, createDecipheriv, createPrivateKey, randomBytes, X509Certificate } from 'node:crypto'
+import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { authorityFiles, authorityNames } from '../../pki/authority.ts'
 import { authorityHash } from '../../pki/authority-hash.ts'
 import { bundleFiles, requireWholeBundle } from '../../pki/bundle.ts'
+import { openText, sealedExtraBytes, sealText } from '../../pki/sealed-text.ts'
 
-const cipher = 'aes-256-gcm'
-const ivBytes = 12
-const tagBytes = 16
 /** Some kilobytes, and what users have made of their authorities and encryption keys. */
 const bundleLimitBytes = 512 * 1024
 const formatVersion = 1
@@ -50,23 +48,16 @@ export async function readBundle(dir: string, cluster: ServerBundle['cluster']):
 }
 
 export function sealBundle(bundle: ServerBundle, { key, caHash }: SealOptions): Buffer {
-  const iv = randomBytes(ivBytes)
-  const sealing = createCipheriv(cipher, Buffer.from(key, 'hex'), iv)
-  sealing.setAAD(Buffer.from(caHash))
-  const text = JSON.stringify({ formatVersion, ...bundle })
-  return Buffer.concat([iv, sealing.update(text), sealing.final(), sealing.getAuthTag()])
+  return sealText(JSON.stringify({ formatVersion, ...bundle }), Buffer.from(key, 'hex'), caHash)
 }
 
 /** Throws an Error that says, as the end of "the bundle ...", what is wrong with it, and shows nothing of what is in it. */
 export function openBundle(sealed: Buffer, { key, caHash }: SealOptions): ServerBundle {
-  if (sealed.length < ivBytes + tagBytes || sealed.length > bundleLimitBytes)
+  if (sealed.length < sealedExtraBytes || sealed.length > bundleLimitBytes)
     throw new Error(`has ${sealed.length} bytes, as none has`)
-  const opening = createDecipheriv(cipher, Buffer.from(key, 'hex'), sealed.subarray(0, ivBytes))
-  opening.setAAD(Buffer.from(caHash))
-  opening.setAuthTag(sealed.subarray(-tagBytes))
   let text: string
   try {
-    text = Buffer.concat([opening.update(sealed.subarray(ivBytes, -tagBytes)), opening.final()]).toString()
+    text = openText(sealed, Buffer.from(key, 'hex'), caHash)
   } catch {
     throw new Error('cannot be opened with this token')
   }
