@@ -45,6 +45,13 @@ export function withoutToken(role: JoinRole): string {
   return `it needs a token, which "k8s token create --role=${role}" prints on a server: give it with --token-file or K8S_TOKEN`
 }
 
+/** Each once, in the order in which they are tried: those of the settings, and those that were learnt. Throws USAGE for none. */
+export function serversToAsk(...lists: readonly (readonly string[] | undefined)[]): string[] {
+  const servers = [...new Set(lists.flatMap((list) => list ?? []))]
+  if (servers.length > 0) return servers
+  throw usageError('cannot join a cluster without a server of it: name one with --server=https://HOST:6443')
+}
+
 export interface GivenToken {
   readonly token: BootstrapToken
   readonly caHash: string

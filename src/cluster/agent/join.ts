@@ -18,7 +18,7 @@ import type { Payload } from '../../payload/payload.ts'
 import { writeBootstrapKubeconfig } from '../../pki/kubeconfig.ts'
 import { discover, type Discovery } from '../join/discovery.ts'
 import { type BootstrapToken, formatBootstrapToken } from '../join/token.ts'
-import { givenToken, type NewcomerOptions, untilFound, withoutToken } from '../newcomer.ts'
+import { givenToken, type NewcomerOptions, serversToAsk, untilFound, withoutToken } from '../newcomer.ts'
 import { requireAgentVersion } from '../version.ts'
 
 export interface JoinOptions extends NewcomerOptions {
@@ -49,9 +49,7 @@ export async function joinAsAgent(
       : usageError(`cannot join a cluster: ${withoutToken('agent')}`)
   }
   const { servers: known = [], joinedAt = [] } = readNodeRecord(paths)
-  const servers = [...new Set([...config.server, ...known, ...joinedAt])]
-  if (servers.length === 0)
-    throw usageError('cannot join a cluster without a server of it: name one with --server=https://HOST:6443')
+  const servers = serversToAsk(config.server, known, joinedAt)
   const { signal, payload } = options
   const { nodeName } = config
   const { gitVersion: version } = payload.version

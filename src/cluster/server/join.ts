@@ -29,7 +29,7 @@ import {
   requireFreeName,
 } from '../join/server-discovery.ts'
 import { type MemberAddresses, memberAddressesPath, readMemberAddresses } from '../member-addresses.ts'
-import { givenToken, type NewcomerOptions, untilFound, withoutToken } from '../newcomer.ts'
+import { givenToken, type NewcomerOptions, serversToAsk, untilFound, withoutToken } from '../newcomer.ts'
 
 export interface ServerJoinOptions extends NewcomerOptions {
   readonly paths: Paths
@@ -43,9 +43,7 @@ export async function joinAsServer(config: Config, options: ServerJoinOptions): 
   const { paths, payload, signal } = options
   const { isJoining: isKnown = false, joinedAt = [], id: formerId } = readNodeRecord(paths)
   if (config.serverMode !== 'ha' || config.clusterInit) throw interrupted(paths, joinedAt)
-  const servers = [...new Set([...(config.server ?? []), ...joinedAt])]
-  if (servers.length === 0)
-    throw usageError('cannot join a cluster without a server of it: name one with --server=https://HOST:6443')
+  const servers = serversToAsk(config.server, joinedAt)
   const given = await givenToken(config, 'server')
   if (given === undefined) throw usageError(`cannot join a cluster: ${withoutToken('server')}`)
   const { token, caHash, key = '' } = given
