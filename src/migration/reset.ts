@@ -3,7 +3,6 @@ import { mkdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '../base/errors.ts'
 import { privateDirectoryMode, privateMode, writeFileAtomically } from '../base/files.ts'
-import { readTlsIdentity } from '../base/tls-files.ts'
 import { changedNodeRecord, readFacts, readNodeRecord } from '../config/facts.ts'
 import type { Paths } from '../config/paths.ts'
 import { Member } from '../datastore/member.ts'
@@ -14,7 +13,7 @@ import { inspectDatabase } from '../datastore/log/inspect.ts'
 import { writeSuccessor } from '../datastore/transfer/etcd.ts'
 import type { Payload } from '../payload/payload.ts'
 import { hasBundle } from '../pki/bundle.ts'
-import { etcdPkiFiles, makeEtcdAuthority } from '../pki/etcd.ts'
+import { etcdClientIdentity, etcdPkiFiles, makeEtcdAuthority } from '../pki/etcd.ts'
 import { pkiFiles } from '../pki/pki.ts'
 import { checkDigest, openSnapshotFile, unusableSnapshot } from '../snapshot/file.ts'
 import { Replacement } from '../snapshot/replacement.ts'
@@ -153,8 +152,7 @@ async function beAlone(replacement: Replacement, paths: Paths): Promise<void> {
 async function refuseServing({ pkiDir }: Paths, others: readonly StoredMember[]): Promise<void> {
   const addresses = others.flatMap(({ clientUrls }) => clientUrls.filter((url) => url.startsWith('https:')))
   if (addresses.length === 0) return
-  const { authority, leaves } = etcdPkiFiles(pkiDir)
-  const tls = readTlsIdentity({ caFile: authority.certFile, ...leaves.client })
+  const tls = etcdClientIdentity(etcdPkiFiles(pkiDir))
   const serves = async (address: string) => {
     using member = new Member({ address, tls })
     await member.read('/', { isLocal: false, signal: AbortSignal.timeout(answerLimitMs) })

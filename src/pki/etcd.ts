@@ -4,6 +4,8 @@
  */
 import { existsSync } from 'node:fs'
 import { preparePrivateDirectory, syncDirectory } from '../base/files.ts'
+import type { TlsIdentity } from '../base/http.ts'
+import { readTlsIdentity } from '../base/tls-files.ts'
 import { authorityFiles, type KeyPairFiles, openAuthority } from './authority.ts'
 import { type Leaf, leafFiles, splitNames } from './leaves.ts'
 import { type Renewals, renewLeaves } from './renewals.ts'
@@ -27,6 +29,11 @@ export function etcdPkiFiles(dir: string): EtcdPkiFiles {
     KeyPairFiles,
   ]
   return { authority: authorityFiles(dir, 'etcd'), leaves: { server, peer, client } }
+}
+
+/** What a client of the members shows and trusts, read anew at each call. */
+export function etcdClientIdentity({ authority, leaves }: EtcdPkiFiles): TlsIdentity {
+  return readTlsIdentity({ caFile: authority.certFile, ...leaves.client })
 }
 
 /**

@@ -15,6 +15,7 @@ import { AppError, describeError } from '../base/errors.ts'
 import type { TlsIdentity } from '../base/http.ts'
 import type { Logger } from '../base/logger.ts'
 import { type ListedMember, Member } from '../datastore/member.ts'
+import { isMemberOf } from './membership.ts'
 
 /** Until it is told that another one joins; it goes on waiting. */
 const turnLimitMs = 20_000
@@ -126,9 +127,8 @@ export class Enrolment {
       throw waiting('another server joins just now, or none of them answers')
   }
 
-  /** One that has never started has no name. */
-  #isOwn({ name, peerUrls }: ListedMember): boolean {
-    return name === '' ? peerUrls.includes(this.#options.peerUrl()) : name === this.#options.nodeName
+  #isOwn(member: ListedMember): boolean {
+    return isMemberOf(this.#options, member)
   }
 
   /** Two machines with one address would take each other's place. */

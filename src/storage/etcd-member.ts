@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
-import { readTlsIdentity } from '../base/tls-files.ts'
 import type { Component } from '../components/component.ts'
 import { etcd, etcdPeerUrl } from '../components/etcd.ts'
 import { processComponent } from '../components/process-component.ts'
 import { readNodeRecord, updateNodeRecord } from '../config/facts.ts'
 import { etcdClientUrl } from '../config/ports.ts'
+import { etcdClientIdentity } from '../pki/etcd.ts'
 import { Enrolment } from './enrolment.ts'
 import { EtcdProxy } from './etcd-proxy.ts'
 import { etcdStorage } from './etcd-storage.ts'
@@ -22,9 +22,8 @@ const joinAgainMs = 5_000
 export function etcdMember(options: StorageOptions): Storage {
   const { config, addresses, paths, joining } = options
   const { nodeName } = config
-  const { authority, leaves } = options.pki.etcd
   const log = options.log.child({ component: 'etcd' })
-  const tls = () => readTlsIdentity({ caFile: authority.certFile, ...leaves.client })
+  const tls = () => etcdClientIdentity(options.pki.etcd)
   const peerUrl = () => etcdPeerUrl(addresses().nodeIp)
   const joined = Promise.withResolvers<void>()
   const enrolment =

@@ -27,6 +27,14 @@ export interface MembershipOptions {
   readonly onLook?: (membership: Membership) => void
 }
 
+/** Whether it is the member of that server: one that has never started has no name. */
+export function isMemberOf(
+  { nodeName, peerUrl }: Pick<MembershipOptions, 'nodeName' | 'peerUrl'>,
+  { name, peerUrls }: ListedMember,
+): boolean {
+  return name === '' ? peerUrls.includes(peerUrl()) : name === nodeName
+}
+
 /** Who is a member of the servers' etcd: follows what changes while it runs, and is what is remembered before it does. */
 export class Membership {
   readonly #options: MembershipOptions
@@ -60,10 +68,8 @@ export class Membership {
     return this.#listed.find((member) => this.isOwn(member))
   }
 
-  /** One that has never started has no name. */
-  isOwn({ name, peerUrls }: ListedMember): boolean {
-    const { nodeName, peerUrl } = this.#options
-    return name === '' ? peerUrls.includes(peerUrl()) : name === nodeName
+  isOwn(member: ListedMember): boolean {
+    return isMemberOf(this.#options, member)
   }
 
   /** Since when a member has not answered, performance.now; undefined: it has, or nobody asks it. */

@@ -1,12 +1,11 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import type { TlsIdentity } from '../base/http.ts'
-import { readTlsIdentity } from '../base/tls-files.ts'
 import type { Paths } from '../config/paths.ts'
 import { idsOfMember } from '../datastore/etcd-wal.ts'
 import { Member } from '../datastore/member.ts'
 import { bundleFiles } from '../pki/bundle.ts'
-import { etcdPkiFiles } from '../pki/etcd.ts'
+import { etcdClientIdentity, etcdPkiFiles } from '../pki/etcd.ts'
 
 /*
  * An etcd that goes on with a cluster whose members were lost has the ids of those that it has taken the place of: whoever was a member
@@ -59,8 +58,7 @@ export async function successorOf(
 ): Promise<Successor | undefined> {
   const ids = idsOfMember(memberDir)
   if (ids === undefined || given.endpoints.length === 0) return undefined
-  const { authority, leaves } = etcdPkiFiles(pkiDir)
-  const tls = readTlsIdentity({ caFile: authority.certFile, ...leaves.client })
+  const tls = etcdClientIdentity(etcdPkiFiles(pkiDir))
   return findSuccessor({ ...given, clusterId: ids.clusterId, tls })
 }
 

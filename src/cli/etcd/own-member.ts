@@ -1,5 +1,4 @@
 import { AppError } from '../../base/errors.ts'
-import { readTlsIdentity } from '../../base/tls-files.ts'
 import { storageIn } from '../../config/facts.ts'
 import type { Paths } from '../../config/paths.ts'
 import { etcdClientUrl } from '../../config/ports.ts'
@@ -23,7 +22,6 @@ export async function ownMember({ dataDir, pkiDir }: Paths, action: string): Pro
       },
     )
   }
-  const { etcdPkiFiles } = await import('../../pki/etcd.ts')
-  const { authority, leaves } = etcdPkiFiles(pkiDir)
-  return { address: etcdClientUrl, tls: readTlsIdentity({ caFile: authority.certFile, ...leaves.client }) }
+  const { etcdClientIdentity, etcdPkiFiles } = await import('../../pki/etcd.ts')
+  return { address: etcdClientUrl, tls: etcdClientIdentity(etcdPkiFiles(pkiDir)) }
 }
