@@ -97,7 +97,7 @@ build_crictl() {
 build_etcd-file() { CGO_ENABLED=0 go_build "$(component etcd-file)" . ''; }
 
 build_pause() {
-  gcc -std=c11 -Os -Wall -Wextra -Werror -static -s -o "$temporary" "$(component pause)/pause.c"
+  gcc -std=c11 -Os -Wall -Wextra -Werror -static -s -o "$temporary" "$(component pause)"/*.c
 }
 
 build_launcher() {

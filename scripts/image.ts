@@ -121,7 +121,7 @@ const path = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 const recipes: Readonly<Record<string, Recipe>> = {
   // 65535: upstream's pause image runs as nobody of its own, so that a pod's first process owns nothing.
   pause: (binary) => ({
-    files: [executable('pause', binary)],
+    files: [executable('pause', binary), { path: 'volume', type: 'symlink', target: 'pause' }],
     config: { User: '65535:65535', Entrypoint: ['/pause'], WorkingDir: '/' },
   }),
   coredns: (binary) => ({

@@ -1,0 +1,4 @@
+#pragma once
+
+/* The exit code of /volume with these arguments. */
+int volume(int count, char **arguments);
