@@ -40,7 +40,11 @@ upgrade() {
 
 # Compiled here and now, and by nothing else: half an hour of a processor.
 end_to_end() {
-  test/long/e2e/build.sh && node node_modules/vitest/vitest.mjs run --project long test/long/e2e.test.ts
+  local nodes
+  test/long/e2e/build.sh || return
+  for nodes in 3 1; do
+    E2E_NODES=$nodes node node_modules/vitest/vitest.mjs run --project long test/long/e2e.test.ts || return
+  done
 }
 
 part 'a day of a busy cluster' node bench/datastore/replay-day.ts
