@@ -27,7 +27,7 @@ minor := $(shell sed -E 's/^v([0-9]+\.[0-9]+)\..*/\1/' <<<'$(K8S_VERSION)')
 sources := $(shell find src -name '*.ts' 2>/dev/null)
 
 # Build steps in their order; `$(call step,NAME)` prints "[3/14] NAME".
-steps := node kubernetes containerd containerd-shim-runc-v2 runc cni coredns crictl etcd-file pause images launcher bundle artifact
+steps := node kubernetes containerd containerd-shim-runc-v2 runc cni addons crictl etcd-file pause images launcher bundle artifact
 number = $(words $(shell sed 's/ $1 .*/ $1/' <<<' $(steps) '))
 step = @printf '[%s/%s] %s\n' $(call number,$1) $(words $(steps)) '$1$(if $2, $2)'
 
@@ -151,7 +151,7 @@ build/bin/containerd-shim-runc-v2: $(wildcard components/containerd/*) scripts/b
 	$(call step,$(@F))
 	@scripts/build-component.sh $(@F) $@
 
-build/bin/containerd build/bin/runc build/bin/cni build/bin/coredns build/bin/crictl build/bin/etcd-file build/bin/pause: \
+build/bin/containerd build/bin/runc build/bin/cni build/bin/addons build/bin/crictl build/bin/etcd-file build/bin/pause: \
 build/bin/%: $$(wildcard components/%/*) scripts/build-component.sh | setup
 	$(call step,$*)
 	@scripts/build-component.sh $* $@
@@ -172,11 +172,14 @@ build/bin/busybox: scripts/build-component.sh | setup
 	@echo 'downloading busybox'
 	@scripts/build-component.sh $(@F) $@
 
+# The images in an archive, which are those of one program, where it is not the one of its name.
+images-of-addons := coredns metrics-server local-path-provisioner
+
 build/images/%.tar.zst: build/bin/% build/.level scripts/image.ts scripts/compress.ts src/base/tar.ts \
 		scripts/image-reference.sh build/.k8s-version
 	$(if $(filter busybox,$*),@echo 'packing the image of busybox',$(call step,images,$*))
 	@mkdir -p $(@D)
-	@$(node) scripts/image.ts $$(scripts/image-reference.sh $*) $< $@ $(level)
+	@$(node) scripts/image.ts $$(scripts/image-reference.sh $(or $(images-of-$*),$*)) $< $@ $(level)
 
 build/bin/launcher: $(wildcard components/launcher/*) scripts/build-component.sh | setup
 	$(call step,launcher)
@@ -191,7 +194,7 @@ build/bundle/main.js: $(sources) build/version.json package-lock.json scripts/bu
 
 binaries := $(addprefix build/bin/,node kubernetes containerd containerd-shim-runc-v2 runc cni crictl etcd-file)
 
-build/payload/.complete: $(binaries) build/images/pause.tar.zst build/images/coredns.tar.zst build/bundle/main.js \
+build/payload/.complete: $(binaries) build/images/pause.tar.zst build/images/addons.tar.zst build/bundle/main.js \
 		build/version.json src/lab/machine.sh scripts/stage-payload.sh
 	@scripts/stage-payload.sh
 

@@ -67,7 +67,12 @@ build_runc() {
     "-linkmode external -extldflags -static" -tags 'seccomp netgo osusergo urfave_cli_no_docs'
 }
 
-# Upstream's plugins are programs. In a vendored copy their main packages become importable ones.
+# importable PACKAGE DIRECTORY: makes a main package of a vendored copy one that can be imported, with Main() for main().
+importable() {
+  sed -i -e "s/^package main$/package $1/" -e 's/^func main() {$/func Main() {/' "$2"/*.go
+}
+
+# Upstream's plugins are programs.
 build_cni() {
   local version plugin package
   work=$(mktemp -d "$build/cni.XXXXXX")
@@ -76,15 +81,23 @@ build_cni() {
   (cd "$work" && go mod vendor)
   for plugin in "$work"/vendor/github.com/containernetworking/plugins/plugins/{ipam,main,meta}/*; do
     package=$(basename "$plugin")
-    sed -i -e "s/^package main$/package ${package//-/}/" -e 's/^func main() {$/func Main() {/' "$plugin"/*.go
+    importable "${package//-/}" "$plugin"
   done
   CGO_ENABLED=0 go_build "$work" . \
     "-X github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion=$version" -mod=vendor
   rm -rf "$work"
 }
 
-build_coredns() {
-  CGO_ENABLED=0 go_build "$(component coredns)" . '' -tags grpcnotrace
+# The provisioner of local volumes is a main package, as the plugins of CNI are.
+build_addons() {
+  local version
+  version=$(pinned addons github.com/rancher/local-path-provisioner)
+  work=$(mktemp -d "$build/addons.XXXXXX")
+  cp "$(component addons)"/{go.mod,go.sum,*.go} "$work"
+  (cd "$work" && go mod vendor)
+  importable localpathprovisioner "$work"/vendor/github.com/rancher/local-path-provisioner
+  CGO_ENABLED=0 go_build "$work" . "-X github.com/rancher/local-path-provisioner.VERSION=$version" -mod=vendor -tags grpcnotrace
+  rm -rf "$work"
 }
 
 build_crictl() {

@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
-# Prints the name of an image that the build makes: image-reference.sh pause|coredns|busybox
+# Prints the names of images that the build makes, one a line: image-reference.sh NAME...
 source "$(dirname "$0")/lib.sh"
 
-case ${1:-} in
-  # A part of this distribution, so it carries its version.
-  pause) version=${K8S_VERSION#v} ;;
-  coredns) version=$(pinned coredns github.com/coredns/coredns) ;;
-  busybox) version=1 ;;
-  *) fail "name image ${1:-}: want pause, coredns or busybox" ;;
-esac
-printf 'k8s.local/%s:%s\n' "$1" "${version#v}"
+for name; do
+  case $name in
+    # A part of this distribution, so it carries its version.
+    pause) version=${K8S_VERSION#v} ;;
+    coredns) version=$(pinned addons github.com/coredns/coredns) ;;
+    metrics-server) version=$(pinned addons sigs.k8s.io/metrics-server) ;;
+    local-path-provisioner) version=$(pinned addons github.com/rancher/local-path-provisioner) ;;
+    busybox) version=1 ;;
+    *) fail "name image $name: want pause, coredns, metrics-server, local-path-provisioner or busybox" ;;
+  esac
+  printf 'k8s.local/%s:%s\n' "$name" "${version#v}"
+done

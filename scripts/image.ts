@@ -1,8 +1,9 @@
 /**
- * Packs one container image as an OCI image archive, compressed with zstd. No registry and no container tool is needed:
- * an image is a tar of files and three small JSON documents.
+ * Packs container images as an OCI image archive, compressed with zstd. No registry and no container tool is needed:
+ * an image is a tar of files and three small JSON documents. What several images of an archive have of the same files is in it once,
+ * and unpacked once.
  *
- *   node scripts/image.ts k8s.local/NAME:VERSION BINARY OUTPUT best|fast
+ *   node scripts/image.ts k8s.local/NAME:VERSION... BINARY OUTPUT best|fast
  */
 import { createHash } from 'node:crypto'
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
@@ -116,7 +117,23 @@ const busyboxApplets = [
   ...['vi', 'watch', 'wc', 'wget', 'which', 'whoami', 'xargs', 'yes', 'zcat'],
 ]
 
+/** The names of components/addons/main.go. */
+const addonNames = ['coredns', 'local-path-provisioner', 'metrics-server']
+
 const path = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+
+/** The program of the add-ons, called by a name of its own. */
+const addon =
+  (name: string): Recipe =>
+  (binary) => ({
+    files: [
+      directory('etc'),
+      text('etc/passwd', 'addon:x:65532:65532::/:/sbin/nologin'),
+      executable('addons', binary),
+      ...addonNames.map((path): TarEntry => ({ path, type: 'symlink', target: 'addons' })),
+    ],
+    config: { User: '65532:65532', Env: [path], Entrypoint: [`/${name}`], WorkingDir: '/' },
+  })
 
 const recipes: Readonly<Record<string, Recipe>> = {
   // 65535: upstream's pause image runs as nobody of its own, so that a pod's first process owns nothing.
@@ -124,14 +141,7 @@ const recipes: Readonly<Record<string, Recipe>> = {
     files: [executable('pause', binary), { path: 'volume', type: 'symlink', target: 'pause' }],
     config: { User: '65535:65535', Entrypoint: ['/pause'], WorkingDir: '/' },
   }),
-  coredns: (binary) => ({
-    files: [
-      directory('etc'),
-      text('etc/passwd', 'coredns:x:65532:65532::/:/sbin/nologin'),
-      executable('coredns', binary),
-    ],
-    config: { User: '65532:65532', Env: [path], Entrypoint: ['/coredns'], WorkingDir: '/' },
-  }),
+  ...Object.fromEntries(addonNames.map((name) => [name, addon(name)])),
   busybox: (binary) => ({
     files: [
       directory('bin'),
@@ -161,51 +171,67 @@ interface Descriptor {
   readonly size: number
 }
 
-const archive: TarEntry[] = []
+const archive = new Map<string, TarEntry>()
+
+function add(entry: TarEntry): void {
+  archive.set(entry.path, entry)
+}
 
 function blob(mediaType: string, content: Buffer): Descriptor {
   const hex = createHash('sha256').update(content).digest('hex')
-  archive.push({ path: `blobs/sha256/${hex}`, type: 'file', mode: 0o644, content })
+  add({ path: `blobs/sha256/${hex}`, type: 'file', mode: 0o644, content })
   return { mediaType, digest: `sha256:${hex}`, size: content.length }
 }
 
 const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value))
 
-const [reference = '', binaryPath, output, level] = process.argv.slice(2)
-const { name = '', version = '' } =
-  /^k8s\.local\/(?<name>[a-z]+):(?<version>.+)$/.exec(reference)?.groups ?? {}
-const recipe = recipes[name]
-if (!recipe || !binaryPath || !output || !isLevel(level)) {
+/** What the index of the archive has of an image. */
+function image(reference: string, binary: Buffer) {
+  const { name = '', version = '' } =
+    /^k8s\.local\/(?<name>[a-z-]+):(?<version>.+)$/.exec(reference)?.groups ?? {}
+  const recipe = recipes[name]
+  if (!recipe) usage()
+  const { files, config } = recipe(binary)
+  const layer = blob('application/vnd.oci.image.layer.v1.tar', Buffer.concat(tar(files)))
+  const imageConfig = blob(
+    'application/vnd.oci.image.config.v1+json',
+    json({
+      architecture: 'amd64',
+      os: 'linux',
+      config,
+      rootfs: { type: 'layers', diff_ids: [layer.digest] },
+    }),
+  )
+  const manifestType = 'application/vnd.oci.image.manifest.v1+json'
+  const manifest = blob(
+    manifestType,
+    json({ schemaVersion: 2, mediaType: manifestType, config: imageConfig, layers: [layer] }),
+  )
+  const annotations = {
+    'io.containerd.image.name': reference,
+    'org.opencontainers.image.ref.name': version,
+  }
+  return { ...manifest, platform: { architecture: 'amd64', os: 'linux' }, annotations }
+}
+
+function usage(): never {
   console.error(
-    `usage: image.ts k8s.local/(${Object.keys(recipes).join('|')}):VERSION BINARY OUTPUT best|fast`,
+    `usage: image.ts k8s.local/(${Object.keys(recipes).join('|')}):VERSION... BINARY OUTPUT best|fast`,
   )
   process.exit(2)
 }
 
-const { files, config } = recipe(readFileSync(binaryPath))
-archive.push(directory('blobs'), directory('blobs/sha256'))
-const layer = blob('application/vnd.oci.image.layer.v1.tar', Buffer.concat(tar(files)))
-const imageConfig = blob(
-  'application/vnd.oci.image.config.v1+json',
-  json({ architecture: 'amd64', os: 'linux', config, rootfs: { type: 'layers', diff_ids: [layer.digest] } }),
-)
-const manifestType = 'application/vnd.oci.image.manifest.v1+json'
-const manifest = blob(
-  manifestType,
-  json({ schemaVersion: 2, mediaType: manifestType, config: imageConfig, layers: [layer] }),
-)
-const annotations = {
-  'io.containerd.image.name': reference,
-  'org.opencontainers.image.ref.name': version,
-}
-const platform = { architecture: 'amd64', os: 'linux' }
-archive.push(text('oci-layout', '{"imageLayoutVersion":"1.0.0"}'), {
-  path: 'index.json',
-  type: 'file',
-  mode: 0o644,
-  content: json({ schemaVersion: 2, manifests: [{ ...manifest, platform, annotations }] }),
-})
+const references = process.argv.slice(2)
+const [binaryPath, output, level] = references.splice(-3)
+if (!binaryPath || !output || !isLevel(level) || references.length === 0) usage()
+
+const binary = readFileSync(binaryPath)
+add(directory('blobs'))
+add(directory('blobs/sha256'))
+const manifests = references.map((reference) => image(reference, binary))
+add(text('oci-layout', '{"imageLayoutVersion":"1.0.0"}'))
+add({ path: 'index.json', type: 'file', mode: 0o644, content: json({ schemaVersion: 2, manifests }) })
 
 // 1 MiB: containerd, which unpacks it, has 30 MB more of garbage half a minute later with the 8 MiB of level 19. It costs 4 % of the size.
-writeFileSync(`${output}.tmp`, await compress(tar(archive), level, 20))
+writeFileSync(`${output}.tmp`, await compress(tar([...archive.values()]), level, 20))
 renameSync(`${output}.tmp`, output)

@@ -34,8 +34,12 @@ stage "$build/bin/cni" bin/cni/cni
 # The plugins' names are the table of components/cni/main.go.
 # shellcheck disable=SC2046
 link bin/cni/cni $(sed -n 's/^\t"\([a-z-]*\)": .*\.Main,$/\1/p' "$root/components/cni/main.go")
-stage "$build/images/pause.tar.zst" images/pause.tar.zst
-stage "$build/images/coredns.tar.zst" images/coredns.tar.zst
+images=(pause addons)
+for image in "${images[@]}"; do stage "$build/images/$image.tar.zst" "images/$image.tar.zst"; done
+# Of an earlier checkout.
+for image in "$payload"/images/*; do
+  [[ " ${images[*]} " == *" $(basename "$image" .tar.zst) "* ]] || rm "$image"
+done
 for bundle in "$build"/bundle/*.js; do
   [[ -e $bundle ]] && stage "$bundle" "lib/$(basename "$bundle")"
 done

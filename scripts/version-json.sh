@@ -34,7 +34,9 @@ cat <<EOF_JSON
     "containerd": "$(pinned containerd github.com/containerd/containerd/v2)",
     "runc": "$(pinned runc github.com/opencontainers/runc)",
     "cni": "$(pinned cni github.com/containernetworking/plugins)",
-    "coredns": "$(pinned coredns github.com/coredns/coredns)",
+    "coredns": "$(pinned addons github.com/coredns/coredns)",
+    "metrics-server": "$(pinned addons sigs.k8s.io/metrics-server)",
+    "local-path-provisioner": "$(pinned addons github.com/rancher/local-path-provisioner)",
     "crictl": "$(pinned crictl github.com/kubernetes-sigs/cri-tools)",
     "etcd": "$(etcd_version)",
     "node": "$(node --version)",
@@ -42,7 +44,9 @@ cat <<EOF_JSON
   },
   "images": {
     "pause": "$("$root/scripts/image-reference.sh" pause)",
-    "coredns": "$("$root/scripts/image-reference.sh" coredns)"
+    "coredns": "$("$root/scripts/image-reference.sh" coredns)",
+    "metrics-server": "$("$root/scripts/image-reference.sh" metrics-server)",
+    "local-path-provisioner": "$("$root/scripts/image-reference.sh" local-path-provisioner)"
   }
 }
 EOF_JSON

@@ -2,6 +2,8 @@ import { readFileSync, existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { AppError } from '../base/errors.ts'
 
+export type ImageRole = 'pause' | 'coredns' | 'metrics-server' | 'local-path-provisioner'
+
 /** lib/version.json: what the artifact was built from. */
 export interface VersionInfo {
   readonly gitVersion: string
@@ -11,7 +13,7 @@ export interface VersionInfo {
   readonly k8sVersion: string
   readonly components: Readonly<Record<string, string>>
   /** Image references by their role; the archives of these are in images/. */
-  readonly images: { readonly pause: string; readonly coredns: string }
+  readonly images: Readonly<Record<ImageRole, string>>
 }
 
 /** The files packed inside the artifact, as the launcher unpacked them. */

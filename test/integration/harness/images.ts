@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import type { ImageRole } from '../../../src/payload/payload.ts'
 import { repository } from './machine.ts'
 
 /** The archive of the image that the build makes: busybox with sh, httpd, wget and nslookup. */
@@ -20,7 +21,7 @@ export function imageName(archive: string): string {
 }
 
 /** The name of an image inside the artifact. */
-export function packedImageName(role: 'pause' | 'coredns'): string {
+export function packedImageName(role: ImageRole): string {
   return builtVersion().images[role]
 }
 
@@ -32,6 +33,6 @@ export function kubernetesVersion(): string {
 function builtVersion() {
   return JSON.parse(readFileSync(`${repository}/build/version.json`, 'utf8')) as {
     k8sVersion: string
-    images: Record<'pause' | 'coredns', string>
+    images: Record<ImageRole, string>
   }
 }

@@ -79,7 +79,7 @@ describe('the Go toolchain', () => {
     writeFileSync(go, '#!/bin/sh\necho go1.26.99\n', { mode: 0o755 })
     cpSync(join(root, 'scripts'), join(directory.path, 'scripts'), { recursive: true })
     const script = join(directory.path, 'scripts/build-component.sh')
-    const { status, stderr } = spawnSync(script, ['coredns', join(directory.path, 'coredns')], {
+    const { status, stderr } = spawnSync(script, ['etcd-file', join(directory.path, 'etcd-file')], {
       encoding: 'utf8',
       stdio: ['ignore', 'pipe', 'pipe'],
     })

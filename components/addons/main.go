@@ -1,8 +1,12 @@
-// Command coredns is CoreDNS with the plugins that a cluster's DNS uses. Their order in a server is
-// CoreDNS's own (core/dnsserver/zdirectives.go), whatever the order of imports.
+// Command addons is what runs in pods of the cluster's own: CoreDNS, metrics-server and the provisioner of local volumes in one file, so
+// that what they share is packed only once. The name that it is called by picks the program.
 package main
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
+
 	"github.com/coredns/coredns/coremain"
 	_ "github.com/coredns/coredns/plugin/acl"
 	_ "github.com/coredns/coredns/plugin/any"
@@ -32,8 +36,28 @@ import (
 	_ "github.com/coredns/coredns/plugin/timeouts"
 	_ "github.com/coredns/coredns/plugin/tls"
 	_ "github.com/coredns/coredns/plugin/view"
+	localpath "github.com/rancher/local-path-provisioner"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/component-base/cli"
+	metricsserver "sigs.k8s.io/metrics-server/cmd/metrics-server/app"
 )
 
+var programs = map[string]func(){
+	"coredns":                coremain.Run,
+	"metrics-server":         runMetricsServer,
+	"local-path-provisioner": localpath.Main,
+}
+
 func main() {
-	coremain.Run()
+	name := filepath.Base(os.Args[0])
+	run, known := programs[name]
+	if !known {
+		fmt.Fprintf(os.Stderr, "cannot run %q: call this file as coredns, metrics-server or local-path-provisioner\n", name)
+		os.Exit(2)
+	}
+	run()
+}
+
+func runMetricsServer() {
+	os.Exit(cli.Run(metricsserver.NewMetricsServerCommand(genericapiserver.SetupSignalHandler())))
 }
