@@ -5,9 +5,13 @@ import type { Version } from './version.ts'
 const keyOverheadBytes = 200
 /** A block that grows beyond this is split in two. */
 const blockLimit = 512
+/** Keys that ascend (events, a load from disk) leave blocks of this size behind them. */
+const fullBlock = blockLimit - blockLimit / 8
 
 interface Block {
-  /** Ascending by key, never empty. */
+  /** Ascending, never empty: a search looks at nothing else. */
+  readonly keys: string[]
+  /** Of these keys. */
   readonly versions: Version[]
   /** How many of them are no tombstones. */
   live: number
@@ -19,6 +23,8 @@ interface Block {
  */
 export class KeyIndex {
   readonly #blocks: Block[] = []
+  /** The first key of each. */
+  readonly #firsts: string[] = []
   #size = 0
   #keyBytes = 0
 
@@ -35,8 +41,8 @@ export class KeyIndex {
   get(key: string): Version | undefined {
     const block = this.#blocks[this.#blockOf(key)]
     if (block === undefined) return undefined
-    const version = block.versions[lowerBound(block.versions, key)]
-    return version !== undefined && version.key === key ? version : undefined
+    const place = lowerBound(block.keys, key)
+    return block.keys[place] === key ? block.versions[place] : undefined
   }
 
   /** Makes `version` its key's newest; returns the one that it replaces. */
@@ -48,15 +54,17 @@ export class KeyIndex {
       this.#append(version, live)
       return undefined
     }
-    const { versions } = block
-    const place = lowerBound(versions, version.key)
-    const replaced = versions[place]
-    if (replaced !== undefined && replaced.key === version.key) {
+    const { keys, versions } = block
+    const place = lowerBound(keys, version.key)
+    if (keys[place] === version.key) {
+      const replaced = versions[place] as Version
       versions[place] = version
       block.live += live - (replaced.isTombstone ? 0 : 1)
       return replaced
     }
+    keys.splice(place, 0, version.key)
     versions.splice(place, 0, version)
+    if (place === 0) this.#firsts[at] = version.key
     block.live += live
     this.#size++
     this.#keyBytes += version.key.length
@@ -64,22 +72,42 @@ export class KeyIndex {
     return undefined
   }
 
+  /** As `set`, in a moment for a version whose key is behind all others, as each of a start's is. */
+  append(version: Version): void {
+    const block = this.#blocks.at(-1)
+    const live = version.isTombstone ? 0 : 1
+    if (block !== undefined && (block.keys.at(-1) as string) >= version.key) {
+      this.set(version)
+      return
+    }
+    if (block === undefined || block.versions.length >= fullBlock) return this.#append(version, live)
+    block.keys.push(version.key)
+    block.versions.push(version)
+    block.live += live
+    this.#size++
+    this.#keyBytes += version.key.length
+  }
+
   remove(key: string): void {
     const at = this.#blockOf(key)
     const block = this.#blocks[at]
     if (block === undefined) return
-    const place = lowerBound(block.versions, key)
-    const version = block.versions[place]
-    if (version === undefined || version.key !== key) return
+    const place = lowerBound(block.keys, key)
+    if (block.keys[place] !== key) return
+    if (!(block.versions[place] as Version).isTombstone) block.live--
+    block.keys.splice(place, 1)
     block.versions.splice(place, 1)
-    if (!version.isTombstone) block.live--
     this.#size--
     this.#keyBytes -= key.length
-    if (block.versions.length === 0) this.#blocks.splice(at, 1)
+    if (block.keys.length === 0) {
+      this.#blocks.splice(at, 1)
+      this.#firsts.splice(at, 1)
+    } else if (place === 0) this.#firsts[at] = block.keys[0] as string
   }
 
   clear(): void {
     this.#blocks.length = 0
+    this.#firsts.length = 0
     this.#size = 0
     this.#keyBytes = 0
   }
@@ -88,13 +116,12 @@ export class KeyIndex {
   walk(range: KeyRange, visit: (version: Version) => boolean): void {
     const limit = limitOf(range)
     let at = this.#blockOf(range.key)
-    let place = at < this.#blocks.length ? lowerBound((this.#blocks[at] as Block).versions, range.key) : 0
+    let place = at < this.#blocks.length ? lowerBound((this.#blocks[at] as Block).keys, range.key) : 0
     for (; at < this.#blocks.length; at++, place = 0) {
-      const { versions } = this.#blocks[at] as Block
-      for (; place < versions.length; place++) {
-        const version = versions[place] as Version
-        if (limit !== undefined && version.key >= limit) return
-        if (!visit(version)) return
+      const { keys, versions } = this.#blocks[at] as Block
+      for (; place < keys.length; place++) {
+        if (limit !== undefined && (keys[place] as string) >= limit) return
+        if (!visit(versions[place] as Version)) return
       }
     }
   }
@@ -116,9 +143,9 @@ export class KeyIndex {
     if (key === undefined) return this.#size
     const whole = this.#blockOf(key)
     let count = 0
-    for (let at = 0; at < whole; at++) count += (this.#blocks[at] as Block).versions.length
+    for (let at = 0; at < whole; at++) count += (this.#blocks[at] as Block).keys.length
     const block = this.#blocks[whole]
-    return block === undefined ? count : count + lowerBound(block.versions, key)
+    return block === undefined ? count : count + lowerBound(block.keys, key)
   }
 
   /** How many keys before `key` exist; all of them when it is undefined. */
@@ -128,9 +155,8 @@ export class KeyIndex {
     for (let at = 0; at < whole; at++) count += (this.#blocks[at] as Block).live
     const block = this.#blocks[whole]
     if (key === undefined || block === undefined) return count
-    const { versions } = block
-    for (let place = lowerBound(versions, key) - 1; place >= 0; place--) {
-      if (!(versions[place] as Version).isTombstone) count++
+    for (let place = lowerBound(block.keys, key) - 1; place >= 0; place--) {
+      if (!(block.versions[place] as Version).isTombstone) count++
     }
     return count
   }
@@ -138,40 +164,42 @@ export class KeyIndex {
   /** The block that has the key or would get it: the last one that starts at or before it. */
   #blockOf(key: string): number {
     let low = 0
-    let high = this.#blocks.length
+    let high = this.#firsts.length
     while (low < high) {
       const middle = (low + high) >>> 1
-      if (((this.#blocks[middle] as Block).versions[0] as Version).key <= key) low = middle + 1
+      if ((this.#firsts[middle] as string) <= key) low = middle + 1
       else high = middle
     }
     return Math.max(0, low - 1)
   }
 
   #append(version: Version, live: number): void {
-    this.#blocks.push({ versions: [version], live })
+    this.#blocks.push({ keys: [version.key], versions: [version], live })
+    this.#firsts.push(version.key)
     this.#size++
     this.#keyBytes += version.key.length
   }
 
   #split(at: number): void {
     const block = this.#blocks[at] as Block
-    // Keys that ascend (events, a load from disk) leave full blocks behind them.
     const isLastBlock = at === this.#blocks.length - 1
-    const keep = isLastBlock ? blockLimit - blockLimit / 8 : blockLimit / 2
-    const moved = block.versions.splice(keep)
-    const movedLive = moved.reduce((count, version) => count + (version.isTombstone ? 0 : 1), 0)
-    block.live -= movedLive
-    this.#blocks.splice(at + 1, 0, { versions: moved, live: movedLive })
+    const keep = isLastBlock ? fullBlock : blockLimit / 2
+    const keys = block.keys.splice(keep)
+    const versions = block.versions.splice(keep)
+    const live = versions.reduce((count, version) => count + (version.isTombstone ? 0 : 1), 0)
+    block.live -= live
+    this.#blocks.splice(at + 1, 0, { keys, versions, live })
+    this.#firsts.splice(at + 1, 0, keys[0] as string)
   }
 }
 
-/** The place of the first version whose key is not before `key`. */
-function lowerBound(versions: readonly Version[], key: string): number {
+/** The place of the first key that is not before `key`. */
+function lowerBound(keys: readonly string[], key: string): number {
   let low = 0
-  let high = versions.length
+  let high = keys.length
   while (low < high) {
     const middle = (low + high) >>> 1
-    if ((versions[middle] as Version).key < key) low = middle + 1
+    if ((keys[middle] as string) < key) low = middle + 1
     else high = middle
   }
   return low

@@ -1,5 +1,5 @@
 import { assert } from '../../base/errors.ts'
-import type { Log, LoggedVersion } from '../log/log.ts'
+import type { Log } from '../log/log.ts'
 import type { Link } from '../log/past-reader.ts'
 import { MvccError } from './errors.ts'
 import { History } from './history.ts'
@@ -22,8 +22,6 @@ const defaultLimits: StoreLimits = {
 }
 /** A fresh store is at this revision: etcd's storage/mvcc/kvstore.go, NewStore. */
 const firstRevision = 1
-/** How many versions are loaded at a time. */
-const loadStep = 1000
 /** The compacted revision of a store that was never compacted. */
 const neverCompacted = -1
 
@@ -109,33 +107,24 @@ export class Store {
   /** Builds the state from the log: what is live at the floor, then the versions after it. */
   #load(): void {
     this.#readCompacted()
-    const { liveSeqs, afterSeq, floor } = readBack(this.#log.past, {
+    const { live, afterSeq, floor } = readBack(this.#log.past, {
       compacted: this.#compacted,
       historyBytes: this.#limits.historyBytes,
     })
     this.history.clear(floor)
     this.#head = Math.max(firstRevision, this.#compacted)
-    for (let at = 0; at < liveSeqs.length; at += loadStep) {
-      for (const row of this.#log.past.versions(liveSeqs.slice(at, at + loadStep))) {
-        this.index.set(new Version({ ...row, previous: undefined, value: undefined }))
-        this.#took(row)
-      }
-    }
+    for (const version of live.sorted()) this.index.append(version)
     for (const row of this.#log.readVersions(afterSeq)) {
       const previous = this.index.get(row.key)
       const version = new Version({ ...row, key: previous?.key ?? row.key, previous, value: undefined })
       this.index.set(version)
       this.history.push(version)
-      this.#took(row)
+      this.#seq = row.seq
+      this.#head = row.revision
     }
     this.#seq = Math.max(this.#seq, afterSeq)
     this.#head = Math.max(this.#head, floor)
     this.#published = this.#head
-  }
-
-  #took({ seq, revision }: LoggedVersion): void {
-    this.#seq = Math.max(this.#seq, seq)
-    this.#head = Math.max(this.#head, revision)
   }
 
   #readCompacted(): void {

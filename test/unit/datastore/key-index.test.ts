@@ -57,6 +57,27 @@ test('agrees with a sorted map through inserts, replacements and removals', () =
   }
 })
 
+test('appends are as sets, in any order', () => {
+  const appended = new KeyIndex()
+  const set = new KeyIndex()
+  const keys = Array.from({ length: 3000 }, (_, place) => String(place).padStart(5, '0'))
+  for (const key of [...keys, '00000', '02999', '01000~', '99999']) {
+    const version = versionOf(key, key.endsWith('7'))
+    appended.append(version)
+    set.set(version)
+  }
+  for (const index of [appended, set]) index.remove('00500')
+  const all = (index: KeyIndex): Version[] => {
+    const walked: Version[] = []
+    index.walk({ key: '', end: everyKeyEnd }, (version) => walked.push(version) > 0)
+    return walked
+  }
+  expect(all(appended)).toEqual(all(set))
+  const range = { key: '00100', end: '02000' }
+  expect(appended.countLive(range)).toBe(set.countLive(range))
+  expect([appended.size, appended.bytes]).toEqual([set.size, set.bytes])
+})
+
 test('a walk stops where its visitor or its range ends', () => {
   const index = new KeyIndex()
   for (const key of ['a', 'b', 'b\0', 'c', '\xff']) index.set(versionOf(key))

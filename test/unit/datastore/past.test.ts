@@ -220,3 +220,56 @@ test('no more keys are taken than there is memory for; what is deleted makes roo
   await committed()
   expect(engine.alarm).toBeUndefined()
 })
+
+test('a start finds keys of any bytes and lengths as they were, with their leases, whatever is compacted', async () => {
+  const path = join(temporaryDirectory(), 'state.db')
+  let opened = open(path, limits.none)
+  onTestFinished(() => opened.close())
+  const names = [
+    '\0',
+    '\0\0',
+    'a',
+    'a\0',
+    'caf\xe9',
+    '\xc3\x28',
+    '\xff',
+    'n"ame',
+    ...['x', 'y'].map((x) => x.repeat(1024)),
+  ]
+  // Longer than what is read together; more keys than are read at a time.
+  const keys = [
+    ...names,
+    'x'.repeat(1025),
+    'x'.repeat(100_000),
+    ...Array.from({ length: 2500 }, (_, n) => `many/${n}`),
+  ]
+  const lease = 2n ** 62n + 1n
+  opened.engine.grantLease({ id: lease, ttlSeconds: 1000 })
+  for (const [place, key] of [...keys, ...names].entries()) {
+    const flags = { previousKv: false, ignoreValue: false, ignoreLease: false }
+    const value = Buffer.alloc(place % 7, 'v')
+    opened.engine.put({ kind: 'put', key, value, lease: place % 3 === 0 ? lease : 0n, ...flags })
+  }
+  opened.engine.deleteRange({ kind: 'delete-range', key: 'many/1', end: 'many/2', previousKv: false })
+  await opened.committed()
+  const look = () => {
+    const all: unknown[] = []
+    opened.engine.store.index.walk({ key: '', end: '\0' }, (version) => {
+      if (version.isTombstone) return true
+      const { previous: _previous, value: _value, ...fields } = version
+      return all.push(fields) > 0
+    })
+    return [all, opened.engine.store.revision, opened.engine.store.seq]
+  }
+  const written = look()
+  for (const compacted of [10, opened.engine.store.revision]) {
+    await opened.close()
+    opened = open(path, limits.none)
+    expect(look()).toEqual(written)
+    await new Promise<void>((resolve) => opened.engine.compact(compacted, resolve))
+    await opened.committed()
+  }
+  await opened.close()
+  opened = open(path, limits.whole)
+  expect(look()).toEqual(written)
+})
