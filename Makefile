@@ -14,6 +14,8 @@ KINE_VERSION ?= $(shell awk '$$1 == "github.com/k3s-io/kine" {print $$2; exit}' 
 SKIP_VALIDATE ?=
 # Of `make soak`.
 DURATION ?= 3600
+# Of `make bench-datastore`: a database of so many keys.
+KEYS ?=
 PREFIX ?= /usr/local
 DESTDIR ?=
 export K8S_VERSION KINE_VERSION SKIP_VALIDATE
@@ -109,12 +111,12 @@ clean-all: ## Remove build/, dist/ and node_modules/
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo 'Settings: K8S_VERSION=$(K8S_VERSION) KINE_VERSION=$(KINE_VERSION) SKIP_VALIDATE=$(SKIP_VALIDATE) DURATION=$(DURATION) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
+	@echo 'Settings: K8S_VERSION=$(K8S_VERSION) KINE_VERSION=$(KINE_VERSION) SKIP_VALIDATE=$(SKIP_VALIDATE) DURATION=$(DURATION) KEYS=$(KEYS) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
 
 peers: build/peers/etcd build/peers/etcdctl build/peers/etcdutl build/peers/kine ## Build what benchmarks and tests compare with
 
 bench-%: bench/%.sh build peers ## Run bench/NAME.sh
-	@bench/$*.sh
+	@bench/$*.sh $(if $(filter datastore,$*),$(KEYS:%=--keys=%))
 
 replay-day: setup ## Replay a day of a busy cluster on the datastore, and hold its file to its bounds
 	@$(node) bench/datastore/replay-day.ts

@@ -4,11 +4,16 @@
  *
  *   --runs=7  --keys=20000  --lists=10  --only=requests,compaction,catch-up,mixed,idle  --contestants=k8s,etcd,kine
  *
+ * With `--keys` of 500,000 and more it is `--only=many --runs=3 --lists=3 --contestants=k8s,etcd`: a tenth of the objects are pods, which the
+ * requests are for. The databases are filled once, or found in `--directory=`, where they stay.
+ *
  * `--contestants=proxy,etcd`: an etcd behind the proxy of server-mode ha, whose own use is shown, beside one without.
  */
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import { parseArgs } from 'node:util'
@@ -17,7 +22,7 @@ import { repository } from '../../test/integration/harness/machine.ts'
 import { median, positive } from '../figures.ts'
 import { type Contestant, Server, buildClient, contestants } from './servers.ts'
 
-const modes = ['requests', 'compaction', 'catch-up', 'mixed', 'idle'] as const
+const modes = ['requests', 'compaction', 'catch-up', 'mixed', 'idle', 'many'] as const
 type Mode = (typeof modes)[number]
 
 /** What one round measured of one contestant, by row. */
@@ -33,21 +38,37 @@ interface Row {
 const slowFsyncMs = 20
 const idleSeconds = 20
 const clientTimeoutMs = 15 * 60_000
+/** In a directory whose database has all of its keys: their number. */
+const filledMark = 'filled'
 
-const { values } = parseArgs({
+/** From so many keys on, what all of them are listed and filled anew for would take hours, most of all kine's. */
+const manyKeys = 500_000
+/** What is asked for where nothing is said, of a usual store and of a large one. */
+const usual = {
+  runs: '7',
+  lists: '10',
+  only: 'requests,compaction,catch-up,mixed,idle',
+  contestants: 'k8s,etcd,kine',
+}
+const large = { runs: '3', lists: '3', only: 'many', contestants: 'k8s,etcd' }
+
+const { values: given } = parseArgs({
   options: {
-    runs: { type: 'string', default: '7' },
+    runs: { type: 'string' },
     keys: { type: 'string', default: '20000' },
-    lists: { type: 'string', default: '10' },
-    only: { type: 'string', default: modes.join(',') },
-    contestants: { type: 'string', default: 'k8s,etcd,kine' },
+    lists: { type: 'string' },
+    only: { type: 'string' },
+    contestants: { type: 'string' },
+    directory: { type: 'string' },
   },
 })
+const keys = positive('keys', given.keys)
+const values = { ...(keys < manyKeys ? usual : large), ...given }
 const runs = positive('runs', values.runs)
-const keys = positive('keys', values.keys)
 const lists = positive('lists', values.lists)
 const chosen = listed('only', values.only, modes)
 const compared = listed('contestants', values.contestants, contestants)
+const kept = values.directory ?? mkdtempSync(join(tmpdir(), 'bench-many-'))
 const client = buildClient()
 const slowFsync = buildSlowFsync()
 
@@ -81,13 +102,41 @@ const measure: Record<Mode, (contestant: Contestant, measured: Measured) => Prom
   async mixed(contestant, measured) {
     if (contestant !== 'k8s') return
     await using server = await Server.start(contestant, {
-      LD_PRELOAD: slowFsync,
-      SLOW_FSYNC_MS: String(slowFsyncMs),
+      env: { LD_PRELOAD: slowFsync, SLOW_FSYNC_MS: String(slowFsyncMs) },
     })
     for (const { name, perSecond, p99Ms } of await runClient(server, ['-mode=mixed'])) {
       measured.set(`fsync +${slowFsyncMs} ms: ${name}, /s`, perSecond)
       if (name !== 'writes') measured.set(`fsync +${slowFsyncMs} ms: ${name}, p99 ms`, p99Ms)
     }
+  },
+  /** On a database that stays over the rounds: each leaves as many objects as it has found. */
+  async many(contestant, measured) {
+    const directory = join(kept, contestant)
+    const client = (server: Server, mode: string) => runClient(server, [`-mode=${mode}`, '-in-flight=64'])
+    if (!existsSync(join(directory, filledMark))) {
+      rmSync(directory, { recursive: true, force: true })
+      mkdirSync(directory, { recursive: true })
+      await using server = await Server.start(contestant, { directory })
+      await client(server, 'fill')
+      await server.stop()
+      writeFileSync(join(directory, filledMark), String(keys))
+    }
+    await using server = await Server.start(contestant, { directory })
+    measured.set('start until a read, s', server.startMs / 1000)
+    measured.set('CPU of the start, s', server.startCpuSeconds)
+    measured.set('memory after the start (RSS), MB', server.use().memoryMb)
+    measured.set('at its peak, MB', server.use().peakMemoryMb)
+    for (const { name, perSecond, p99Ms, maxMs } of await client(server, 'many')) {
+      if (name === 'compaction' || name === 'defragmentation') measured.set(`${name}, s`, 1 / perSecond)
+      else if (name.startsWith('get during')) measured.set(`longest ${name}, ms`, maxMs)
+      else if (name === 'watch delivery') measured.set('watch delivery p99, ms', p99Ms)
+      else measured.set(`${name}, /s`, perSecond)
+    }
+    const { cpuSeconds, peakMemoryMb } = server.use()
+    measured.set('CPU of these requests, s', cpuSeconds)
+    measured.set('peak memory (RSS), MB', peakMemoryMb)
+    await server.stop()
+    measured.set('size on the disk, MB', sizeOf(directory) / 1e6)
   },
   async idle(contestant, measured) {
     await using server = await Server.start(contestant)
@@ -116,9 +165,11 @@ for (let run = 1; run <= runs; run++) {
       })
     }
     results.get(contestant)?.push(measured)
-    console.error(`run ${run}/${runs} ${contestant}`)
+    const words = [...measured].map(([name, value]) => `${name} ${cell(value).trim()}`)
+    console.error(`run ${run}/${runs} ${contestant}: ${words.join('; ')}`)
   }
 }
+if (values.directory === undefined) rmSync(kept, { recursive: true, force: true })
 report()
 
 async function runClient(server: Server, args: readonly string[]): Promise<Row[]> {
@@ -145,22 +196,30 @@ function report(): void {
   )
   const [first, ...peers] = compared
   const header = [...compared, ...peers.map((peer) => `${first}/${peer}`)].map((word) => word.padStart(10))
-  console.log(`\nmedians of ${runs} interleaved runs, ${keys} keys of 1.5 kB`.padEnd(46) + header.join(''))
+  console.log(
+    `\nmedians of ${runs} interleaved runs, ${keys} keys of ${keys < manyKeys ? 1.5 : 1} kB`.padEnd(46) +
+      header.join(''),
+  )
   for (const name of names) {
     const medians = compared.map((contestant) => medianOf(results.get(contestant) ?? [], name))
     const [ours] = medians
     const ratios = medians
       .slice(1)
       .map((theirs) => (ours === undefined || theirs === undefined ? undefined : ours / theirs))
-    console.log(
-      name.padEnd(45) +
-        [...medians.map((value) => cell(value, 1)), ...ratios.map((value) => cell(value, 2))].join(''),
-    )
+    console.log(name.padEnd(45) + [...medians, ...ratios].map(cell).join(''))
   }
 }
 
-function cell(value: number | undefined, digits: number): string {
-  return (value === undefined ? '-' : value.toFixed(value >= 100 ? 0 : digits)).padStart(10)
+/** What all files below a directory take. */
+function sizeOf(directory: string): number {
+  return readdirSync(directory, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .reduce((sum, { parentPath, name }) => sum + statSync(join(parentPath, name)).blocks * 512, 0)
+}
+
+function cell(value: number | undefined): string {
+  const digits = value === undefined || value < 10 ? 2 : value < 100 ? 1 : 0
+  return (value?.toFixed(digits) ?? '-').padStart(10)
 }
 
 function medianOf(rounds: readonly Measured[], name: string): number | undefined {

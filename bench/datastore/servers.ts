@@ -4,14 +4,15 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { answers } from '../../src/base/unix-socket.ts'
+import { Member } from '../../src/datastore/member.ts'
 import { freePort } from '../../test/free-port.ts'
 import { repository } from '../../test/integration/harness/machine.ts'
 
 export const contestants = ['k8s', 'etcd', 'kine', 'proxy'] as const
 export type Contestant = (typeof contestants)[number]
 
-const startTimeoutMs = 20_000
+const startTimeoutMs = 120_000
+const startPollMs = 10
 /** The kernel's clock ticks a second (USER_HZ), in /proc/PID/stat. */
 const ticksPerSecond = 100
 
@@ -51,58 +52,78 @@ export const commands: Record<Contestant, (directory: string, port: number) => r
 
 export interface Use {
   readonly cpuSeconds: number
+  readonly memoryMb: number
   readonly peakMemoryMb: number
 }
 
-/** A server on an empty data directory, which goes with it. */
+interface StartOptions {
+  readonly env?: Readonly<Record<string, string>>
+  /** A data directory that stays when the server has gone. */
+  readonly directory?: string
+}
+
+/** A server on an empty data directory, which goes with it, or on one that is there. */
 export class Server implements AsyncDisposable {
   readonly endpoint: string
+  /** From the start of the process until it has answered a read. */
+  startMs = Number.NaN
   readonly #child: ChildProcess
   readonly #directory: string
-  #beforeSeconds = 0
+  readonly #isKept: boolean
+  /** Of it. */
+  startCpuSeconds = Number.NaN
 
-  private constructor(child: ChildProcess, directory: string, endpoint: string) {
+  private constructor(child: ChildProcess, endpoint: string, directory: string, isKept: boolean) {
     this.#child = child
-    this.#directory = directory
     this.endpoint = endpoint
+    this.#directory = directory
+    this.#isKept = isKept
   }
 
-  static async start(name: Contestant, env: Readonly<Record<string, string>> = {}): Promise<Server> {
-    const directory = mkdtempSync(join(tmpdir(), `bench-${name}-`))
+  static async start(name: Contestant, { env = {}, directory: kept }: StartOptions = {}): Promise<Server> {
+    const directory = kept ?? mkdtempSync(join(tmpdir(), `bench-${name}-`))
     const port = await freePort()
     const [command = '', ...args] = commands[name](directory, port)
     const log = join(directory, 'log')
     const logDescriptor = openSync(log, 'w')
+    const begun = performance.now()
     const child = spawn(command, args, {
       stdio: ['ignore', logDescriptor, logDescriptor],
       cwd: directory,
       env: { PATH: process.env['PATH'], K8S_PAYLOAD_DIR: `${repository}/build/payload`, ...env },
     })
     closeSync(logDescriptor)
-    const socket = join(directory, 'socket')
-    const [endpoint, where] =
-      name === 'proxy'
-        ? [`unix://${socket}`, { path: socket }]
-        : [`http://127.0.0.1:${port}`, { host: '127.0.0.1', port }]
-    const server = new Server(child, directory, endpoint)
-    for (const giveUpMs = Date.now() + startTimeoutMs; !(await answers(where)); await sleep(50)) {
-      if (child.exitCode === null && Date.now() < giveUpMs) continue
+    const address = name === 'proxy' ? `unix://${join(directory, 'socket')}` : `http://127.0.0.1:${port}`
+    const server = new Server(child, address, directory, kept !== undefined)
+    using member = new Member({ address })
+    for (const giveUpMs = begun + startTimeoutMs; !(await reads(member)); await sleep(startPollMs)) {
+      if (child.exitCode === null && performance.now() < giveUpMs) continue
       const words = readFileSync(log, 'utf8').slice(-2000)
       await server[Symbol.asyncDispose]()
       throw new Error(`cannot start ${name}: ${words}`)
     }
-    server.#beforeSeconds = cpuSeconds(child.pid)
+    server.startMs = performance.now() - begun
+    server.startCpuSeconds = cpuSeconds(child.pid)
     return server
   }
 
   /** Since the start of serving. */
   use(): Use {
     const status = readFileSync(`/proc/${this.#child.pid}/status`, 'utf8')
-    const peakKb = Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1])
+    const megabytes = (name: string): number =>
+      (Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1]) * 1024) / 1e6
     return {
-      cpuSeconds: cpuSeconds(this.#child.pid) - this.#beforeSeconds,
-      peakMemoryMb: (peakKb * 1024) / 1e6,
+      cpuSeconds: cpuSeconds(this.#child.pid) - this.startCpuSeconds,
+      memoryMb: megabytes('VmRSS'),
+      peakMemoryMb: megabytes('VmHWM'),
     }
+  }
+
+  /** Ends it as its service manager does. */
+  async stop(): Promise<void> {
+    const ended = once(this.#child, 'exit')
+    this.#child.kill('SIGTERM')
+    await ended
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -111,7 +132,17 @@ export class Server implements AsyncDisposable {
       this.#child.kill('SIGKILL')
       await ended
     }
-    rmSync(this.#directory, { recursive: true, force: true })
+    if (!this.#isKept) rmSync(this.#directory, { recursive: true, force: true })
+  }
+}
+
+/** Whether a server answers a read; one that has only begun to listen may not answer at all. */
+async function reads(member: Member): Promise<boolean> {
+  try {
+    await member.read('/registry/health', { isLocal: false, signal: AbortSignal.timeout(startTimeoutMs) })
+    return true
+  } catch {
+    return false
   }
 }
 

@@ -21,7 +21,7 @@ import (
 const prefix = "/registry/pods/"
 
 var (
-	mode        = flag.String("mode", "requests", "requests, gets, mixed, idle, compaction or catch-up")
+	mode        = flag.String("mode", "requests", "requests, gets, mixed, idle, compaction, catch-up, fill or many")
 	endpoint    = flag.String("endpoint", "http://127.0.0.1:2379", "where the server listens")
 	keys        = flag.Int("keys", 20_000, "objects in the store")
 	valueBytes  = flag.Int("value-bytes", 1500, "size of an object")
@@ -48,15 +48,21 @@ type Row struct {
 }
 
 type bench struct {
-	clients   []*kubernetes.Client
-	value     []byte
+	clients []*kubernetes.Client
+	value   []byte
+	// How many objects are below the prefix, and the newest revision of each.
+	objects   int
 	revisions []int64
 	rows      []Row
 }
 
 func main() {
 	flag.Parse()
-	b := &bench{value: make([]byte, *valueBytes), revisions: make([]int64, *keys)}
+	b := &bench{value: make([]byte, *valueBytes), objects: *keys}
+	if *mode == "fill" || *mode == "many" {
+		b.objects = *keys / len(kinds)
+	}
+	b.revisions = make([]int64, b.objects)
 	for i := range b.value {
 		b.value[i] = byte('a' + i%26)
 	}
@@ -69,10 +75,10 @@ func main() {
 		b.clients = append(b.clients, client)
 	}
 	modes := map[string]func(){"requests": b.run, "gets": b.gets, "mixed": b.mixed, "idle": b.idle, "compaction": b.compaction,
-		"catch-up": b.catchUp}
+		"catch-up": b.catchUp, "fill": b.fillMany, "many": b.many}
 	run, known := modes[*mode]
 	if !known {
-		log.Fatalf("cannot use -mode=%s: allowed are requests, gets, mixed, idle, compaction and catch-up", *mode)
+		log.Fatalf("cannot use -mode=%s: allowed are requests, gets, mixed, idle, compaction, catch-up, fill and many", *mode)
 	}
 	run()
 	if err := json.NewEncoder(os.Stdout).Encode(b.rows); err != nil {
@@ -82,19 +88,19 @@ func main() {
 
 func (b *bench) run() {
 	ctx := context.Background()
-	first := min(*serial, *keys/2)
+	first := min(*serial, b.objects/2)
 	b.measure("create, one at a time", first, 1, func(c *kubernetes.Client, i int) { b.put(ctx, c, i, 0) })
-	b.measure("create", *keys-first, *inFlight, func(c *kubernetes.Client, i int) { b.put(ctx, c, first+i, 0) })
+	b.measure("create", b.objects-first, *inFlight, func(c *kubernetes.Client, i int) { b.put(ctx, c, first+i, 0) })
 	b.measure("update, one at a time", first, 1, func(c *kubernetes.Client, i int) { b.put(ctx, c, i, b.revisions[i]) })
-	b.measure("update", *keys, *inFlight, func(c *kubernetes.Client, i int) { b.put(ctx, c, i, b.revisions[i]) })
-	b.measure("conflicting update", *keys, *inFlight, func(c *kubernetes.Client, i int) { b.conflict(ctx, c, i) })
-	b.measure("get", *keys, *inFlight, func(c *kubernetes.Client, i int) { b.get(ctx, c, i) })
+	b.measure("update", b.objects, *inFlight, func(c *kubernetes.Client, i int) { b.put(ctx, c, i, b.revisions[i]) })
+	b.measure("conflicting update", b.objects, *inFlight, func(c *kubernetes.Client, i int) { b.conflict(ctx, c, i) })
+	b.measure("get", b.objects, *inFlight, func(c *kubernetes.Client, i int) { b.get(ctx, c, i) })
 	b.measure("whole list", *lists, 1, func(c *kubernetes.Client, _ int) { b.list(ctx, c) })
 	b.measure("list in pages of 500", *lists, 1, func(c *kubernetes.Client, _ int) { b.pages(ctx, c) })
 	b.measure("streamed list", *lists, 1, func(c *kubernetes.Client, _ int) { b.stream(ctx, c) })
 	b.measure("count", 50**lists, 1, func(c *kubernetes.Client, _ int) { b.count(ctx, c) })
 	b.watch(ctx)
-	b.measure("delete", *keys, *inFlight, func(c *kubernetes.Client, i int) { b.remove(ctx, c, i) })
+	b.measure("delete", b.objects, *inFlight, func(c *kubernetes.Client, i int) { b.remove(ctx, c, i) })
 }
 
 // measure sends count requests, so many at a time, over all connections.
@@ -150,11 +156,13 @@ func (b *bench) conflict(ctx context.Context, c *kubernetes.Client, i int) {
 	}
 }
 
-func (b *bench) get(ctx context.Context, c *kubernetes.Client, i int) {
+// get returns the revision that it has found.
+func (b *bench) get(ctx context.Context, c *kubernetes.Client, i int) int64 {
 	resp, err := c.Kubernetes.Get(ctx, key(i), kubernetes.GetOptions{})
 	if err != nil || resp.KV == nil {
 		log.Fatalf("get %s: %v", key(i), err)
 	}
+	return resp.KV.ModRevision
 }
 
 func (b *bench) remove(ctx context.Context, c *kubernetes.Client, i int) {
@@ -166,7 +174,7 @@ func (b *bench) remove(ctx context.Context, c *kubernetes.Client, i int) {
 
 func (b *bench) list(ctx context.Context, c *kubernetes.Client) {
 	resp, err := c.Kubernetes.List(ctx, prefix, kubernetes.ListOptions{})
-	if err != nil || len(resp.Kvs) != *keys {
+	if err != nil || len(resp.Kvs) != b.objects {
 		log.Fatalf("list: %v, %d keys", err, len(resp.Kvs))
 	}
 }
@@ -186,14 +194,14 @@ func (b *bench) pages(ctx context.Context, c *kubernetes.Client) {
 		options.Revision = resp.Revision
 		options.Continue = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
 	}
-	if found != *keys {
+	if found != b.objects {
 		log.Fatalf("pages: %d keys", found)
 	}
 }
 
 func (b *bench) count(ctx context.Context, c *kubernetes.Client) {
 	count, err := c.Kubernetes.Count(ctx, prefix, kubernetes.CountOptions{})
-	if err != nil || count != int64(*keys) {
+	if err != nil || count != int64(b.objects) {
 		log.Fatalf("count: %v, %d keys", err, count)
 	}
 }

@@ -39,7 +39,7 @@ func (b *bench) stream(ctx context.Context, c *kubernetes.Client) {
 		}
 		found += len(resp.RangeResponse.Kvs)
 	}
-	if found != *keys {
+	if found != b.objects {
 		log.Fatalf("stream: %d keys", found)
 	}
 }
@@ -78,7 +78,7 @@ func (b *bench) watch(ctx context.Context) {
 	for ; time.Since(begun) < *watchFor; written++ {
 		<-ticker.C
 		slots <- struct{}{}
-		i := written % *keys
+		i := written % b.objects
 		writes.Go(func() {
 			value := append([]byte(nil), b.value...)
 			binary.BigEndian.PutUint64(value, uint64(time.Now().UnixNano()))
