@@ -8,7 +8,7 @@ import type { Component, ComponentName } from '../components/component.ts'
 import { ports } from '../config/ports.ts'
 import type { ProcessStatus } from '../supervisor/supervised-process.ts'
 import { followServers } from './server-list.ts'
-import type { Servers } from './servers.ts'
+import type { KnownServers, Servers } from './servers.ts'
 
 const host = '127.0.0.1'
 
@@ -19,8 +19,8 @@ export interface ApiBalancerOptions {
   readonly servers: Servers
   /** Who asks for the list of servers. */
   readonly identity: () => Promise<TlsIdentity>
-  /** Told of each list that the cluster gives. */
-  readonly remember: (endpoints: readonly string[]) => void
+  /** Told after each list that the cluster gives. */
+  readonly remember: (known: KnownServers) => void
   readonly log: Logger
   /** What differs from the port of the daemon. */
   readonly port?: number
@@ -61,7 +61,7 @@ export class ApiBalancer implements Component {
     const onList = (endpoints: readonly string[]) => {
       if (endpoints.length === 0) return
       servers.list(endpoints)
-      remember(endpoints)
+      remember(servers.known)
     }
     this.#work ??= Promise.all([
       servers.watch(signal),

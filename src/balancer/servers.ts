@@ -24,13 +24,19 @@ export interface ServersTiming {
   readonly answerLimitMs: number
   /** The same where there is no other to go to. */
   readonly patientLimitMs: number
+  /** Without any that serves for so long, those are asked, too, that were servers before: longer than a restart takes. */
+  readonly formerAfterMs: number
 }
+
+/** So many that were servers before are kept in mind. */
+const formerLimit = 5
 
 const defaultTiming: ServersTiming = {
   intervalMs: 1_500,
   awayIntervalMs: 1_000,
   answerLimitMs: 2_000,
   patientLimitMs: 5_000,
+  formerAfterMs: 30_000,
 }
 
 interface Watched {
@@ -45,11 +51,19 @@ interface Watched {
   readonly gone: AbortController
 }
 
+/** What the cluster has said that its servers are, and which ones it has said before. */
+export interface KnownServers {
+  readonly servers: readonly string[]
+  readonly formerServers: readonly string[]
+}
+
 export interface ServersOptions {
   /** What the cluster has said, or said when it was asked last: https://ADDRESS:PORT. */
   readonly listed: readonly string[]
   /** Where else one may be found: gone to only while none of the listed ones serves. */
   readonly fallback: readonly string[]
+  /** What the cluster has said before that: one of them may be all that is left of it. */
+  readonly former?: readonly string[]
   /** Whom to believe. */
   readonly tls: TlsIdentity
   readonly log: Logger
@@ -64,12 +78,17 @@ export class Servers implements Backends {
   readonly #events = new EventEmitter<{ change: [] }>()
   readonly #asking = new Set<Promise<void>>()
   #listed: readonly string[] = []
+  #former: readonly string[]
+  /** None of the others has served for long: those of before are asked as well. */
+  #areFormerAsked = false
+  #servedAtMs = performance.now()
   #preferred: string | undefined
   #signal: AbortSignal | undefined
 
   constructor(options: ServersOptions) {
     this.#options = options
     this.#timing = { ...defaultTiming, ...options.timing }
+    this.#former = options.former ?? []
     this.#events.setMaxListeners(0)
     this.#adopt(options.listed)
   }
@@ -77,6 +96,7 @@ export class Servers implements Backends {
   /** Asks them until the signal fires. */
   async watch(signal: AbortSignal): Promise<void> {
     this.#signal = signal
+    this.#servedAtMs = performance.now()
     for (const server of this.#servers.values()) this.#begin(server, signal)
     if (!signal.aborted) await once(signal, 'abort')
     await Promise.all(this.#asking)
@@ -85,8 +105,17 @@ export class Servers implements Backends {
   /** What the cluster says now. An empty list says nothing: a server that stops takes itself from it. */
   list(endpoints: readonly string[]): void {
     if (endpoints.length === 0) return
+    const gone = this.#listed.filter((endpoint) => !endpoints.includes(endpoint))
+    const before = new Set([...gone, ...this.#former])
+    this.#former = [...before].filter((endpoint) => !endpoints.includes(endpoint)).slice(0, formerLimit)
+    this.#areFormerAsked = false
     this.#adopt(endpoints)
     this.#events.emit('change')
+  }
+
+  /** For the next start. */
+  get known(): KnownServers {
+    return { servers: this.#listed, formerServers: this.#former }
   }
 
   get endpoints(): readonly string[] {
@@ -162,7 +191,8 @@ export class Servers implements Backends {
 
   #adopt(listed: readonly string[]): void {
     this.#listed = listed
-    const wanted = new Set([...listed, ...this.#options.fallback])
+    const former = this.#areFormerAsked ? this.#former : []
+    const wanted = new Set([...listed, ...this.#options.fallback, ...former])
     for (const [endpoint, server] of this.#servers) {
       if (wanted.has(endpoint)) continue
       this.#servers.delete(endpoint)
@@ -196,11 +226,22 @@ export class Servers implements Backends {
       if (found.state !== 'serving') hangUp(server)
       if (failures === 1 && server.state === 'serving') continue
       this.#enter(server, found.state, found.reason)
+      this.#askFormer()
       const { intervalMs, awayIntervalMs } = this.#timing
       const pauseMs = found.state === 'serving' ? intervalMs : awayIntervalMs
       await sleep(pauseMs, undefined, { signal, ref: false }).catch(() => {})
     }
     hangUp(server)
+  }
+
+  #askFormer(): void {
+    const nowMs = performance.now()
+    if (this.best !== undefined) this.#servedAtMs = nowMs
+    if (this.#areFormerAsked || this.#former.length === 0) return
+    if (nowMs - this.#servedAtMs < this.#timing.formerAfterMs) return
+    this.#options.log.warn({ endpoints: this.#former }, 'no server serves; those of before are asked, too')
+    this.#areFormerAsked = true
+    this.#adopt(this.#listed)
   }
 
   async #ask(server: Watched, signal: AbortSignal): Promise<{ state: ServerState; reason: string }> {

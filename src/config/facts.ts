@@ -43,6 +43,8 @@ export interface NodeRecord {
   readonly podCidr?: string
   /** Of a cluster that others serve: its API servers when they were last known, and then where it was joined. */
   readonly servers?: readonly string[]
+  /** Which ones it had before. */
+  readonly formerServers?: readonly string[]
   readonly joinedAt?: readonly string[]
   /** Of k8s, when all of them were last seen to go with it. */
   readonly version?: string

@@ -32,7 +32,7 @@ export async function prepareAgent(
   })
   const balancer = new ApiBalancer({
     ...{ servers, identity: access.identity, log },
-    remember: (endpoints) => rememberServers(endpoints, { paths, log }),
+    remember: (known) => rememberServers(known, { paths, log }),
   })
   const context = {
     ...{ config, addresses: node.addresses, paths, payload, host, environment, log, access },

@@ -1,7 +1,7 @@
 import { describeError } from '../../base/errors.ts'
 import type { TlsIdentity } from '../../base/http.ts'
 import type { Logger } from '../../base/logger.ts'
-import { Servers } from '../../balancer/servers.ts'
+import { type KnownServers, Servers } from '../../balancer/servers.ts'
 import type { AgentConfig } from '../../config/config.ts'
 import { readNodeRecord, updateNodeRecord } from '../../config/facts.ts'
 import type { Paths } from '../../config/paths.ts'
@@ -16,15 +16,18 @@ export function rememberedServers(
   { server }: Pick<AgentConfig, 'server'>,
   { paths, tls, log }: MemoryOptions & { tls: TlsIdentity },
 ): Servers {
-  const { servers = [], joinedAt = [] } = readNodeRecord(paths)
+  const { servers = [], formerServers = [], joinedAt = [] } = readNodeRecord(paths)
   if (server.length > 0 && server.join() !== joinedAt.join()) write({ joinedAt: server }, { paths, log })
   const fallback = server.length > 0 ? server : joinedAt
-  return new Servers({ listed: servers, fallback, tls, log })
+  return new Servers({ listed: servers, fallback, former: formerServers, tls, log })
 }
 
 /** For the next start. */
-export function rememberServers(servers: readonly string[], { paths, log }: MemoryOptions): void {
-  if (readNodeRecord(paths).servers?.join() !== servers.join()) write({ servers }, { paths, log })
+export function rememberServers(known: KnownServers, { paths, log }: MemoryOptions): void {
+  const { servers = [], formerServers = [] } = readNodeRecord(paths)
+  const isKnown =
+    servers.join() === known.servers.join() && formerServers.join() === known.formerServers.join()
+  if (!isKnown) write(known, { paths, log })
 }
 
 /** A full disk is no reason to stop here. */

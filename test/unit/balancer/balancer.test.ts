@@ -5,7 +5,7 @@ import { connect as connectTls } from 'node:tls'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { ApiBalancer } from '../../../src/balancer/api-balancer.ts'
 import { serversIn } from '../../../src/balancer/server-list.ts'
-import { Servers } from '../../../src/balancer/servers.ts'
+import { type KnownServers, Servers } from '../../../src/balancer/servers.ts'
 import { request } from '../../../src/base/http.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
 import { freePort } from '../../free-port.ts'
@@ -14,7 +14,13 @@ import { until } from '../supervisor/support.ts'
 
 vi.setConfig({ testTimeout: 60_000 })
 
-const timing = { intervalMs: 20, awayIntervalMs: 20, answerLimitMs: 300, patientLimitMs: 600 }
+const timing = {
+  intervalMs: 20,
+  awayIntervalMs: 20,
+  answerLimitMs: 300,
+  patientLimitMs: 600,
+  formerAfterMs: 60_000,
+}
 const authority = testAuthority()
 const tls = { ca: authority.cert, checkedAs: '127.0.0.1' }
 const slicesPath = '/apis/discovery.k8s.io/v1/namespaces/default/endpointslices'
@@ -109,14 +115,22 @@ async function gate(behind: FakeServer) {
   }
 }
 
-async function balance(listed: readonly string[], fallback: readonly string[] = []) {
+async function balance(
+  listed: readonly string[],
+  { fallback = [], former = [], formerAfterMs = timing.formerAfterMs } = {} as {
+    fallback?: readonly string[]
+    former?: readonly string[]
+    formerAfterMs?: number
+  },
+) {
   const port = await freePort()
-  const servers = new Servers({ listed, fallback, tls, log: silentLogger, timing })
-  const remembered: (readonly string[])[] = []
+  const times = { ...timing, formerAfterMs }
+  const servers = new Servers({ listed, fallback, former, tls, log: silentLogger, timing: times })
+  const remembered: KnownServers[] = []
   const balancer = new ApiBalancer({
     ...{ servers, port, log: silentLogger },
     identity: async () => tls,
-    remember: (endpoints) => void remembered.push(endpoints),
+    remember: (known) => void remembered.push(known),
   })
   await balancer.start()
   await balancer.ready()
@@ -210,7 +224,7 @@ test('the list is what the cluster says, is remembered, and who is with a server
   const all = await several(2)
   const { servers, remembered, port, who } = await balance([all[0]!.endpoint])
   await until(() => servers.endpoints.length === 2)
-  expect(remembered.at(-1)).toEqual(all.map(({ endpoint }) => endpoint).toSorted())
+  expect(remembered.at(-1)?.servers).toEqual(all.map(({ endpoint }) => endpoint).toSorted())
   const before = await who()
   const client = await stay(port)
   const [left, stays] = before === 's0' ? [all[0]!, all[1]!] : [all[1]!, all[0]!]
@@ -220,6 +234,7 @@ test('the list is what the cluster says, is remembered, and who is with a server
   await until(() => servers.endpoints.length === 1)
   expect(await who()).toBe(stays.name)
   expect(left.endpoint).not.toBe(servers.endpoints[0])
+  expect(remembered.at(-1)).toEqual({ servers: [stays.endpoint], formerServers: [left.endpoint] })
   // A server that ends takes itself from the list first: an empty one is not believed.
   for (const server of all) server.listed = () => []
   for (const server of all) server.tell()
@@ -232,7 +247,7 @@ test('where it was told to join is gone to only while no server of the list serv
   listed.port = await freePort()
   told.listed = listed.listed
   await told.start()
-  const { servers, who, port } = await balance([listed.endpoint], [told.endpoint])
+  const { servers, who, port } = await balance([listed.endpoint], { fallback: [told.endpoint] })
   expect(await who()).toBe('told')
   const client = await stay(port)
   await listed.start()
@@ -241,6 +256,28 @@ test('where it was told to join is gone to only while no server of the list serv
   listed.kill()
   expect(await who()).toBe('told')
   expect(servers.trouble()).toMatch(/is away: /)
+})
+
+test('one that was a server before is asked when no other has served for long: it may be all that is left of the cluster', async () => {
+  const [listed, former] = [new FakeServer('listed'), new FakeServer('former')]
+  await listed.start()
+  await former.start()
+  const { servers, who, remembered } = await balance([listed.endpoint], {
+    former: [former.endpoint],
+    formerAfterMs: 200,
+  })
+  expect(await who()).toBe('listed')
+  listed.kill()
+  expect(await who()).toBe('former')
+  await until(() => {
+    // To a watch that has begun meanwhile.
+    former.tell()
+    return servers.endpoints.join() === former.endpoint
+  })
+  expect(remembered.at(-1)).toEqual({
+    servers: [former.endpoint],
+    formerServers: [listed.endpoint],
+  })
 })
 
 test('a server of another cluster is not gone to, and one that comes late is waited for', async () => {

@@ -261,12 +261,11 @@ test('servers are remembered: what the cluster said last, and where it was joine
   const { paths, start } = machine()
   await start({ server: cluster.url, token: tokenOf(cluster) })
   const given = { paths, log: silentLogger, tls: {} }
-  rememberServers(['https://192.0.2.1:6443', 'https://192.0.2.2:6443'], given)
-  expect(rememberedServers({ server: [] }, given).endpoints).toEqual([
-    'https://192.0.2.1:6443',
-    'https://192.0.2.2:6443',
-    cluster.url,
-  ])
+  const listed = ['https://192.0.2.1:6443', 'https://192.0.2.2:6443']
+  rememberServers({ servers: listed, formerServers: ['https://192.0.2.3:6443'] }, given)
+  const remembered = rememberedServers({ server: [] }, given)
+  expect(remembered.endpoints).toEqual([...listed, cluster.url])
+  expect(remembered.known).toEqual({ servers: listed, formerServers: ['https://192.0.2.3:6443'] })
   expect(rememberedServers({ server: ['https://192.0.2.9:6443'] }, given).endpoints).toContain(
     'https://192.0.2.9:6443',
   )
