@@ -1,4 +1,8 @@
 import { readFile } from 'node:fs/promises'
+import { AppError } from '../base/errors.ts'
+import { readTlsIdentity } from '../base/tls-files.ts'
+import type { Config } from '../config/config.ts'
+import { Member } from '../datastore/member.ts'
 import { authorityHash } from '../pki/authority-hash.ts'
 import type { PkiFiles } from '../pki/pki.ts'
 
@@ -9,4 +13,29 @@ export function ownerKey(prefix: string): string {
 
 export async function ownerValue({ authorities }: Pick<PkiFiles, 'authorities'>): Promise<string> {
   return authorityHash(await readFile(authorities.server.certFile, 'utf8'))
+}
+
+const answerLimitMs = 5_000
+
+/** Whose cluster an etcd has that others run, by the first member that answers; undefined: nobody's. Rejects when none does. */
+export async function ownerInEtcd(config: Config, signal: AbortSignal): Promise<string | undefined> {
+  const { etcdEndpoints = [], etcdPrefix = '' } = config
+  const { etcdCaFile: caFile, etcdCertFile: certFile, etcdKeyFile: keyFile } = config
+  const ask = async (address: string) => {
+    using member = new Member({ address, tls: readTlsIdentity({ caFile, certFile, keyFile }) })
+    return member.get(ownerKey(etcdPrefix), AbortSignal.any([signal, AbortSignal.timeout(answerLimitMs)]))
+  }
+  let reason: unknown = new Error('no endpoint is known')
+  for (const endpoint of etcdEndpoints) {
+    try {
+      return await ask(endpoint)
+    } catch (cause) {
+      reason = new AppError(
+        `cannot ask the etcd at ${endpoint}`,
+        { code: 'ETCD_ANSWER', endpoint },
+        { cause },
+      )
+    }
+  }
+  throw reason
 }

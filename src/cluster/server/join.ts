@@ -28,6 +28,7 @@ import {
   promiseName,
   requireFreeName,
 } from '../join/server-discovery.ts'
+import { ownerInEtcd } from '../../storage/owner.ts'
 import { type MemberAddresses, memberAddressesPath, readMemberAddresses } from '../member-addresses.ts'
 import { givenToken, type NewcomerOptions, serversToAsk, untilFound, withoutToken } from '../newcomer.ts'
 
@@ -57,6 +58,7 @@ export async function joinAsServer(config: Config, options: ServerJoinOptions): 
     await requireFreeName(found, name)
     await requireSameNetwork(joined, found, signal)
     const members = joined.clusterInit ? await memberAddresses(found, signal) : []
+    if (!joined.clusterInit) await requireSameEtcd(joined, { server, caHash, signal })
     return { found, joined, name, members }
   }
   const all = await untilFound(servers, look, options)
@@ -99,6 +101,21 @@ async function requireSameNetwork(
     found.server,
     `the nodes of the cluster reach each other by network-backend ${theirs.slice(0, 50)}, and this one would by ${networkBackend}`,
     `all servers have the same: start with --network-backend=${theirs.slice(0, 50)}`,
+  )
+}
+
+/** Of an etcd that others run: on another one this server would be a cluster of its own. */
+async function requireSameEtcd(
+  joined: Config,
+  { server, caHash, signal }: { server: string; caHash: string; signal: AbortSignal },
+): Promise<void> {
+  const holder = await ownerInEtcd(joined, signal)
+  if (holder === caHash) return
+  const which = `the etcd at ${joined.etcdEndpoints?.join(', ')}`
+  throw refused(
+    server,
+    `${which} has ${holder === undefined ? 'no cluster' : 'another cluster'} below ${joined.etcdPrefix}`,
+    'all servers have the same: start with the --etcd-endpoints of that server',
   )
 }
 

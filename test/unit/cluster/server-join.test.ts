@@ -14,6 +14,7 @@ import { paths as pathsOf } from '../../../src/config/paths.ts'
 import { prepareEtcdPki } from '../../../src/pki/etcd.ts'
 import { preparePki } from '../../../src/pki/pki.ts'
 import { temporaryDirectory } from '../datastore/support.ts'
+import { FakeEtcd } from '../storage/fake-etcd.ts'
 import { FakeCluster, token } from './join/fake-cluster.ts'
 
 vi.setConfig({ testTimeout: 60_000 })
@@ -243,8 +244,18 @@ test('a cluster of one server takes no other, and one in an etcd of others wants
   await expect(machine().start(settings)).rejects.toThrow('without --etcd-endpoints: others run its etcd')
   external.state.members = undefined
   const { start, paths } = machine()
-  const config = await start({ ...settings, 'etcd-endpoints': 'http://192.0.2.9:2379' })
-  expect(config).toMatchObject({ clusterInit: false, etcdEndpoints: ['http://192.0.2.9:2379'] })
+  const etcd = new FakeEtcd()
+  const endpoint = (await etcd.member('theirs')).clientUrl
+  const joining = { ...settings, 'etcd-endpoints': endpoint }
+  await expect(start(joining)).rejects.toThrow(`the etcd at ${endpoint} has no cluster below /registry`)
+  etcd.value = 'f'.repeat(64)
+  await expect(start(joining)).rejects.toThrow(`the etcd at ${endpoint} has another cluster below /registry`)
+  expect(existsSync(paths.nodeRecord)).toBe(false)
+  etcd.value = external.caHash
+  // The first that answers is enough.
+  const endpoints = ['http://127.0.0.1:1', endpoint]
+  const config = await start({ ...settings, 'etcd-endpoints': endpoints.join() })
+  expect(config).toMatchObject({ clusterInit: false, etcdEndpoints: endpoints })
   expect(existsSync(join(paths.pkiDir, 'etcd-ca.key'))).toBe(false)
 })
 

@@ -24,6 +24,8 @@ export class FakeEtcd {
   refusal: { add?: string; promote?: string; remove?: string } = {}
   /** An add is done, and nobody hears of it. */
   isAddLost = false
+  /** Of every key. */
+  value: string | undefined
   #lastId = 0n
 
   /** One that serves at an address of its own. */
@@ -82,6 +84,12 @@ export class FakeEtcd {
     header.bigint(0x08, 99n)
     header.bigint(0x10, member.id)
     reply.bytes(0x0a, header.bytesWritten())
+    if (method === 'Range' && this.value !== undefined) {
+      const keyValue = new MessageWriter()
+      keyValue.text(0x2a, this.value)
+      reply.bytes(0x12, keyValue.bytesWritten())
+      return reply
+    }
     if (method === 'Status') {
       reply.bigint(0x20, 1n)
       reply.bigint(0x38, member.applied)
