@@ -49,9 +49,14 @@ async function handler(invocation: Invocation): Promise<number> {
   const { payload, finished } = held
   if (finished !== undefined) print(`Finished a ${finished} that was interrupted.\n`)
   if (isThere(paths, to)) return tellThere(invocation, to)
-  const { migrateToHa, migrateToSingle } = await import('../migration/migrate.ts')
+  const [{ migrateToHa, migrateToSingle }, { untilDecided }] = await Promise.all([
+    import('../migration/migrate.ts'),
+    import('../snapshot/full-disk.ts'),
+  ])
   const run = to === 'ha' ? migrateToHa : migrateToSingle
-  const { keys, revision, replaced } = await run({ paths, payload })
+  const { keys, revision, replaced } = await untilDecided({ action: 'migrate', paths }, () =>
+    run({ paths, payload }),
+  )
   const place = to === 'ha' ? `an etcd, in ${paths.memberDir}` : `a database, in ${paths.databaseDir}`
   print(`The cluster is kept in ${place}, from now on: ${keys} keys, revision ${revision}.\n`)
   if (replaced !== undefined) print(`What was there before is in ${replaced}; remove it when all is well.\n`)

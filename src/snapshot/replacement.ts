@@ -105,6 +105,9 @@ export class Replacement implements AsyncDisposable {
   async carryOut(): Promise<string | undefined> {
     const { dataDir } = this.#paths
     await writeFileAtomically(join(this.workDir, kindEntry), this.#kind, { mode: privateMode })
+    // From the decision on, a disk without any room is to be enough.
+    for (const dir of [join(this.workDir, 'old', 'db'), join(dataDir, 'replaced')])
+      await mkdir(dir, { recursive: true, mode: privateDirectoryMode })
     await syncTree(this.workDir)
     await rename(this.workDir, pendingDir(this.#paths))
     await syncDirectory(dataDir)
@@ -185,6 +188,23 @@ function refuseOtherFileSystems({ dataDir, databaseDir, memberDir, pkiDir }: Rep
 async function carryOut(paths: ReplacementPaths): Promise<string | undefined> {
   const kind = await kindOfPending(paths)
   if (kind === undefined) return undefined
+  try {
+    return await takeSteps(paths, kind)
+  } catch (cause) {
+    throw new AppError(
+      `cannot finish a ${kind} that is decided`,
+      {
+        code: 'REPLACEMENT_UNFINISHED',
+        path: pendingDir(paths),
+        remedy:
+          'mend the disk, or free some space on it: the same command, or a start of k8s, goes on from there',
+      },
+      { cause },
+    )
+  }
+}
+
+async function takeSteps(paths: ReplacementPaths, kind: ReplacementKind): Promise<string | undefined> {
   const pending = pendingDir(paths)
   const fresh = join(pending, 'new')
   const old = join(pending, 'old')

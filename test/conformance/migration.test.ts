@@ -1,4 +1,5 @@
 import {
+  cpSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -9,7 +10,9 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { beforeEach, describe, expect, test } from 'vitest'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { type Paths, paths as pathsOf } from '../../src/config/paths.ts'
 import { callUnary } from '../../src/datastore/grpc/client.ts'
 import { MessageWriter } from '../../src/datastore/grpc/protobuf/message-writer.ts'
@@ -29,6 +32,7 @@ import { compactedRevision, states, writeHistory } from './history.ts'
 
 const built = new URL('../../build/bin/', import.meta.url).pathname
 const dieAtStep = new URL('../fixtures/die-at-step.ts', import.meta.url).pathname
+const fillAtStep = new URL('../fixtures/fill-at-step.ts', import.meta.url).pathname
 const bump = 1_000_000_000
 const identity = {
   ...{ nodeName: 'node-1', nodeIp: '10.1.2.3', advertiseAddress: '10.1.2.3', bindAddress: '0.0.0.0' },
@@ -40,11 +44,15 @@ let payload: string
 
 beforeEach(async () => {
   paths = pathsOf({ dataDir: join(temporaryDirectory(), 'data') })
+  await makeDataDirectory()
   payload = datastorePayload()
   mkdirSync(join(payload, 'bin'))
   symlinkSync(join(built, 'etcd-file'), join(payload, 'bin', 'etcd-file'))
   for (const name of ['etcd', 'etcd-restore'])
     symlinkSync(join(built, 'kubernetes'), join(payload, 'bin', name))
+})
+
+async function makeDataDirectory(): Promise<void> {
   for (const dir of [paths.databaseDir, paths.runDir]) mkdirSync(dir, { recursive: true })
   await preparePki({ dir: paths.pkiDir, ...identity })
   writeRecord(paths.clusterFacts, { settings: { 'server-mode': 'single', 'service-cidr': '10.96.0.0/16' } })
@@ -52,7 +60,7 @@ beforeEach(async () => {
     settings: { role: 'server', 'node-name': 'node-1' },
     address: '10.1.2.3',
   })
-})
+}
 
 describe('k8s migrate', () => {
   test('to an etcd and back, keys have the same revisions, versions and leases', async () => {
@@ -165,6 +173,42 @@ describe('k8s migrate', () => {
       }
     },
   )
+
+  test('on a disk that fills at any of its steps, it leaves the one or the other, and goes on when there is room', async () => {
+    const { revision } = await fill()
+    const disk = await smallDisk(paths.dataDir)
+    for (const [command, from, to, stride] of [
+      [['migrate', '--to=ha'], 'single', 'ha', 60],
+      [['cluster', 'reset'], 'ha', 'ha', 20],
+      [['migrate', '--to=single'], 'ha', 'single', 60],
+    ] as const) {
+      let failures = 0
+      for (let step = 3; ; step += stride) {
+        const { code, stderr } = await k8s(
+          command,
+          { NODE_OPTIONS: `--import=${fillAtStep}`, K8S_TEST_STEP: String(step), K8S_TEST_DISK: disk.mount },
+          disk.enter,
+        )
+        const isFull = existsSync(join(disk.path, 'ballast'))
+        rmSync(join(disk.path, 'ballast'), { recursive: true, force: true })
+        if (code === 0) break
+        failures++
+        expect([code, isFull, stderr]).toEqual([
+          1,
+          true,
+          expect.stringMatching(
+            /^k8s: cannot (migrate|reset the cluster): the disk of \S+ is full: .* nothing has changed\n$/,
+          ),
+        ])
+        expect(modeOf(disk.path)).toBe(from)
+        expect(readdirSync(disk.path).filter((name) => name.startsWith('restore'))).toEqual([])
+      }
+      expect(failures).toBeGreaterThan(1)
+      expect(modeOf(disk.path)).toBe(to)
+    }
+    const { stdout } = await k8s(['db', 'status'], {}, disk.enter)
+    expect(stdout).toContain(`${revision + bump + 2}`)
+  })
 
   test('refuses what is damaged, what is not known, and what is not on one file system', async () => {
     await fill()
@@ -302,13 +346,13 @@ function writeRecord(path: string, record: object): void {
   writeFileSync(path, JSON.stringify({ formatVersion: 1, ...record }), { mode: 0o600 })
 }
 
-function facts(): Record<string, string> {
-  return (JSON.parse(readFileSync(paths.clusterFacts, 'utf8')) as { settings: Record<string, string> })
-    .settings
+function facts(dataDir = paths.dataDir): Record<string, string> {
+  const { clusterFacts } = pathsOf({ dataDir })
+  return (JSON.parse(readFileSync(clusterFacts, 'utf8')) as { settings: Record<string, string> }).settings
 }
 
-function modeOf(): string | undefined {
-  return facts()['server-mode']
+function modeOf(dataDir = paths.dataDir): string | undefined {
+  return facts(dataDir)['server-mode']
 }
 
 async function revisionOf(ctl: Etcdctl): Promise<number> {
@@ -352,10 +396,32 @@ async function clusterId(ctl: Etcdctl): Promise<string> {
   return /"cluster_id":(\d+)/.exec(await ctl('get', 'a', '-w', 'json'))?.[1] ?? ''
 }
 
-async function k8s(args: readonly string[], environment: Record<string, string> = {}): Promise<Outcome> {
+/** A small disk with what is in a directory, mounted at the same place for whoever enters. */
+async function smallDisk(mount: string) {
+  const script = `mount -t tmpfs -o size=900m,nr_inodes=500 none "$2" && cp -a "$1/." "$2" && echo ready && cat`
+  const copy = temporaryDirectory()
+  cpSync(mount, copy, { recursive: true })
+  const holder = spawn('unshare', ['--mount', 'sh', '-c', script, 'sh', copy, mount], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+  onTestFinished(() => void holder.stdin.end())
+  await once(holder.stdout, 'data')
+  return {
+    mount,
+    path: `/proc/${holder.pid}/root${mount}`,
+    enter: ['nsenter', `--mount=/proc/${holder.pid}/ns/mnt`],
+  }
+}
+
+async function k8s(
+  args: readonly string[],
+  environment: Record<string, string> = {},
+  through: readonly string[] = [],
+): Promise<Outcome> {
   return runProcess({
     args: [...args, `--data-dir=${paths.dataDir}`],
     environment: { K8S_PAYLOAD_DIR: payload, ...environment },
+    through,
   })
 }
 

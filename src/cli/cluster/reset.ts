@@ -70,20 +70,23 @@ async function handler(invocation: Invocation): Promise<number> {
     if (finished === 'reset') return 0
     requireMember(paths)
   }
-  const [{ resetToOwnData, resetToSnapshot }, { snapshotPath }] = await Promise.all([
+  const [{ resetToOwnData, resetToSnapshot }, { snapshotPath }, { untilDecided }] = await Promise.all([
     import('../../migration/reset.ts'),
     import('../../snapshot/restore.ts'),
+    import('../../snapshot/full-disk.ts'),
   ])
   const given = { paths, payload, abandonOthers }
+  const action = 'reset the cluster'
   if (fromSnapshot === undefined) {
-    const { others, replaced } = await resetToOwnData(given)
+    const { others, replaced } = await untilDecided({ action, paths }, () => resetToOwnData(given))
     print(`This server is the only one of its cluster, with all that it had.\n`)
     if (others.length > 0) print(`No members any more: ${others.join(', ')}.\n`)
     tellReplaced(invocation, replaced)
     return 0
   }
   const file = snapshotPath(fromSnapshot, dir)
-  const reset = await resetToSnapshot({ ...given, file, secret: await secretOf(settings) })
+  const secret = await secretOf(settings)
+  const reset = await untilDecided({ action, paths }, () => resetToSnapshot({ ...given, file, secret }))
   print(
     `This server is the only one of its cluster, with revision ${reset.snapshotRevision} of the snapshot; etcd goes on at ${reset.revision}.\n`,
   )

@@ -34,18 +34,24 @@ async function handler(invocation: Invocation): Promise<number> {
       : 'restore it into another --data-dir as a cluster of one server',
   )
   requirePayload(environment)
-  const [{ refuseWhileRunning }, { openPayload }, { restoreSnapshot, snapshotPath }] = await Promise.all([
-    import('../../control/client.ts'),
-    import('../../payload/payload.ts'),
-    import('../../snapshot/restore.ts'),
-  ])
+  const [{ refuseWhileRunning }, { openPayload }, { restoreSnapshot, snapshotPath }, { untilDecided }] =
+    await Promise.all([
+      import('../../control/client.ts'),
+      import('../../payload/payload.ts'),
+      import('../../snapshot/restore.ts'),
+      import('../../snapshot/full-disk.ts'),
+    ])
   await refuseWhileRunning(paths.controlSocket, 'restore')
-  const { revision, snapshotRevision, replaced } = await restoreSnapshot({
+  const given = {
     paths,
     nativeBinding: openPayload(environment['K8S_PAYLOAD_DIR']).sqliteAddon,
     file: snapshotPath(operands[0] ?? '', dir),
     secret: await secretOf(settings),
-  })
+  }
+  const { revision, snapshotRevision, replaced } = await untilDecided(
+    { action: 'restore the snapshot', paths },
+    () => restoreSnapshot(given),
+  )
   print(`Restored revision ${snapshotRevision}; the datastore goes on at ${revision}.\n`)
   if (replaced !== undefined) print(`What was there before is in ${replaced}.\n`)
   return 0

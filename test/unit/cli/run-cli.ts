@@ -47,8 +47,14 @@ export async function runProcess({
   args,
   environment = {},
   uid,
-}: CommandLine & { readonly uid?: number }): Promise<Outcome> {
-  const child = spawn(process.execPath, [main, ...args], {
+  through = [],
+}: CommandLine & {
+  readonly uid?: number
+  /** What executes it: a command that takes another one. */
+  readonly through?: readonly string[]
+}): Promise<Outcome> {
+  const [command = '', ...words] = [...through, process.execPath, main, ...args]
+  const child = spawn(command, words, {
     env: {
       PATH: process.env['PATH'],
       // Another user cannot write where this one measures what of the code was run.
