@@ -88,8 +88,7 @@ export function kubeletArguments({
 }: Pick<NodeContext, 'config' | 'addresses' | 'paths' | 'access'>): string[] {
   return flags(
     {
-      'bootstrap-kubeconfig': credentials.requested?.bootstrapKubeconfig,
-      'cert-dir': credentials.requested?.dir,
+      'cert-dir': credentials.requestedDir,
       config: configFile(paths),
       'hostname-override': config.nodeName,
       kubeconfig: credentials.kubeconfig,

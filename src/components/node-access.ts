@@ -4,7 +4,7 @@ import type { TlsIdentity } from '../base/http.ts'
 import type { Config } from '../config/config.ts'
 import type { Paths } from '../config/paths.ts'
 import type { KeyPairFiles } from '../pki/authority.ts'
-import { bootstrapKubeconfigPath, kubeconfigPath } from '../pki/kubeconfig.ts'
+import { kubeconfigPath } from '../pki/kubeconfig.ts'
 import { pkiFiles, readIdentity } from '../pki/pki.ts'
 import { apiserverUrl } from './probe.ts'
 
@@ -25,10 +25,10 @@ export interface KubeletCredentials {
   /** Who may speak to it shows a certificate of one of these. */
   readonly clientCaFile: string
   readonly kubeconfig: string
-  /** Issued by the daemon; a kubelet without it asks the cluster for its certificates. */
+  /** Issued by the daemon; a kubelet without it asks the cluster for one, and for its client certificate in time. */
   readonly serving?: KeyPairFiles
-  /** Where a kubelet keeps those that it has asked for, and what it shows the first time. */
-  readonly requested?: { readonly dir: string; readonly bootstrapKubeconfig: string }
+  /** Where a kubelet keeps those that it has asked for, with the first one that the daemon has. */
+  readonly requestedDir?: string
 }
 
 /** Of a server, whose daemon issues all certificates. */
@@ -52,25 +52,23 @@ export function serverAccess(config: Config, { pkiDir, kubeconfigDir }: Paths): 
 export interface JoinedFiles {
   readonly serverCaFile: string
   readonly clientCaFile: string
-  /** The Node's certificate and its key in one file: the kubelet asks for it, and replaces it in time. */
+  /** The Node's certificate and its key in one file, a link: the kubelet replaces it in time. */
   readonly certificateFile: string
-  readonly bootstrapKubeconfig: string
 }
 
 /** Pure: no file is looked at. */
-export function joinedFiles({ pkiDir, kubeconfigDir }: Pick<Paths, 'pkiDir' | 'kubeconfigDir'>): JoinedFiles {
+export function joinedFiles({ pkiDir }: Pick<Paths, 'pkiDir'>): JoinedFiles {
   const { authorities } = pkiFiles(pkiDir)
   return {
     serverCaFile: authorities.server.certFile,
     clientCaFile: authorities.client.certFile,
     certificateFile: join(pkiDir, 'kubelet-client-current.pem'),
-    bootstrapKubeconfig: bootstrapKubeconfigPath(kubeconfigDir),
   }
 }
 
-/** Of an agent, whose kubelet asks the cluster for its certificates. */
+/** Of an agent, which asks the cluster for its certificates. */
 export function joinedAccess(paths: Paths, server: string): NodeAccess {
-  const { serverCaFile, clientCaFile, certificateFile, bootstrapKubeconfig } = joinedFiles(paths)
+  const { serverCaFile, clientCaFile, certificateFile } = joinedFiles(paths)
   const identity = async () => {
     const [ca, pair] = await Promise.all(
       [serverCaFile, certificateFile].map((path) => readFile(path, 'utf8')),
@@ -82,7 +80,7 @@ export function joinedAccess(paths: Paths, server: string): NodeAccess {
     kubelet: {
       clientCaFile,
       kubeconfig: kubeconfigPath(paths.kubeconfigDir, 'kubelet'),
-      requested: { dir: paths.pkiDir, bootstrapKubeconfig },
+      requestedDir: paths.pkiDir,
     },
   }
 }

@@ -23,6 +23,8 @@ export interface Paths {
   readonly clusterFacts: string
   /** What is fixed since this node was, and its last address. */
   readonly nodeRecord: string
+  /** The key of an agent's Node, until it has a certificate. */
+  readonly joiningKey: string
   /** A restore that is decided, and not carried out yet. */
   readonly restoreDir: string
   /** The unpacked payloads, one directory per artifact. */
@@ -62,6 +64,7 @@ export function paths({ dataDir }: Pick<StorageSettings, 'dataDir'>): Paths {
     imagesDir: join(dataDir, 'images'),
     clusterFacts: join(dataDir, 'cluster.json'),
     nodeRecord: join(dataDir, 'node.json'),
+    joiningKey: join(dataDir, 'joining.key'),
     restoreDir: restoreDirIn(dataDir),
     payloadsDir: join(dataDir, 'data'),
     etcDir: join(dataDir, 'etc'),

@@ -19,7 +19,7 @@ import {
   UTCTime,
   Utf8String,
 } from 'asn1js'
-import { type KeyObject, randomBytes, sign } from 'node:crypto'
+import { createPublicKey, type KeyObject, randomBytes, sign } from 'node:crypto'
 import { AppError } from '../base/errors.ts'
 import { addressBytes } from './addresses.ts'
 
@@ -112,6 +112,20 @@ export function issueCertificate(request: CertificateRequest): string {
   const signature = sign('sha256', signed, issuer.privateKey)
   const der = sequence(encoded(signed), algorithm(), new BitString({ valueHex: signature })).toBER()
   return pem('CERTIFICATE', Buffer.from(der))
+}
+
+/** Asks for a certificate of that subject (PKCS #10, RFC 2986), as a kubelet does; PEM. The key is an ECDSA one. */
+export function requestCertificate({ subject, key }: { subject: Subject; key: KeyObject }): string {
+  const body = sequence(
+    new Integer({ value: 0 }),
+    encoded(encodeName(subject)),
+    encoded(createPublicKey(key).export({ type: 'spki', format: 'der' })),
+    new Constructed({ idBlock: { tagClass: 3, tagNumber: 0 }, value: [] }),
+  ).toBER()
+  const signed = Buffer.from(body)
+  const signature = new BitString({ valueHex: sign('sha256', signed, key) })
+  const der = sequence(encoded(signed), signatureAlgorithms['ec']!(), signature).toBER()
+  return pem('CERTIFICATE REQUEST', Buffer.from(der))
 }
 
 /** What an issuer's certificate lends to those it signs. */

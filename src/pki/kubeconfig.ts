@@ -57,8 +57,8 @@ interface NodeKubeconfigOptions extends Pick<KubeconfigOptions, 'dir' | 'server'
   readonly caFile: string
 }
 
-/** kube-proxy's, with the Node's own certificate: a file that has its key, too. Repeatable. */
-export async function writeProxyKubeconfig(
+/** The kubelet's and kube-proxy's, with the Node's own certificate: a file that has its key, too. Repeatable. */
+export async function writeNodeKubeconfigs(
   { dir, server, caFile }: NodeKubeconfigOptions,
   certificateFile: string,
 ): Promise<void> {
@@ -68,22 +68,11 @@ export async function writeProxyKubeconfig(
     user: { 'client-certificate': certificateFile, 'client-key': certificateFile },
   }
   const names = { cluster: clusterName, user: 'node', context: clusterName }
-  await writeRendered(kubeconfigPath(dir, 'kube-proxy'), renderKubeconfig(access, names))
-}
-
-/** What a kubelet asks for its first certificate with. Pure. */
-export function bootstrapKubeconfigPath(dir: string): string {
-  return join(dir, 'bootstrap.kubeconfig')
-}
-
-export async function writeBootstrapKubeconfig(
-  { dir, server, caFile }: NodeKubeconfigOptions,
-  token: string,
-): Promise<void> {
-  await preparePrivateDirectory(dir)
-  const access = { cluster: { server, 'certificate-authority': caFile }, user: { token } }
-  const names = { cluster: clusterName, user: 'bootstrap', context: clusterName }
-  await writeRendered(bootstrapKubeconfigPath(dir), renderKubeconfig(access, names))
+  const text = renderKubeconfig(access, names)
+  await allDone([
+    writeRendered(kubeconfigPath(dir, 'kubelet'), text),
+    writeRendered(kubeconfigPath(dir, 'kube-proxy'), text),
+  ])
 }
 
 /** As `writeKubeconfigs`, the admin's. It stands alone, so that it can be copied. */

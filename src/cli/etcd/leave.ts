@@ -17,7 +17,7 @@ export const etcdLeave: Command = {
   description: 'Take this server out of the etcd of the servers for good, and stop it.',
   details: `Its member is removed, which the last one refuses, and one without which the others would have no majority. What it had is
 put aside, and this machine does not start as a server of that cluster any more. Called again it goes on with what was interrupted. Move its
-pods away before: k8s node drain. Pods that are left run on until k8s stop --pods.`,
+pods away before: k8s node drain. Pods that are left run on until k8s reset.`,
   examples: [{ command: 'k8s etcd leave', description: 'On the server that goes' }],
   options: daemonOptions,
   handler,
@@ -42,7 +42,7 @@ async function handler(invocation: Invocation): Promise<number> {
   )
   if (aside !== undefined) invocation.print(`What its member had is in ${aside}.\n`)
   invocation.print(
-    `Remove its Node on another server: k8s node remove ${name}; and what is here: k8s stop --pods, then k8s reset\n`,
+    `Remove its Node on another server: k8s node remove ${name}; and what is here: k8s reset\n`,
   )
   return 0
 }

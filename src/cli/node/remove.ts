@@ -39,7 +39,7 @@ async function handler(invocation: Invocation): Promise<number> {
   if (options.dryRun) return 0
   const done = wasRemoved ? `${name} was removed before.` : `${name} is removed.`
   const leave = isServer
-    ? 'k8s etcd leave, where it has a member of etcd, then k8s stop --pods and k8s reset --force, which take'
+    ? 'k8s etcd leave, where it has a member of etcd, else k8s stop --pods; then k8s reset --force, which take'
     : 'k8s reset --force, which takes'
   invocation.print(
     `${done} On that machine: ${leave} away what is left of the cluster there; it can join again after that.\n`,

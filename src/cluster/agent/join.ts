@@ -1,5 +1,6 @@
 import { X509Certificate } from 'node:crypto'
 import { existsSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
 import { AppError } from '../../base/errors.ts'
 import {
   preparePrivateDirectory,
@@ -7,7 +8,6 @@ import {
   readFileIfPresent,
   writeFileAtomically,
 } from '../../base/files.ts'
-import { balancerUrl } from '../../balancer/api-balancer.ts'
 import { joinedFiles } from '../../components/node-access.ts'
 import type { AgentConfig } from '../../config/config.ts'
 import { keepFacts, readNodeRecord, updateNodeRecord } from '../../config/facts.ts'
@@ -15,11 +15,10 @@ import { thisHost } from '../../config/host.ts'
 import type { Paths } from '../../config/paths.ts'
 import { usageError } from '../../config/table/setting.ts'
 import type { Payload } from '../../payload/payload.ts'
-import { writeBootstrapKubeconfig } from '../../pki/kubeconfig.ts'
 import { discover, type Discovery } from '../join/discovery.ts'
-import { type BootstrapToken, formatBootstrapToken } from '../join/token.ts'
 import { givenToken, type NewcomerOptions, serversToAsk, untilFound, withoutToken } from '../newcomer.ts'
 import { requireAgentVersion } from '../version.ts'
+import { keepNodeCertificate, NodeCertificate } from './node-certificate.ts'
 
 export interface JoinOptions extends NewcomerOptions {
   readonly paths: Paths
@@ -43,7 +42,6 @@ export async function joinAsAgent(
   }
   const given = await givenToken(config, 'agent')
   if (given === undefined) {
-    if (standing === 'joining') return config
     throw standing === 'expired'
       ? expired(config)
       : usageError(`cannot join a cluster: ${withoutToken('agent')}`)
@@ -53,24 +51,25 @@ export async function joinAsAgent(
   const { signal, payload } = options
   const { nodeName } = config
   const { gitVersion: version } = payload.version
-  const isKnown = standing === 'joining'
-  const look = (server: string) => discover({ ...given, server, nodeName, isKnown, version, signal })
-  const found = await untilFound(servers, look, options)
+  const certificate = new NodeCertificate({ ...given, nodeName, keyFile: paths.joiningKey, signal })
+  const join = async (server: string) => {
+    const found = await discover({ ...given, server, nodeName, version, signal })
+    return { ...found, certificate: await certificate.askFor(server, found.tls) }
+  }
+  const found = await untilFound(servers, join, options)
   if (found === undefined) return undefined
   const joined = { ...config, ...found.cluster }
-  await write(joined, { ...options, found, token: given.token, servers })
+  await write(joined, { ...options, found, servers })
   return joined
 }
 
-/** What is on the disk of a cluster: nothing, what its kubelet asks for a certificate with, a certificate that holds, or one that does not. */
-async function standingOf(paths: Paths): Promise<'new' | 'joining' | 'joined' | 'expired'> {
-  const { certificateFile, bootstrapKubeconfig } = joinedFiles(paths)
+/** What is on the disk of a cluster: nothing that is whole, a certificate that holds, or one that does not. */
+async function standingOf(paths: Paths): Promise<'new' | 'joined' | 'expired'> {
   // The last of what is written.
   if (!existsSync(paths.clusterFacts)) return 'new'
-  const pem = await readFileIfPresent(certificateFile)
-  if (pem !== undefined && !hasExpired(pem)) return 'joined'
-  if (existsSync(bootstrapKubeconfig)) return 'joining'
-  return pem === undefined ? 'new' : 'expired'
+  const pem = await readFileIfPresent(joinedFiles(paths).certificateFile)
+  if (pem === undefined) return 'new'
+  return hasExpired(pem) ? 'expired' : 'joined'
 }
 
 function hasExpired(pem: string): boolean {
@@ -94,10 +93,10 @@ function expired({ nodeName }: AgentConfig): AppError {
 /** In such an order that an interrupted one is found as what it is: "joining" first, and what says that all is there last. */
 async function write(
   config: AgentConfig,
-  options: JoinOptions & { found: Discovery; token: BootstrapToken; servers: readonly string[] },
+  options: JoinOptions & { found: Discovery & { certificate: string }; servers: readonly string[] },
 ): Promise<void> {
-  const { paths, found, token, servers } = options
-  const { serverCaFile, clientCaFile } = joinedFiles(paths)
+  const { paths, found, servers } = options
+  const { serverCaFile, clientCaFile, certificateFile } = joinedFiles(paths)
   const { settings } = readNodeRecord(paths)
   updateNodeRecord(paths, {
     settings: { ...settings, role: 'agent', 'node-name': config.nodeName },
@@ -108,9 +107,7 @@ async function write(
   await preparePrivateDirectory(paths.pkiDir)
   await writeFileAtomically(serverCaFile, found.serverCa, { mode: publicMode })
   await writeFileAtomically(clientCaFile, found.clientCas, { mode: publicMode })
-  await writeBootstrapKubeconfig(
-    { dir: paths.kubeconfigDir, server: balancerUrl, caFile: serverCaFile },
-    formatBootstrapToken(token),
-  )
+  await keepNodeCertificate(found.certificate, certificateFile)
   keepFacts(config)
+  await rm(paths.joiningKey, { force: true })
 }

@@ -4,7 +4,7 @@ import { joinedAccess, joinedFiles } from '../../components/node-access.ts'
 import type { AgentConfig } from '../../config/config.ts'
 import { chooseForNode } from '../../node/facts/choices.ts'
 import { detectHost } from '../../node/facts/host.ts'
-import { writeProxyKubeconfig } from '../../pki/kubeconfig.ts'
+import { writeNodeKubeconfigs } from '../../pki/kubeconfig.ts'
 import { planAgent } from '../plan.ts'
 import { type Prepared, type PrepareOptions, settleNode, underWay } from '../prepare-node.ts'
 import { rememberedPodCidr } from '../tasks/pod-range.ts'
@@ -25,7 +25,7 @@ export async function prepareAgent(
   const access = joinedAccess(paths, balancerUrl)
   const { serverCaFile: caFile, certificateFile } = joinedFiles(paths)
   const issueCredentials = () =>
-    writeProxyKubeconfig({ dir: paths.kubeconfigDir, server: access.server, caFile }, certificateFile)
+    writeNodeKubeconfigs({ dir: paths.kubeconfigDir, server: access.server, caFile }, certificateFile)
   const servers = rememberedServers(config, {
     ...{ paths, log },
     tls: { ca: await readFile(caFile, 'utf8'), checkedAs: '127.0.0.1' },

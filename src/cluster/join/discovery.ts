@@ -37,8 +37,6 @@ export interface FindOptions {
 
 export interface DiscoveryOptions extends FindOptions {
   readonly nodeName: string
-  /** This machine has asked for the name before: that a Node has it is no obstacle. */
-  readonly isKnown: boolean
   /** v1.37.1 of the kubelet. */
   readonly version: string
 }
@@ -49,6 +47,8 @@ export interface Discovery {
   /** PEM: who may speak to the kubelet shows a certificate of one of these. */
   readonly clientCas: string
   readonly cluster: ClusterFacts
+  /** Whom it believes from then on. */
+  readonly tls: TlsIdentity
 }
 
 /** A cluster that was found to be the one of the token. */
@@ -83,6 +83,7 @@ export async function discover(options: DiscoveryOptions): Promise<Discovery> {
     serverCa,
     clientCas: (others.length > 0 ? others : [serverCa]).join(''),
     cluster: await clusterSettingsOf(options, tls),
+    tls,
   }
 }
 
@@ -238,10 +239,9 @@ function tlsTrouble(server: string, code = ''): AppError | undefined {
 
 /** Whether the token is good, the versions go together, and the name is free. */
 async function requireJoinable(options: DiscoveryOptions, tls: TlsIdentity): Promise<void> {
-  const { server, token, nodeName, isKnown, version } = options
+  const { server, token, nodeName, version } = options
   const skew = refusalOfSkew({ kubelet: version, server: await versionOf(options, tls) })
   if (skew !== undefined) throw refused(server, skew.reason, skew.remedy)
-  if (isKnown) return
   const path = `/api/v1/nodes/${encodeURIComponent(nodeName)}`
   const { status } = await ask(options, { path, tls, token })
   if (status !== 200) return

@@ -1,12 +1,11 @@
 import { X509Certificate } from 'node:crypto'
-import { readFile, rm } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError, describeError } from '../../base/errors.ts'
 import { request } from '../../base/http.ts'
 import { joinedFiles } from '../../components/node-access.ts'
 import { readNode } from '../../components/node.ts'
 import { readNodeRecord, updateNodeRecord } from '../../config/facts.ts'
-import { whyDenied } from '../join/denial.ts'
 import { removedAt } from '../join/removed-nodes.ts'
 import { refusalOfSkew } from '../join/skew.ts'
 import type { NodeTaskContext, Task } from './task.ts'
@@ -22,7 +21,7 @@ const kubeletIntervalMs = 5000
 const overdueShare = 0.05
 const partName = 'joining'
 
-/** Sees this machine become a Node, takes away what that needed, tells what would end it (a certificate, versions), and ends with its Node. */
+/** Sees this machine become a Node, tells what would end it (a certificate, versions), and ends with its Node. */
 export const join: Task = {
   name: 'join',
   purpose: 'become a Node of the cluster',
@@ -30,7 +29,6 @@ export const join: Task = {
   async run(context, signal) {
     const { board, paths, log } = context
     await untilNode(context, signal)
-    await rm(joinedFiles(paths).bootstrapKubeconfig, { force: true })
     if (readNodeRecord(paths).isJoining === true) {
       updateNodeRecord(paths, { isJoining: undefined })
       log.info({ node: context.config.nodeName }, 'joined the cluster')
@@ -47,7 +45,7 @@ export const join: Task = {
   },
 }
 
-/** Resolves when the kubelet has its certificate, and its Node is there. */
+/** Resolves when its Node is there. */
 async function untilNode(context: NodeTaskContext, signal: AbortSignal): Promise<void> {
   const { board, paths, log } = context
   const isNew = readNodeRecord(paths).isJoining === true
@@ -90,18 +88,6 @@ async function leaveIfRemoved(context: NodeTaskContext, signal: AbortSignal): Pr
 }
 
 async function whyNoNode(context: NodeTaskContext, signal: AbortSignal): Promise<string | undefined> {
-  const { access, paths, config } = context
-  const { nodeName } = config
-  try {
-    await access.identity()
-  } catch {
-    const { serverCaFile: caFile, bootstrapKubeconfig } = joinedFiles(paths)
-    const { server } = access
-    const denial = await whyDenied({ server, nodeName, caFile, bootstrapKubeconfig, signal }).catch(() => {
-      signal.throwIfAborted()
-    })
-    return denial ?? 'a server has to approve its certificate (on one: k8s kubectl get csr)'
-  }
   try {
     if ((await readNode(context, signal)) !== undefined) return undefined
     await leaveIfRemoved(context, signal)

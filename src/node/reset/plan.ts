@@ -47,6 +47,7 @@ export const dataEntries = [
   'etc',
   'etcd',
   'images',
+  'joining.key',
   'kubeconfig',
   'manifests',
   'cluster.json',

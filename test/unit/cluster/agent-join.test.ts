@@ -1,4 +1,5 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { createPrivateKey, X509Certificate } from 'node:crypto'
+import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
 import { silentLogger } from '../../../src/base/logger.ts'
@@ -11,9 +12,9 @@ import type { AgentConfig } from '../../../src/config/config.ts'
 import { readFacts, readNodeRecord } from '../../../src/config/facts.ts'
 import { loadAnyConfig } from '../../../src/config/load.ts'
 import { paths as pathsOf } from '../../../src/config/paths.ts'
+import { readCertificateRequest } from '../../../src/pki/certificate-request.ts'
 import { freePort } from '../../free-port.ts'
 import { temporaryDirectory } from '../datastore/support.ts'
-import { testAuthority } from '../datastore/test-certificates.ts'
 import { until } from '../supervisor/support.ts'
 import { FakeCluster, token } from './join/fake-cluster.ts'
 
@@ -26,8 +27,7 @@ const tokenOf = (cluster: FakeCluster, role: 'agent' | 'server' = 'agent') =>
   })
 
 /** A machine of which nothing is known yet. */
-function machine() {
-  const dataDir = join(temporaryDirectory(), 'data')
+function machine({ dataDir = join(temporaryDirectory(), 'data') } = {}) {
   const paths = pathsOf({ dataDir })
   const board = new Board()
   const told: string[] = []
@@ -78,10 +78,24 @@ test('a machine that joins keeps what it learns, notes that it is joining, and n
     settings: { role: 'agent', 'node-name': 'a' },
     ...{ servers: [cluster.url], joinedAt: [cluster.url], isJoining: true },
   })
-  const files = joinedFiles(paths)
-  expect(statSync(files.bootstrapKubeconfig).mode & 0o777).toBe(0o600)
-  expect(readFileSync(files.bootstrapKubeconfig, 'utf8')).toContain(`${token.id}.${token.secret}`)
-  expect(readdirSync(paths.pkiDir).toSorted()).toEqual(['client-ca.crt', 'server-ca.crt'])
+  const { certificateFile } = joinedFiles(paths)
+  expect(lstatSync(certificateFile).isSymbolicLink()).toBe(true)
+  expect(statSync(certificateFile).mode & 0o777).toBe(0o600)
+  const pair = readFileSync(certificateFile, 'utf8')
+  expect(new X509Certificate(pair).checkPrivateKey(createPrivateKey(/-----BEGIN EC[^]*/.exec(pair)![0])))
+    .toBe(true)
+  expect(readdirSync(paths.pkiDir).toSorted()).toEqual([
+    ...['client-ca.crt', expect.stringMatching(/^kubelet-client-[-\d]+\.pem$/)],
+    ...['kubelet-client-current.pem', 'server-ca.crt'],
+  ])
+  expect(existsSync(paths.joiningKey)).toBe(false)
+  const [asked = ''] = cluster.requests.values()
+  expect(readCertificateRequest(asked)).toMatchObject({
+    ...{ commonName: 'system:node:a', organizations: ['system:nodes'], names: [], addresses: [] },
+  })
+  const all = readdirSync(dataDir, { recursive: true, withFileTypes: true })
+  for (const entry of all.filter((one) => one.isFile()))
+    expect(readFileSync(join(entry.parentPath, entry.name), 'utf8')).not.toContain(token.secret)
   cluster.stop()
   expect(await start()).toMatchObject({ clusterCidr: '10.7.0.0/16', serviceCidr: '10.8.0.0/16' })
   expect(readFacts(dataDir).node['role']).toBe('agent')
@@ -212,14 +226,11 @@ test('with a certificate it has joined; one that has expired is told, and a new 
   const { paths, start } = machine()
   const settings = { server: cluster.url, token: tokenOf(cluster) }
   await start(settings)
-  const { certificateFile, bootstrapKubeconfig } = joinedFiles(paths)
-  const { cert, key } = testAuthority().issue({ usage: 'client' })
-  writeFileSync(certificateFile, cert + key)
-  rmSync(bootstrapKubeconfig)
+  const { certificateFile } = joinedFiles(paths)
   cluster.stop()
   // A token that is still in the settings is passed over, whatever became of it.
   await expect(start(settings)).resolves.toMatchObject({ clusterCidr: '10.7.0.0/16' })
-  expect(existsSync(bootstrapKubeconfig)).toBe(false)
+  expect(cluster.requests.size).toBe(1)
   vi.useFakeTimers({ now: Date.now() + 10 * 86_400_000, toFake: ['Date'] })
   try {
     await expect(start()).rejects.toMatchObject({
@@ -232,7 +243,63 @@ test('with a certificate it has joined; one that has expired is told, and a new 
   writeFileSync(certificateFile, 'damaged')
   await cluster.start()
   await expect(start(settings)).resolves.toBeDefined()
-  expect(existsSync(bootstrapKubeconfig)).toBe(true)
+  expect(cluster.requests.size).toBe(2)
+  expect(readFileSync(certificateFile, 'utf8')).toContain('BEGIN CERTIFICATE')
+})
+
+test('a machine that ended before its certificate came asks again with the same key', async () => {
+  const cluster = await new FakeCluster().start()
+  const { paths, start, end, board } = machine()
+  const approve = cluster.verdict
+  cluster.verdict = () => ({})
+  const settings = { server: cluster.url, token: tokenOf(cluster) }
+  const joining = start(settings)
+  await until(() => board.part('joining')?.message?.includes('has not approved the certificate'))
+  end.abort()
+  await expect(joining).resolves.toBeUndefined()
+  expect(statSync(paths.joiningKey).mode & 0o777).toBe(0o600)
+  expect(existsSync(paths.clusterFacts)).toBe(false)
+
+  cluster.verdict = approve
+  const again = machine({ dataDir: paths.dataDir })
+  await expect(again.start(settings)).resolves.toBeDefined()
+  const hashes = [...cluster.requests.values()].map((pem) => readCertificateRequest(pem).keyHash)
+  expect(hashes).toHaveLength(2)
+  expect(new Set(hashes).size).toBe(1)
+})
+
+test('one that the cluster refuses is told why, and nothing of it stays', async () => {
+  const cluster = await new FakeCluster().start()
+  cluster.verdict = () => ({ conditions: [{ type: 'Denied', message: 'the name a is in use by a Node' }] })
+  const { dataDir, start } = machine()
+  await expect(start({ server: cluster.url, token: tokenOf(cluster) })).rejects.toMatchObject({
+    code: 'JOIN_REFUSED',
+    message: expect.stringContaining('refuses the certificate of this machine: the name a is in use by a Node'),
+  })
+  expect(readdirSync(dataDir)).toEqual([])
+})
+
+test.each<[string, (cluster: FakeCluster) => void, string]>([
+  ['could not sign', (c) => (c.verdict = () => ({ conditions: [{ type: 'Failed' }] })), 'it does not say why'],
+  [
+    'signed another key',
+    (c) => {
+      const { cert } = c.clientAuthority.issue({ usage: 'client' })
+      c.verdict = () => ({ certificate: Buffer.from(cert).toString('base64') })
+    },
+    'not for the key of this machine',
+  ],
+  ['signed nonsense', (c) => (c.verdict = () => ({ certificate: 'AAAA' })), 'not for the key of this machine'],
+  ['knows nothing of it', (c) => (c.verdict = () => (c.requests.clear(), {})), 'has not approved'],
+])('a cluster that %s is asked again', async (_, spoil, reason) => {
+  const cluster = await new FakeCluster().start()
+  const approve = cluster.verdict
+  spoil(cluster)
+  const { start, board } = machine()
+  const joining = start({ server: cluster.url, token: tokenOf(cluster) })
+  await until(() => board.part('joining')?.message?.includes(reason))
+  cluster.verdict = approve
+  await expect(joining).resolves.toBeDefined()
 })
 
 test("the data directory of a server is not an agent's, nor the other way round", async () => {
@@ -276,10 +343,6 @@ test('another version than before is looked at before anything is started, and o
   const cluster = await new FakeCluster().start()
   const { paths, start } = machine()
   await start({ server: cluster.url, token: tokenOf(cluster) })
-  writeFileSync(
-    joinedFiles(paths).certificateFile,
-    bothOf(cluster.clientAuthority.issue({ usage: 'client' })),
-  )
   cluster.version = 'v1.36.4+k8s.1'
   await expect(start()).rejects.toMatchObject({
     code: 'NODE_SKEW',
@@ -297,5 +360,3 @@ test('another version than before is looked at before anything is started, and o
   await start()
   expect(cluster.asked).toHaveLength(asked)
 })
-
-const bothOf = ({ cert, key }: { cert: string; key: string }) => cert + key

@@ -13,6 +13,8 @@ export interface PemPair {
 export interface TestAuthority {
   readonly cert: string
   issue(options: { usage: 'server' | 'client'; names?: string[]; addresses?: string[] }): PemPair
+  /** A client's, for a key that somebody else has; PEM. */
+  sign(publicKey: KeyObject): string
 }
 
 function newKey(): { privateKey: KeyObject; publicKey: KeyObject } {
@@ -36,6 +38,10 @@ export function testAuthority(commonName = 'test'): TestAuthority {
         cert: issueCertificate({ profile, publicKey: own.publicKey, issuer, ...life }),
         key: own.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string,
       }
+    },
+    sign(key) {
+      const profile = { subject: { commonName: 'leaf' }, usage: 'client' } as const
+      return issueCertificate({ profile, publicKey: key, issuer, ...life })
     },
   }
 }

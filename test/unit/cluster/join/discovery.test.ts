@@ -11,7 +11,7 @@ import { FakeCluster, token } from './fake-cluster.ts'
 
 function joinTo(cluster: FakeCluster, changed: Partial<DiscoveryOptions> = {}) {
   return discover({
-    ...{ server: cluster.url, token, caHash: cluster.caHash, nodeName: 'a', isKnown: false },
+    ...{ server: cluster.url, token, caHash: cluster.caHash, nodeName: 'a' },
     ...{ version: 'v1.37.1+k8s.1', signal: new AbortController().signal, ...changed },
   })
 }
@@ -168,12 +168,6 @@ test('a server that starts is no refusal: it knows no tokens yet', async () => {
     code: 'JOIN_ANSWER',
     message: expect.stringContaining('is not ready: /readyz answers 500'),
   })
-})
-
-test('a name that this machine has asked for before is its own', async () => {
-  const cluster = await new FakeCluster().start()
-  cluster.nodes.add('a')
-  await expect(joinTo(cluster, { isKnown: true })).resolves.toBeDefined()
 })
 
 test('who repeats a signed cluster-info, and has no certificate of its authority, is told from the servers, and is shown no token', async () => {

@@ -1,4 +1,5 @@
-import { createHmac } from 'node:crypto'
+import { fromBER, type Sequence } from 'asn1js'
+import { createHmac, createPublicKey, type KeyObject } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type Server } from 'node:https'
 import type { AddressInfo } from 'node:net'
@@ -9,6 +10,16 @@ import { type TestAuthority, testAuthority } from '../../datastore/test-certific
 
 export const token = { id: 'abcdef', secret: '0123456789abcdef' }
 
+const csrPath = '/apis/certificates.k8s.io/v1/certificatesigningrequests'
+
+/** Whose certificate a request asks for: the third part of what is signed. */
+function keyIn(pem: string): KeyObject {
+  const { result } = fromBER(Buffer.from(pem.replaceAll(/-----.*-----/g, ''), 'base64'))
+  const [signed] = (result as Sequence).valueBlock.value as [Sequence]
+  const der = Buffer.from((signed.valueBlock.value[2] as Sequence).toBER())
+  return createPublicKey({ key: der, format: 'der', type: 'spki' })
+}
+
 /** What an API server answers to who joins. Everything in it may be changed by a test. */
 export class FakeCluster {
   authority: TestAuthority = testAuthority('server')
@@ -17,6 +28,13 @@ export class FakeCluster {
     undefined
   readonly clientAuthority: TestAuthority = testAuthority('client')
   readonly nodes = new Set<string>()
+  /** The requests for certificates, PEM, by their names. */
+  readonly requests = new Map<string, string>()
+  /** What becomes of one. */
+  verdict: (pem: string) => object = (pem) => ({
+    conditions: [{ type: 'Approved' }],
+    certificate: Buffer.from(this.clientAuthority.sign(keyIn(pem))).toString('base64'),
+  })
   /** Each of what was asked: the path, and whether the token came with it. */
   readonly asked: string[] = []
   /** What cluster-info is signed with; undefined: it is not. */
@@ -56,7 +74,7 @@ export class FakeCluster {
       const { subject } = (request.socket as TLSSocket).getPeerCertificate()
       this.asked.push(`${request.url}${isNamed ? ' with the token' : ''}`)
       const [status, body] =
-        this.more(asked) ?? this.#answer(request.url ?? '', isNamed || subject !== undefined)
+        this.more(asked) ?? this.#answer(asked, isNamed || subject !== undefined)
       answer.writeHead(this.status ?? status).end(typeof body === 'string' ? body : JSON.stringify(body))
     })
     server.listen(this.port, '127.0.0.1')
@@ -72,18 +90,28 @@ export class FakeCluster {
     this.#server?.closeAllConnections()
   }
 
-  #answer(path: string, isNamed: boolean): [number, object | string] {
+  #answer({ path, body }: { path: string; body: string }, isNamed: boolean): [number, object | string] {
     if (path === '/readyz') return [this.isReady ? 200 : 500, 'ok']
     if (path.endsWith('/kube-public/configmaps/cluster-info') && !this.isOpen) return [401, 'Unauthorized']
     if (path.endsWith('/kube-public/configmaps/cluster-info')) return [200, { data: this.#clusterInfo() }]
     if (!isNamed || !this.isTokenGood) return [401, 'Unauthorized']
     if (path === '/version') return [200, { gitVersion: this.version }]
     if (path.startsWith('/api/v1/nodes/')) return [this.nodes.has(path.slice(14)) ? 200 : 404, {}]
+    if (path === csrPath) return [201, this.#ask(body)]
+    const asked = this.requests.get(path.slice(csrPath.length + 1))
+    if (path.startsWith(csrPath) && asked !== undefined) return [200, { status: this.verdict(asked) }]
     const yaml = (value: object) => `# YAML\n${JSON.stringify(value)}`
     if (path.endsWith('/kubeadm-config'))
       return [200, { data: { ClusterConfiguration: yaml({ networking: this.networking }) } }]
     if (path.endsWith('/kubelet-config')) return [200, { data: { kubelet: yaml(this.kubelet) } }]
     return [404, 'not found']
+  }
+
+  #ask(body: string): object {
+    const name = `node-csr-${this.requests.size}`
+    const { spec } = JSON.parse(body) as { spec: { request: string } }
+    this.requests.set(name, Buffer.from(spec.request, 'base64').toString())
+    return { metadata: { name } }
   }
 
   #clusterInfo(): Record<string, string> {
