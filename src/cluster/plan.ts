@@ -31,6 +31,7 @@ import { joiners } from './tasks/joiners.ts'
 import { network } from './tasks/network.ts'
 import { networkPolicy } from './tasks/network-policy.ts'
 import { nodeAddress } from './tasks/node-address.ts'
+import { nodeRole } from './tasks/node-role.ts'
 import { payloads } from './tasks/payloads.ts'
 import { firstPodCidr, knownPodCidr, podRange, rememberedPodCidr } from './tasks/pod-range.ts'
 import { snapshots } from './tasks/snapshots.ts'
@@ -58,6 +59,7 @@ const server: Omit<RoleRow, 'storage' | 'leadership'> = {
     firewall,
     images,
     podRange,
+    nodeRole,
     network,
     networkPolicy,
     addons,

@@ -3,6 +3,7 @@ import type { NodeContext } from './component.ts'
 
 /** What is looked at of this machine's Node. */
 export interface Node {
+  readonly metadata?: { readonly labels?: Readonly<Record<string, string>> }
   readonly spec?: { readonly podCIDR?: string; readonly podCIDRs?: readonly string[] }
   readonly status?: {
     readonly conditions?: readonly {

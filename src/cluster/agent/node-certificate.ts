@@ -64,7 +64,10 @@ export class NodeCertificate {
       await this.#requireHope(server, asked)
       await sleep(pollMs, undefined, { signal })
     }
-    throw answer(server, 'it has not approved the certificate of this machine yet (there: k8s kubectl get csr)')
+    throw answer(
+      server,
+      'it has not approved the certificate of this machine yet (there: k8s kubectl get csr)',
+    )
   }
 
   async #keptKey(): Promise<KeyObject> {

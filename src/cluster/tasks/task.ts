@@ -13,6 +13,7 @@ export interface Task<Context = NodeTaskContext> {
     | 'snapshots'
     | 'certificates'
     | 'node-address'
+    | 'node-role'
     | 'firewall'
     | 'payloads'
     | 'pod-range'

@@ -82,8 +82,9 @@ test('a machine that joins keeps what it learns, notes that it is joining, and n
   expect(lstatSync(certificateFile).isSymbolicLink()).toBe(true)
   expect(statSync(certificateFile).mode & 0o777).toBe(0o600)
   const pair = readFileSync(certificateFile, 'utf8')
-  expect(new X509Certificate(pair).checkPrivateKey(createPrivateKey(/-----BEGIN EC[^]*/.exec(pair)![0])))
-    .toBe(true)
+  expect(
+    new X509Certificate(pair).checkPrivateKey(createPrivateKey(/-----BEGIN EC[^]*/.exec(pair)![0])),
+  ).toBe(true)
   expect(readdirSync(paths.pkiDir).toSorted()).toEqual([
     ...['client-ca.crt', expect.stringMatching(/^kubelet-client-[-\d]+\.pem$/)],
     ...['kubelet-client-current.pem', 'server-ca.crt'],
@@ -274,13 +275,19 @@ test('one that the cluster refuses is told why, and nothing of it stays', async 
   const { dataDir, start } = machine()
   await expect(start({ server: cluster.url, token: tokenOf(cluster) })).rejects.toMatchObject({
     code: 'JOIN_REFUSED',
-    message: expect.stringContaining('refuses the certificate of this machine: the name a is in use by a Node'),
+    message: expect.stringContaining(
+      'refuses the certificate of this machine: the name a is in use by a Node',
+    ),
   })
   expect(readdirSync(dataDir)).toEqual([])
 })
 
 test.each<[string, (cluster: FakeCluster) => void, string]>([
-  ['could not sign', (c) => (c.verdict = () => ({ conditions: [{ type: 'Failed' }] })), 'it does not say why'],
+  [
+    'could not sign',
+    (c) => (c.verdict = () => ({ conditions: [{ type: 'Failed' }] })),
+    'it does not say why',
+  ],
   [
     'signed another key',
     (c) => {
@@ -289,7 +296,11 @@ test.each<[string, (cluster: FakeCluster) => void, string]>([
     },
     'not for the key of this machine',
   ],
-  ['signed nonsense', (c) => (c.verdict = () => ({ certificate: 'AAAA' })), 'not for the key of this machine'],
+  [
+    'signed nonsense',
+    (c) => (c.verdict = () => ({ certificate: 'AAAA' })),
+    'not for the key of this machine',
+  ],
   ['knows nothing of it', (c) => (c.verdict = () => (c.requests.clear(), {})), 'has not approved'],
 ])('a cluster that %s is asked again', async (_, spoil, reason) => {
   const cluster = await new FakeCluster().start()

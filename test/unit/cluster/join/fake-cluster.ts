@@ -73,8 +73,7 @@ export class FakeCluster {
       const isNamed = request.headers.authorization === `Bearer ${token.id}.${token.secret}`
       const { subject } = (request.socket as TLSSocket).getPeerCertificate()
       this.asked.push(`${request.url}${isNamed ? ' with the token' : ''}`)
-      const [status, body] =
-        this.more(asked) ?? this.#answer(asked, isNamed || subject !== undefined)
+      const [status, body] = this.more(asked) ?? this.#answer(asked, isNamed || subject !== undefined)
       answer.writeHead(this.status ?? status).end(typeof body === 'string' ? body : JSON.stringify(body))
     })
     server.listen(this.port, '127.0.0.1')
