@@ -7,6 +7,7 @@ import { AppError, describeError } from '../base/errors.ts'
 import { privateMode, readFileIfPresent, writeFileAtomically } from '../base/files.ts'
 import { readStat } from '../base/proc.ts'
 import { runCommand, runInForeground, spawnDetached } from '../supervisor/spawn.ts'
+import { requireInotify } from './inotify.ts'
 import { firstHost, Lan, lanScript, prefixLength } from './lan.ts'
 import { enterArguments, hostEnvironment, machineEnvironment, machineScript } from './machine.ts'
 import {
@@ -72,7 +73,9 @@ export async function createLab(options: LabOptions): Promise<void> {
   const { labDir, name, tell } = options
   const beganMs = performance.now()
   const told = (line: string) => tell(`${((performance.now() - beganMs) / 1000).toFixed(1)} s  ${line}`)
-  await writeLab(labDir, { name, subnet: await freeSubnet(labDir), nodes: plannedNodes(options) })
+  const nodes = plannedNodes(options)
+  await requireInotify([...(await readLabs(labDir)).flatMap((lab) => lab.nodes), ...nodes])
+  await writeLab(labDir, { name, subnet: await freeSubnet(labDir), nodes })
   try {
     await makeNetwork(options)
     await makeMachines(options)

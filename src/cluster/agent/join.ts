@@ -37,6 +37,8 @@ export async function joinAsAgent(
   const { paths } = options
   const standing = await standingOf(paths)
   if (standing === 'joined') {
+    // What an interrupted join has left.
+    await rm(paths.joiningKey, { force: true })
     await requireAgentVersion(config, options)
     return config
   }
