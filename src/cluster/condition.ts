@@ -1,3 +1,4 @@
+import type { Exposition } from '../base/exposition.ts'
 import type { Component } from '../components/component.ts'
 import type { DaemonState, PartStatus } from '../control/messages.ts'
 
@@ -15,6 +16,8 @@ export class Board {
   readonly #parts = new Map<string, PartStatus>()
   readonly #reasons = new Map<string, string>()
   readonly #beenReady = new Set<string>()
+  /** By the names of parts: what each tells of itself when metrics are asked for. */
+  readonly metrics = new Map<string, (metrics: Exposition) => void>()
   isStopping = false
 
   /** Of a part that no process of ours is: an add-on, the archives of images. The last report of a name counts. */

@@ -28,6 +28,7 @@ import { firewall } from './tasks/firewall.ts'
 import { images } from './tasks/images.ts'
 import { join } from './tasks/join.ts'
 import { joiners } from './tasks/joiners.ts'
+import { metrics } from './tasks/metrics.ts'
 import { network } from './tasks/network.ts'
 import { networkPolicy } from './tasks/network-policy.ts'
 import { nodeAddress } from './tasks/node-address.ts'
@@ -62,6 +63,7 @@ const server: Omit<RoleRow, 'storage' | 'leadership'> = {
     nodeRole,
     network,
     networkPolicy,
+    metrics,
     addons,
     joiners,
     certificates,
@@ -104,7 +106,7 @@ const agent: {
   readonly tasks: readonly Task<NodeTaskContext>[]
 } = {
   components: [containerd, kubelet, kubeProxy],
-  tasks: [join, firewall, images, podRange, network, networkPolicy, nodeAddress, payloads],
+  tasks: [join, firewall, images, podRange, network, networkPolicy, metrics, nodeAddress, payloads],
 }
 
 export interface Plan {

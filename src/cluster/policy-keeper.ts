@@ -13,13 +13,14 @@ import { rm } from 'node:fs/promises'
 import { setImmediate as turn } from 'node:timers/promises'
 import { formatRange, parseRange } from '../base/address.ts'
 import { AppError, describeError, errorCode } from '../base/errors.ts'
+import type { Exposition } from '../base/exposition.ts'
 import { publicMode, writeFileAtomically } from '../base/files.ts'
 import { readNode } from '../components/node.ts'
 import { watchObjects } from '../network/object-watch.ts'
+import { Connections } from '../network/policy/connections.ts'
 import { PolicyEngine } from '../network/policy/engine.ts'
 import { type Family, familyOf, namespaceFacts, podFacts } from '../network/policy/facts.ts'
 import {
-  type Counts,
   type Head,
   readCounts,
   removal,
@@ -89,7 +90,7 @@ export class PolicyKeeper {
   #isStale = true
   #lookedAtMs = Number.NEGATIVE_INFINITY
   #looks = 0
-  #counts: Counts | undefined
+  readonly #connections = new Connections()
 
   constructor(context: KeeperContext, { wakeup, signal, root = '/', nft = runNft }: KeeperOptions) {
     const { config } = context
@@ -171,9 +172,26 @@ export class PolicyKeeper {
   summary(): string {
     const { policies, selectedPods } = this.engine
     const what = `policies: ${policies.size}; pods of this node that they select: ${selectedPods}`
-    if (this.#counts === undefined) return what
-    const { allowed, refused } = this.#counts
+    const { counts } = this.#connections
+    if (counts === undefined) return what
+    const { allowed, refused } = counts
     return `${what}; connections to them since the rules were made: ${allowed.ingress} let through, ${refused.ingress} refused; from them: ${allowed.egress} and ${refused.egress}`
+  }
+
+  /** What was counted up to the last thorough look. */
+  tell(metrics: Exposition): void {
+    const { policies, selectedPods } = this.engine
+    metrics.gauge('k8s_network_policy_policies', 'Network policies of the cluster.', policies.size)
+    metrics.gauge(
+      'k8s_network_policy_selected_pods',
+      'Pods of this node that network policies select.',
+      selectedPods,
+    )
+    metrics.counters(
+      'k8s_network_policy_connections_total',
+      'Connections to (ingress) and from (egress) these pods, and whether their policies let them through.',
+      this.#connections.totals(),
+    )
   }
 
   async #work(): Promise<void> {
@@ -209,6 +227,7 @@ export class PolicyKeeper {
       if (errorCode(error) === 'SPAWN_FAILED') await this.#tellOfAll('has no program nft')
       throw error
     })
+    this.#connections.remade()
     this.#isStale = false
   }
 
@@ -231,7 +250,7 @@ export class PolicyKeeper {
     const areWhole = isThorough
       ? isWhole((await Promise.all(look.rules.map(read))).join('\n'), this.#head)
       : isThere(await read(look.chains))
-    if (isThorough) this.#counts = readCounts(await read(look.counters)) ?? this.#counts
+    if (isThorough) this.#connections.read(readCounts(await read(look.counters)))
     this.#signal.throwIfAborted()
     if (areWhole) return
     this.#isStale = true

@@ -4,6 +4,7 @@ import type { ComponentsSettings } from './settings/components.ts'
 import type { EtcdSettings } from './settings/etcd.ts'
 import type { JoinSettings } from './settings/join.ts'
 import type { LoggingSettings } from './settings/logging.ts'
+import type { MetricsSettings } from './settings/metrics.ts'
 import type { NetworkSettings } from './settings/network.ts'
 import type { NodeSettings } from './settings/node.ts'
 import type { RoleSettings } from './settings/role.ts'
@@ -33,6 +34,7 @@ export interface NodeConfig
     NodeSettings,
     NetworkSettings,
     LoggingSettings,
+    MetricsSettings,
     Pick<ServerSettings, 'disable'>,
     Pick<StorageSettings, 'dataDir'>,
     Pick<ComponentsSettings, 'kubeletArg' | 'kubeProxyArg'> {}
@@ -48,7 +50,8 @@ export interface DatastoreConfig
     StorageSettings,
     DatastoreAloneSettings,
     Omit<SnapshotsSettings, 'snapshotScheduleCron'>,
-    LoggingSettings {
+    LoggingSettings,
+    MetricsSettings {
   readonly role: 'datastore'
 }
 

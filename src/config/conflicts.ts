@@ -54,6 +54,7 @@ const serverRules: readonly Rule<Config>[] = [
   labels,
   taints,
   kubeProxy,
+  ownMetrics,
   whoseEtcd,
   etcdTimes,
   etcdFiles,
@@ -66,6 +67,7 @@ const agentRules: readonly Rule<AgentConfig>[] = [
   labels,
   taints,
   kubeProxy,
+  ownMetrics,
   disabledElsewhere,
   tokens,
 ]
@@ -321,6 +323,29 @@ function openToOthers({ listenAddress, trustedCaFile, insecure }: DatastoreConfi
     reason:
       'other machines can reach it; give cert-file, key-file and trusted-ca-file, so that clients need a certificate, or insecure to serve everybody',
   }
+}
+
+/** Who asks for them is not asked who he is. */
+function ownMetrics(config: Config | AgentConfig): Conflict | undefined {
+  const { metricsAddress } = config
+  if (metricsAddress === undefined) return undefined
+  const name = 'metrics-address'
+  const { host, port, isTls } = metricsAddress
+  if (isTls) return { name, reason: 'a server or agent serves its metrics without TLS; leave https:// away' }
+  if (!isOwn(host))
+    return {
+      name,
+      reason: 'other machines could reach it; name an address of loopback, such as 127.0.0.1:9101',
+    }
+  const taken =
+    config.role === 'agent'
+      ? portsOfRole('agent')
+      : [
+          ...portsOfRole(config.serverMode, config),
+          { number: config.httpsListenPort, holder: 'kube-apiserver' },
+        ]
+  const holder = taken.find(({ number }) => number === port)?.holder
+  return holder === undefined ? undefined : { name, reason: `${holder} has that port` }
 }
 
 function metricsOpenToOthers(config: DatastoreConfig): Conflict | undefined {

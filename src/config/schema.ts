@@ -4,6 +4,7 @@ import { componentsSettings } from './settings/components.ts'
 import { etcdSettings } from './settings/etcd.ts'
 import { joinSettings } from './settings/join.ts'
 import { loggingSettings } from './settings/logging.ts'
+import { metricsSettings } from './settings/metrics.ts'
 import { networkSettings } from './settings/network.ts'
 import { nodeSettings } from './settings/node.ts'
 import { roleSettings } from './settings/role.ts'
@@ -29,6 +30,7 @@ export const schema = {
   ...componentsSettings,
   ...snapshotsSettings,
   ...loggingSettings,
+  ...metricsSettings,
 }
 
 export type Schema = typeof schema

@@ -12,6 +12,7 @@ import { reportFailures } from './harness/report.ts'
  */
 
 const busybox = `${repository}/build/bin/busybox`
+const metricsAddress = '127.0.0.1:9101'
 const policyTable = ['nft', 'list', 'table', 'inet', 'k8s-network-policy']
 
 let lan: Lan
@@ -28,7 +29,7 @@ beforeAll(async () => {
   server = new Cluster(first, {
     flags: [
       ...['--cluster-cidr=10.244.0.0/16,fd00:244::/48', '--service-cidr=10.96.0.0/12,fd00:96::/112'],
-      '--kube-proxy-mode=iptables',
+      ...['--kube-proxy-mode=iptables', `--metrics-address=${metricsAddress}`],
     ],
   })
   agent = new Cluster(second, {})
@@ -248,13 +249,23 @@ describe('rules that somebody takes away are there again', () => {
   })
 })
 
-test('the status counts what was let through and refused', async () => {
+test('the status and the metrics count what was let through and refused', async () => {
   const found = await server.waitFor('it has counted', async () => {
     const now = await part({ status: () => server.status() })
     return /from them/.test(now?.message ?? '') && now
   })
   expect(found.state).toBe('ready')
   expect(found.message).toMatch(/^policies: 3; pods of this node that they select: 1; connections to them/)
+  const { stdout } = await server.exec([busybox, 'wget', '-q', '-O', '-', `http://${metricsAddress}/metrics`])
+  expect(stdout).toMatch(/^k8s_network_policy_policies 3$/m)
+  expect(stdout).toMatch(/^k8s_network_policy_selected_pods 1$/m)
+  for (const verdict of ['allowed', 'refused'])
+    expect(stdout).toMatch(
+      new RegExp(
+        `^k8s_network_policy_connections_total{direction="ingress",verdict="${verdict}"} [1-9]`,
+        'm',
+      ),
+    )
 })
 
 test('a restart of the daemon opens nothing', async () => {

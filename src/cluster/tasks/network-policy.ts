@@ -65,6 +65,7 @@ export const networkPolicy: Task = {
         emptySinceMs = isEmpty ? (emptySinceMs ?? performance.now()) : undefined
         const hasLingered = keeper === undefined || performance.now() - (emptySinceMs ?? Infinity) >= lingerMs
         if (isEmpty && hasLingered) {
+          board.metrics.delete(name)
           await keeper?.stop()
           keeper = undefined
           if (!isInKernel() || (await remove()))
@@ -78,6 +79,7 @@ export const networkPolicy: Task = {
           if (policies !== undefined) keeper.engine.setAll({ policies })
         }
         const own = keeper
+        board.metrics.set(name, (metrics) => own.tell(metrics))
         const isWell = await trouble.attempt(
           () => own.pass({ isKnown: policies !== undefined, isAway: access.isAway() }),
           signal,
@@ -87,6 +89,7 @@ export const networkPolicy: Task = {
       }
     } finally {
       over.abort()
+      board.metrics.delete(name)
       await Promise.all([watching, keeper?.stop()])
     }
   },

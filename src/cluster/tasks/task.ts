@@ -24,6 +24,7 @@ export interface Task<Context = NodeTaskContext> {
     | 'joiners'
     | 'network'
     | 'network-policy'
+    | 'metrics'
   /** What it does, as the end of "cannot ...". */
   readonly purpose: string
   /** Where several servers share the cluster, one of them does it (leadership.ts). */

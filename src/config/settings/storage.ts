@@ -5,8 +5,6 @@ import {
   directory,
   duration,
   file,
-  type HttpAddress,
-  httpAddress,
   integer,
   type ListenAddress,
   listenAddress,
@@ -34,7 +32,6 @@ export interface DatastoreAloneSettings {
   readonly insecure: boolean
   /** Empty: they are chosen. */
   readonly advertiseClientUrls: readonly string[]
-  readonly metricsAddress?: HttpAddress
   /** In milliseconds. */
   readonly progressNotifyInterval: number
   readonly maxRequestBytes: number
@@ -106,14 +103,6 @@ export const storageSettings: Rows<StorageSettings & DatastoreAloneSettings> = {
     default: [],
     defaultText:
       'the address that it listens on; for every address, those of the machine, and with TLS those that the certificate has',
-    roles: datastoreAlone,
-  },
-  'metrics-address': {
-    group,
-    description:
-      'Serve metrics (/metrics) and health (/health, /livez, /readyz) here over HTTP, as etcd does; https:// uses the files above.',
-    kind: httpAddress,
-    defaultText: 'nowhere',
     roles: datastoreAlone,
   },
   'progress-notify-interval': {

@@ -1,10 +1,9 @@
-import { readFileSync, readdirSync } from 'node:fs'
+import { Exposition, processMetrics } from '../../base/exposition.ts'
 import type { Histogram } from '../../base/histogram.ts'
 import type { Methods } from '../grpc/http2/call.ts'
 import { etcdVersion } from '../grpc/services/maintenance.ts'
 import { codeNames } from '../grpc/status.ts'
 import type { Engine } from '../mvcc/engine.ts'
-import { Exposition } from './exposition.ts'
 
 /** What the metrics tell of. All of it is read when it is asked for; only calls are counted as they end. */
 export interface MetricsSource {
@@ -14,8 +13,6 @@ export interface MetricsSource {
   readonly memberId: bigint
   readonly walBytes: () => number
 }
-
-const startedSeconds = (Date.now() - performance.now()) / 1000
 
 /** Metrics have etcd's names where they mean what etcd's mean. */
 export function renderMetrics(source: MetricsSource): string {
@@ -99,22 +96,4 @@ function* handledSamples(methods: Methods): Generator<[Record<string, string>, n
       yield [{ grpc_code: name, grpc_method: method, grpc_service: service }, count]
     }
   }
-}
-
-function processMetrics(metrics: Exposition): void {
-  const { user, system } = process.cpuUsage()
-  metrics.counter(
-    'process_cpu_seconds_total',
-    'Total user and system CPU time spent in seconds.',
-    (user + system) / 1e6,
-  )
-  metrics.gauge('process_resident_memory_bytes', 'Resident memory size in bytes.', process.memoryUsage.rss())
-  metrics.gauge(
-    'process_start_time_seconds',
-    'Start time of the process since unix epoch in seconds.',
-    startedSeconds,
-  )
-  metrics.gauge('process_open_fds', 'Number of open file descriptors.', readdirSync('/proc/self/fd').length)
-  const limit = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1'))?.[1]
-  metrics.gauge('process_max_fds', 'Maximum number of open file descriptors.', Number(limit ?? 0))
 }

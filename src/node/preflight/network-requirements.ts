@@ -11,16 +11,21 @@ import { missing, ok, type Requirement, warning } from './requirement.ts'
 export function networkRequirements(examination: Examination): Requirement[] {
   const { config } = examination
   const clusterInit = 'clusterInit' in config && config.clusterInit
-  const port = apiPort(config)
-  const api = port === undefined ? [] : [{ port, component: 'kube-apiserver' }]
+  const port = config.role === 'server' ? config.httpsListenPort : undefined
+  const api = port === undefined ? [] : [{ port, component: 'kube-apiserver', flag: 'https-listen-port' }]
   const fixed = portsOfRole(roleOf(config), { clusterInit }).map(({ number, holder }) => ({
     port: number,
     component: holder,
   }))
+  const { metricsAddress } = config
+  const metrics =
+    metricsAddress === undefined
+      ? []
+      : [{ port: metricsAddress.port, component: 'the daemon, for its metrics,', flag: 'metrics-address' }]
   return [
     nodeAddress(examination),
     ...otherNodeAddress(examination),
-    ...portsOf(examination, [...api, ...fixed]),
+    ...portsOf(examination, [...api, ...fixed, ...metrics]),
     nameServers(examination),
     networkPolicy(examination),
   ]
@@ -37,10 +42,6 @@ function networkPolicy({ config, host }: Examination): Requirement {
         'not enforced: that takes the program nft, and nftables in the kernel',
         'install nftables',
       )
-}
-
-function apiPort(config: Examination['config']): number | undefined {
-  return config.role === 'server' ? config.httpsListenPort : undefined
 }
 
 function nodeAddress({ config, network }: Examination): Requirement {
@@ -74,18 +75,18 @@ function otherNodeAddress({ config, network }: Examination): Requirement[] {
 
 function portsOf(
   examination: Examination,
-  wanted: readonly { port: number; component: string }[],
+  wanted: readonly { port: number; component: string; flag?: string }[],
 ): Requirement[] {
-  const { files, isRunning, config } = examination
+  const { files, isRunning } = examination
   if (isRunning) return [ok('ports', 'in use by this cluster, which is running')]
   const listening = listeningPorts(files)
   const taken = wanted.filter(({ port }) => listening.has(port))
   if (taken.length === 0) return [ok('ports', `${wanted.map(({ port }) => port).join(', ')} are free`)]
-  return taken.map(({ port, component }) => {
+  return taken.map(({ port, component, flag }) => {
     const remedy =
-      port === apiPort(config)
-        ? 'end what listens there, or choose another with --https-listen-port'
-        : 'end what listens there (another Kubernetes?)'
+      flag === undefined
+        ? 'end what listens there (another Kubernetes?)'
+        : `end what listens there, or choose another with --${flag}`
     return missing(`port ${port}`, `taken; ${component} needs it`, remedy)
   })
 }

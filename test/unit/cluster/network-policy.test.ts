@@ -42,6 +42,7 @@ function run(disable: readonly string[] = []): Promise<void> {
         wake()
       },
       forget() {},
+      metrics: new Map(),
     },
     config: { nodeName: 'here', clusterCidr: '10.244.0.0/16', disable },
     log: { info() {}, error() {}, warn() {}, debug() {} },

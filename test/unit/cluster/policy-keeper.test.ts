@@ -4,6 +4,7 @@ import { createServer, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { Exposition } from '../../../src/base/exposition.ts'
 import { type KeeperContext, PolicyKeeper } from '../../../src/cluster/policy-keeper.ts'
 import { Wakeup } from '../../../src/cluster/wakeup.ts'
 import { policyFacts } from '../../../src/network/policy/facts.ts'
@@ -130,6 +131,15 @@ async function started(spec: Record<string, unknown> = { podSelector: {} }): Pro
   return keeper
 }
 
+function connectionsTold(keeper: PolicyKeeper): number[] {
+  const metrics = new Exposition()
+  keeper.tell(metrics)
+  const counts = metrics.text.matchAll(
+    /^k8s_network_policy_connections_total\{direction="(?:in|e)gress",verdict="(?:allowed|refused)"\} (\d+)$/gm,
+  )
+  return [...counts].map(([, count]) => Number(count))
+}
+
 async function tell(kind: 'pods' | 'namespaces', type: string, object: WatchedObject): Promise<void> {
   while (!watches.has(kind)) await new Promise((resolve) => setImmediate(resolve))
   watches.get(kind)!.write(`${JSON.stringify({ type, object })}\n`)
@@ -189,12 +199,17 @@ test('rules that are gone are written again', async () => {
   expect(keeper.summary()).toContain('3 let through, 3 refused; from them: 3 and 3')
   await later(12)
   expect(written.length).toBe(1)
+  expect(connectionsTold(keeper)).toEqual([3, 3, 3, 3])
   isFlushed = true
   await later(18)
   expect([written.length, warned]).toEqual([
     2,
     ['the rules of network policies were gone, and are there again'],
   ])
+  // The kernel counts from nothing again, and the metrics do not.
+  expect(connectionsTold(keeper)).toEqual([3, 3, 3, 3])
+  for (const seconds of [24, 30, 36, 42, 48, 54, 60]) await later(seconds)
+  expect(connectionsTold(keeper)).toEqual([6, 6, 6, 6])
 })
 
 test('what the runtime says of a pod counts before the API does, and goes with its network', async () => {

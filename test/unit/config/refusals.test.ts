@@ -393,6 +393,26 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
       'cannot use --kube-proxy-mode=iptables: --disable=kube-proxy leaves kube-proxy out',
     ],
     [
+      'metrics for everybody',
+      { flags: ['--metrics-address=0.0.0.0:9101'] },
+      'cannot use --metrics-address=0.0.0.0:9101: other machines could reach it; name an address of loopback, such as 127.0.0.1:9101',
+    ],
+    [
+      'metrics with TLS',
+      { flags: ['--metrics-address=https://127.0.0.1:9101'] },
+      'cannot use --metrics-address=https://127.0.0.1:9101: a server or agent serves its metrics without TLS; leave https:// away',
+    ],
+    [
+      'metrics at the port of a component',
+      { flags: ['--metrics-address=127.0.0.1:10249'] },
+      "cannot use --metrics-address=127.0.0.1:10249: kube-proxy's metrics has that port",
+    ],
+    [
+      'metrics at the port of the API server',
+      { flags: ['--metrics-address=127.0.0.1:8443', '--https-listen-port=8443'] },
+      'cannot use --metrics-address=127.0.0.1:8443: kube-apiserver has that port',
+    ],
+    [
       'flags for what is left out',
       { flags: ['--disable=kube-proxy', '--kube-proxy-arg=secret=hunter2'] },
       'cannot use --kube-proxy-arg=secret: --disable=kube-proxy leaves kube-proxy out',

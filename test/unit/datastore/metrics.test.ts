@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { Histogram } from '../../../src/base/histogram.ts'
-import { Exposition } from '../../../src/datastore/metrics/exposition.ts'
+import { Exposition } from '../../../src/base/exposition.ts'
 import { EtcdClient } from './etcd-client.ts'
 import { message, runDatastore, temporaryDirectory } from './support.ts'
 

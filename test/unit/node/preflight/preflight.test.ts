@@ -438,6 +438,12 @@ describe('ports', () => {
   test('follow the settings', async () => {
     const requirement = await examine({ ...ready, '/proc/net/tcp6': listening }, { httpsListenPort: 8443 })
     expect(() => requirement('port 6443')).toThrow('no requirement port 6443')
+    const metricsAddress = { host: '127.0.0.1', port: 6443, isTls: false }
+    const other = { httpsListenPort: 8443, metricsAddress }
+    expect((await examine({ ...ready, '/proc/net/tcp6': listening }, other))('port 6443')).toMatchObject({
+      detail: 'taken; the daemon, for its metrics, needs it',
+      remedy: 'end what listens there, or choose another with --metrics-address',
+    })
   })
 
   test('that the running cluster itself uses are fine', async () => {

@@ -1,4 +1,7 @@
-import type { Histogram } from '../../base/histogram.ts'
+import { readFileSync, readdirSync } from 'node:fs'
+import type { Histogram } from './histogram.ts'
+
+const startedSeconds = (Date.now() - performance.now()) / 1000
 
 type Labels = Readonly<Record<string, string>>
 
@@ -45,6 +48,25 @@ export class Exposition {
     const pairs = Object.entries(labels).map(([label, text]) => `${label}="${escaped(text)}"`)
     this.#text += `${name}${pairs.length === 0 ? '' : `{${pairs.join(',')}}`} ${value}\n`
   }
+}
+
+/** Of this process, under the names that all have. */
+export function processMetrics(metrics: Exposition): void {
+  const { user, system } = process.cpuUsage()
+  metrics.counter(
+    'process_cpu_seconds_total',
+    'Total user and system CPU time spent in seconds.',
+    (user + system) / 1e6,
+  )
+  metrics.gauge('process_resident_memory_bytes', 'Resident memory size in bytes.', process.memoryUsage.rss())
+  metrics.gauge(
+    'process_start_time_seconds',
+    'Start time of the process since unix epoch in seconds.',
+    startedSeconds,
+  )
+  metrics.gauge('process_open_fds', 'Number of open file descriptors.', readdirSync('/proc/self/fd').length)
+  const limit = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1'))?.[1]
+  metrics.gauge('process_max_fds', 'Maximum number of open file descriptors.', Number(limit ?? 0))
 }
 
 function escaped(text: string): string {
