@@ -38,7 +38,7 @@ interface Row {
 const slowFsyncMs = 20
 const idleSeconds = 20
 const clientTimeoutMs = 15 * 60_000
-/** In a directory whose database has all of its keys: their number. */
+/** In a directory whose database has all of its keys. */
 const filledMark = 'filled'
 
 /** From so many keys on, what all of them are listed and filled anew for would take hours, most of all kine's. */
@@ -111,7 +111,7 @@ const measure: Record<Mode, (contestant: Contestant, measured: Measured) => Prom
   },
   /** On a database that stays over the rounds: each leaves as many objects as it has found. */
   async many(contestant, measured) {
-    const directory = join(kept, contestant)
+    const directory = join(kept, `${contestant}-${keys}`)
     const client = (server: Server, mode: string) => runClient(server, [`-mode=${mode}`, '-in-flight=64'])
     if (!existsSync(join(directory, filledMark))) {
       rmSync(directory, { recursive: true, force: true })
@@ -119,8 +119,10 @@ const measure: Record<Mode, (contestant: Contestant, measured: Measured) => Prom
       await using server = await Server.start(contestant, { directory })
       await client(server, 'fill')
       await server.stop()
-      writeFileSync(join(directory, filledMark), String(keys))
+      writeFileSync(join(directory, filledMark), '')
     }
+    // Whoever ends in the middle of a round leaves less, which the next one fills anew.
+    rmSync(join(directory, filledMark))
     await using server = await Server.start(contestant, { directory })
     measured.set('start until a read, s', server.startMs / 1000)
     measured.set('CPU of the start, s', server.startCpuSeconds)
@@ -136,6 +138,7 @@ const measure: Record<Mode, (contestant: Contestant, measured: Measured) => Prom
     measured.set('CPU of these requests, s', cpuSeconds)
     measured.set('peak memory (RSS), MB', peakMemoryMb)
     await server.stop()
+    writeFileSync(join(directory, filledMark), '')
     measured.set('size on the disk, MB', sizeOf(directory) / 1e6)
   },
   async idle(contestant, measured) {
