@@ -20,6 +20,7 @@ export function defaultHeapBytes(): number {
 /** The parts of a heap: an eighth each for recent values and recent history, half for the live keys, the rest for requests. */
 export function storeLimits(limitBytes: number): StoreLimits {
   return {
+    heapBytes: limitBytes,
     valueBytes: Math.min(most.valueBytes, limitBytes / 8),
     historyBytes: Math.min(most.historyBytes, limitBytes / 8),
     keyBytes: limitBytes / 2,

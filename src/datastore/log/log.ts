@@ -9,7 +9,6 @@ import { damagedValue } from './damaged-value.ts'
 import { LogReader } from './log-reader.ts'
 import { PastReader } from './past-reader.ts'
 import { type DatabaseOptions, openDatabase } from './schema.ts'
-import { type VersionRow, versionColumns, versionOf } from './version-row.ts'
 import type { WriterReply, WriterRequest } from './writer-thread.ts'
 import { type SpaceUse, measureSpace } from './space.ts'
 
@@ -130,15 +129,6 @@ export class Log {
     return this.#database.prepare('SELECT value FROM meta WHERE name = ?').pluck().get(name) as
       | string
       | undefined
-  }
-
-  /** All versions behind a seq, in the order of the log. */
-  *readVersions(afterSeq: number): Generator<LoggedVersion> {
-    const rows = this.#database
-      .prepare(`SELECT ${versionColumns} FROM version WHERE seq > ? ORDER BY seq`)
-      .raw()
-      .iterate(afterSeq) as IterableIterator<VersionRow>
-    for (const row of rows) yield versionOf(row)
   }
 
   readLeases(): LoggedLease[] {

@@ -1,19 +1,26 @@
 import type { VersionColumns } from '../log/past-reader.ts'
 import { KeyArena, type KeyPart } from './key-arena.ts'
+import { keyOverheadBytes } from './key-index.ts'
 import { Version } from './version.ts'
 
 /** seq, revision, createRevision, version and valueBytes of each. */
 const numbersOfOne = 5
 const firstVersions = 1024
 
-/**
- * Gathers the versions of many keys as numbers and bytes, and makes them of it in the order of their keys: what lies together in
- * memory then is what is read together.
- */
-export class LiveVersions {
+/** Versions that were read of the log, as numbers and bytes outside of the heap until each is made, in whatever order. */
+export class GatheredVersions {
   readonly #keys = new KeyArena()
   readonly #leases = new Map<number, bigint>()
   #numbers = new Float64Array(firstVersions * numbersOfOne)
+
+  get size(): number {
+    return this.#keys.size
+  }
+
+  /** About what an index of them takes in memory. */
+  get bytesOfIndex(): number {
+    return this.#keys.bytes + this.size * keyOverheadBytes
+  }
 
   /** Takes a row of columns. */
   add(columns: VersionColumns, row: number, key: KeyPart): void {
@@ -34,21 +41,28 @@ export class LiveVersions {
     if (lease !== 0) this.#leases.set(place, BigInt(lease))
   }
 
-  /** All of them, ascending by key; a key comes twice only if it was taken twice. */
-  *sorted(): Generator<Version> {
-    for (const place of this.#keys.sorted()) {
-      const at = place * numbersOfOne
-      yield new Version({
-        key: this.#keys.text(place),
-        seq: this.#numbers[at] as number,
-        revision: this.#numbers[at + 1] as number,
-        createRevision: this.#numbers[at + 2] as number,
-        version: this.#numbers[at + 3] as number,
-        lease: this.#leases.get(place) ?? 0n,
-        valueBytes: this.#numbers[at + 4] as number,
-        previous: undefined,
-        value: undefined,
-      })
-    }
+  /** The places of all in the order of their keys. What is made so lies together in memory where it is read together. */
+  sorted(): Uint32Array {
+    return this.#keys.sorted()
+  }
+
+  key(place: number): string {
+    return this.#keys.text(place)
+  }
+
+  /** The version that was added as the `place`th, with the one before it, whose key it shares. */
+  version(place: number, previous?: Version): Version {
+    const at = place * numbersOfOne
+    return new Version({
+      key: previous?.key ?? this.#keys.text(place),
+      seq: this.#numbers[at] as number,
+      revision: this.#numbers[at + 1] as number,
+      createRevision: this.#numbers[at + 2] as number,
+      version: this.#numbers[at + 3] as number,
+      lease: this.#leases.get(place) ?? 0n,
+      valueBytes: this.#numbers[at + 4] as number,
+      previous,
+      value: undefined,
+    })
   }
 }

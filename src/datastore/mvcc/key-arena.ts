@@ -38,6 +38,11 @@ export class KeyArena {
     return this.#size
   }
 
+  /** Of all keys together. */
+  get bytes(): number {
+    return this.#starts[this.#size] as number
+  }
+
   add({ memory, start: from, end: to }: KeyPart): void {
     const start = this.#starts[this.#size] as number
     const end = start + to - from

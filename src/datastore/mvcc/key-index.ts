@@ -2,7 +2,7 @@ import { type KeyRange, limitOf } from './key-range.ts'
 import type { Version } from './version.ts'
 
 /** What a key takes beside its characters: its newest version, and its place. */
-const keyOverheadBytes = 200
+export const keyOverheadBytes = 200
 /** A block that grows beyond this is split in two. */
 const blockLimit = 512
 /** Keys that ascend (events, a load from disk) leave blocks of this size behind them. */
@@ -25,6 +25,9 @@ export class KeyIndex {
   readonly #blocks: Block[] = []
   /** The first key of each. */
   readonly #firsts: string[] = []
+  /** Block and place where a key was looked for last: whoever changes a key has looked at it before. */
+  #at = 0
+  #place = 0
   #size = 0
   #keyBytes = 0
 
@@ -39,36 +42,37 @@ export class KeyIndex {
   }
 
   get(key: string): Version | undefined {
-    const block = this.#blocks[this.#blockOf(key)]
+    const known = this.#blocks[this.#at]
+    if (known?.keys[this.#place] === key) return known.versions[this.#place]
+    this.#at = this.#blockOf(key)
+    const block = this.#blocks[this.#at]
     if (block === undefined) return undefined
-    const place = lowerBound(block.keys, key)
-    return block.keys[place] === key ? block.versions[place] : undefined
+    this.#place = lowerBound(block.keys, key)
+    return block.keys[this.#place] === key ? block.versions[this.#place] : undefined
   }
 
   /** Makes `version` its key's newest; returns the one that it replaces. */
   set(version: Version): Version | undefined {
-    const at = this.#blockOf(version.key)
+    const replaced = this.get(version.key)
+    const at = this.#at
     const block = this.#blocks[at]
     const live = version.isTombstone ? 0 : 1
     if (block === undefined) {
       this.#append(version, live)
       return undefined
     }
-    const { keys, versions } = block
-    const place = lowerBound(keys, version.key)
-    if (keys[place] === version.key) {
-      const replaced = versions[place] as Version
-      versions[place] = version
+    if (replaced !== undefined) {
+      block.versions[this.#place] = version
       block.live += live - (replaced.isTombstone ? 0 : 1)
       return replaced
     }
-    keys.splice(place, 0, version.key)
-    versions.splice(place, 0, version)
-    if (place === 0) this.#firsts[at] = version.key
+    block.keys.splice(this.#place, 0, version.key)
+    block.versions.splice(this.#place, 0, version)
+    if (this.#place === 0) this.#firsts[at] = version.key
     block.live += live
     this.#size++
     this.#keyBytes += version.key.length
-    if (versions.length > blockLimit) this.#split(at)
+    if (block.keys.length > blockLimit) this.#split(at)
     return undefined
   }
 
@@ -80,7 +84,7 @@ export class KeyIndex {
       this.set(version)
       return
     }
-    if (block === undefined || block.versions.length >= fullBlock) return this.#append(version, live)
+    if (block === undefined || block.keys.length >= fullBlock) return this.#append(version, live)
     block.keys.push(version.key)
     block.versions.push(version)
     block.live += live
@@ -89,20 +93,19 @@ export class KeyIndex {
   }
 
   remove(key: string): void {
-    const at = this.#blockOf(key)
-    const block = this.#blocks[at]
-    if (block === undefined) return
-    const place = lowerBound(block.keys, key)
-    if (block.keys[place] !== key) return
-    if (!(block.versions[place] as Version).isTombstone) block.live--
-    block.keys.splice(place, 1)
-    block.versions.splice(place, 1)
+    const removed = this.get(key)
+    if (removed === undefined) return
+    const at = this.#at
+    const block = this.#blocks[at] as Block
+    block.keys.splice(this.#place, 1)
+    block.versions.splice(this.#place, 1)
+    if (!removed.isTombstone) block.live--
     this.#size--
     this.#keyBytes -= key.length
     if (block.keys.length === 0) {
       this.#blocks.splice(at, 1)
       this.#firsts.splice(at, 1)
-    } else if (place === 0) this.#firsts[at] = block.keys[0] as string
+    } else if (this.#place === 0) this.#firsts[at] = block.keys[0] as string
   }
 
   clear(): void {

@@ -1,15 +1,17 @@
 import { type PastReader, gluedKeyBytes } from '../log/past-reader.ts'
 import { versionBytes } from './history.ts'
 import type { KeyPart } from './key-arena.ts'
-import { LiveVersions } from './live-versions.ts'
+import { GatheredVersions } from './gathered-versions.ts'
 
 /** Versions that are read at a time. */
 const step = 1000
 
 /** What a start loads. */
-interface LiveState {
+interface ReadState {
   /** What was live at the floor. */
-  readonly live: LiveVersions
+  readonly live: GatheredVersions
+  /** What came after it, the newest first. */
+  readonly recent: GatheredVersions
   /** The seq of the newest version up to the floor. */
   readonly afterSeq: number
   readonly floor: number
@@ -17,13 +19,14 @@ interface LiveState {
 
 /**
  * Reads the log from its end: first the history that there is room for, then what nothing behind it has replaced. That takes
- * a number for each version, and memory for each live key.
+ * a number for each version, and memory for each that is loaded.
  */
 export function readBack(
   past: PastReader,
   { compacted, historyBytes }: { compacted: number; historyBytes: number },
-): LiveState {
-  const live = new LiveVersions()
+): ReadState {
+  const live = new GatheredVersions()
+  const recent = new GatheredVersions()
   const replaced = new Set<number>()
   let floor = compacted
   let afterSeq: number | undefined
@@ -44,17 +47,19 @@ export function readBack(
       }
       last = { seq, revision }
       bytes += versionBytes + keyBytes
-      if (afterSeq === undefined) continue
-      if (!replaced.delete(seq) && columns.version[row] !== 0) {
-        const isGlued = keyBytes <= gluedKeyBytes
-        live.add(columns, row, isGlued ? { memory: columns.keys, start, end } : longKey(past, seq))
+      const isWanted = afterSeq === undefined || (!replaced.delete(seq) && columns.version[row] !== 0)
+      if (isWanted) {
+        const key = keyBytes > gluedKeyBytes ? longKey(past, seq) : { memory: columns.keys, start, end }
+        const gathered = afterSeq === undefined ? recent : live
+        gathered.add(columns, row, key)
       }
+      if (afterSeq === undefined) continue
       const previousSeq = columns.previousSeq[row] as number
       if (previousSeq > 0) replaced.add(previousSeq)
     }
     if (columns.seq.length < step) break
   }
-  return { live, afterSeq: afterSeq ?? 0, floor }
+  return { live, recent, afterSeq: afterSeq ?? 0, floor }
 }
 
 function longKey(past: PastReader, seq: number): KeyPart {

@@ -1,4 +1,4 @@
-import { assert } from '../../base/errors.ts'
+import { AppError, assert } from '../../base/errors.ts'
 import type { Log } from '../log/log.ts'
 import type { Link } from '../log/past-reader.ts'
 import { MvccError } from './errors.ts'
@@ -14,6 +14,7 @@ import { ValueCache } from './value-cache.ts'
 import { Version, noBytes } from './version.ts'
 
 const defaultLimits: StoreLimits = {
+  heapBytes: 2048 * 1024 * 1024,
   valueBytes: 40 * 1024 * 1024,
   historyBytes: 128 * 1024 * 1024,
   keyBytes: 1024 * 1024 * 1024,
@@ -27,6 +28,8 @@ const neverCompacted = -1
 
 /** What is kept in memory at most. */
 export interface StoreLimits {
+  /** The heap as a whole, which ends the process where it is exceeded. */
+  readonly heapBytes: number
   /** Recent values; a small cluster has fewer. */
   readonly valueBytes: number
   /** Recent versions that are no key's newest any more. */
@@ -107,20 +110,20 @@ export class Store {
   /** Builds the state from the log: what is live at the floor, then the versions after it. */
   #load(): void {
     this.#readCompacted()
-    const { live, afterSeq, floor } = readBack(this.#log.past, {
+    const { live, recent, afterSeq, floor } = readBack(this.#log.past, {
       compacted: this.#compacted,
       historyBytes: this.#limits.historyBytes,
     })
+    if (live.bytesOfIndex > this.#limits.heapBytes) throw tooLarge(live.size, this.#limits.heapBytes)
     this.history.clear(floor)
     this.#head = Math.max(firstRevision, this.#compacted)
-    for (const version of live.sorted()) this.index.append(version)
-    for (const row of this.#log.readVersions(afterSeq)) {
-      const previous = this.index.get(row.key)
-      const version = new Version({ ...row, key: previous?.key ?? row.key, previous, value: undefined })
+    for (const place of live.sorted()) this.index.append(live.version(place))
+    for (let place = recent.size - 1; place >= 0; place--) {
+      const version = recent.version(place, this.index.get(recent.key(place)))
       this.index.set(version)
       this.history.push(version)
-      this.#seq = row.seq
-      this.#head = row.revision
+      this.#seq = version.seq
+      this.#head = version.revision
     }
     this.#seq = Math.max(this.#seq, afterSeq)
     this.#head = Math.max(this.#head, floor)
@@ -388,4 +391,14 @@ export class Store {
     }
     return true
   }
+}
+
+/** A database that came from a larger machine. */
+function tooLarge(keys: number, heapBytes: number): AppError {
+  return new AppError('cannot open datastore: there is no memory for its keys', {
+    code: 'DATASTORE_NO_MEMORY',
+    keys,
+    heapMegabytes: Math.round(heapBytes / 1e6),
+    remedy: 'Give the machine, or the cgroup, more memory: half of it is for this.',
+  })
 }

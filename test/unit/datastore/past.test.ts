@@ -7,7 +7,7 @@ import { Log } from '../../../src/datastore/log/log.ts'
 import { checkDatabase } from '../../../src/datastore/log/soundness.ts'
 import { Engine } from '../../../src/datastore/mvcc/engine.ts'
 import type { RangeRequest, RangeResult } from '../../../src/datastore/mvcc/requests.ts'
-import type { StoreLimits } from '../../../src/datastore/mvcc/store.ts'
+import { Store, type StoreLimits } from '../../../src/datastore/mvcc/store.ts'
 import type { Version } from '../../../src/datastore/mvcc/version.ts'
 import { storeLimits } from '../../../src/datastore/memory.ts'
 import { temporaryDirectory, workerUrl } from './support.ts'
@@ -22,10 +22,14 @@ const limits = {
   none: { ...storeLimits(128 * mebibyte), valueBytes: 0, historyBytes: 0 },
 } as const satisfies Record<string, StoreLimits>
 
-function open(path: string, kept: StoreLimits, onTrouble?: (error: AppError) => void) {
+function openLog(path: string): Log {
   const database = { path, cacheBytes: mebibyte }
   const data: WorkerData = { role: 'log-writer', database }
-  const log = new Log(database, new Worker(workerUrl, { workerData: data }))
+  return new Log(database, new Worker(workerUrl, { workerData: data }))
+}
+
+function open(path: string, kept: StoreLimits, onTrouble?: (error: AppError) => void) {
+  const log = openLog(path)
   const fail = (error: Error): never => {
     throw error
   }
@@ -272,4 +276,16 @@ test('a start finds keys of any bytes and lengths as they were, with their lease
   await opened.close()
   opened = open(path, limits.whole)
   expect(look()).toEqual(written)
+})
+
+test('a database with more keys than there is memory for is refused before the process runs out of it', async () => {
+  const path = join(temporaryDirectory(), 'state.db')
+  const opened = open(path, limits.none)
+  await write(opened)
+  const keys = opened.engine.store.index.size
+  await opened.close()
+  const log = openLog(path)
+  onTestFinished(() => log.close())
+  expect(() => new Store(log, { ...limits.none, heapBytes: keys * 200 })).toThrow(/no memory for its keys/)
+  expect(new Store(log, { ...limits.none, heapBytes: keys * 210 }).index.size).toBe(keys)
 })
