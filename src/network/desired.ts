@@ -80,7 +80,7 @@ export interface RefusedNode {
 /** Nothing of ours. */
 export const noNetwork: DesiredNetwork = { backend: 'none', deviceName: overlayDevice, peers: [] }
 
-/** A Node that has no range or no address yet is in neither answer. */
+/** A Node that has no range or no address yet is in neither answer, unless there is no range left for it. */
 export function desiredNetwork(
   network: ClusterNetwork,
   own: Omit<NodeFacts, 'createdAt'>,
@@ -90,7 +90,10 @@ export function desiredNetwork(
   const taken = new Taken(network, own)
   const peers: Peer[] = []
   const byAge = others.toSorted((a, b) => compare(a.createdAt, b.createdAt) || compare(a.name, b.name))
+  const shortage = rangeShortage(network.clusterCidrs, [own, ...others])
   for (const node of byAge) {
+    if (node.podCidrs.length === 0 && shortage !== undefined)
+      refused.push({ name: node.name, reason: shortage })
     if (node.podCidrs.length === 0 || node.addresses.length === 0) continue
     const claim =
       peers.length < nodesLimit
@@ -240,6 +243,23 @@ function peerOf(
     mac: macOf(name),
     routes: ranges.map((range) => ({ range: formatRange(range), via: formatAddress(range.first) })),
   }
+}
+
+/** Why a Node without a range gets none; undefined: the controller manager has some left. */
+export function rangeShortage(
+  clusterCidrs: readonly string[],
+  nodes: readonly Pick<NodeFacts, 'podCidrs'>[],
+): string | undefined {
+  const ranges = nodes.flatMap(({ podCidrs }) => podCidrs.flatMap((text) => parseRange(text) ?? []))
+  for (const text of clusterCidrs) {
+    const cluster = parseRange(text)
+    if (cluster === undefined) continue
+    const taken = ranges.filter(({ first, prefix }) => prefix >= cluster.prefix && contains(cluster, first))
+    const share = taken.reduce((sum, { prefix }) => sum + 2 ** (cluster.prefix - prefix), 0)
+    if (share >= 1)
+      return `there is no range left for its pods: ${taken.length} Nodes have all of cluster-cidr ${text}; remove those that are gone (k8s node remove NAME)`
+  }
+  return undefined
 }
 
 /** The network address of a range, which no pod has: a node's own on the device. */

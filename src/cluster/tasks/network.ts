@@ -13,6 +13,7 @@ import {
   desiredNetwork,
   type NodeFacts,
   noNetwork,
+  rangeShortage,
 } from '../../network/desired.ts'
 import { watchNodes } from '../../network/node-watch.ts'
 import { HostFiles } from '../../node/facts/host-files.ts'
@@ -114,7 +115,12 @@ export class NetworkKeeper {
     const { addresses, config, log } = this.#context
     const own = nodes.get(config.nodeName)
     const others = [...nodes.values()].filter(({ name }) => name !== config.nodeName)
-    if (own === undefined || own.podCidrs.length === 0) return
+    if (own === undefined) return
+    if (own.podCidrs.length === 0) {
+      const shortage = rangeShortage(ofFamilies(config.clusterCidr), others)
+      if (shortage !== undefined) throw new AppError(shortage, { code: 'NETWORK_NODES' })
+      return
+    }
     if (others.length === 0 && !this.#isInUse) return
     const backend = await this.#readBackend(signal)
     const { desired, refused } = desiredNetwork(

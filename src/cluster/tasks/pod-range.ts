@@ -10,8 +10,10 @@ import { nodePodCidr } from '../../node/render/cni-config.ts'
 import { Trouble } from '../trouble.ts'
 import type { Task, NodeTaskContext } from './task.ts'
 
-/** While the Node has no range yet: its pods wait for it. */
+/** While the Node has no range yet, which its pods wait for: at first, and in the end, as there may be none left. */
 const shortIntervalMs = 250
+const longIntervalMs = 10_000
+const growth = 1.1
 /** It changes only when the Node is deleted and comes back. */
 const calmIntervalMs = 60_000
 
@@ -26,6 +28,7 @@ export const podRange: Task = {
     const trouble = new Trouble({ ...podRange, purpose, board, log })
     await context.whenReady('api')
     let current = context.podCidr
+    let waitMs = shortIntervalMs
     for (;;) {
       const podCidr = await assignedRange(context, signal)
       if (podCidr !== undefined && podCidr !== current) {
@@ -35,8 +38,9 @@ export const podRange: Task = {
         }
       }
       if (current === podCidr && podCidr !== undefined) remember(context, podCidr)
-      const intervalMs = podCidr === undefined || current !== podCidr ? shortIntervalMs : calmIntervalMs
-      await sleep(intervalMs, undefined, { signal, ref: false })
+      const isSettled = podCidr !== undefined && current === podCidr
+      await sleep(isSettled ? calmIntervalMs : waitMs, undefined, { signal, ref: false })
+      waitMs = isSettled ? shortIntervalMs : Math.min(waitMs * growth, longIntervalMs)
     }
   },
 }

@@ -104,6 +104,20 @@ test('a second Node is led to, with a mark for who removes it; when it has gone,
   expect([one.isInUse, existsSync(files.mark)]).toEqual([false, false])
 })
 
+test('a machine whose own Node gets no range says why, and is silent while there are some left', async () => {
+  const { keeper } = machine()
+  const others = Array.from({ length: 256 }, (_, index): NodeFacts => {
+    const name = `n${index}`
+    return { name, createdAt: '', podCidrs: [`10.244.${index}.0/24`], addresses: [`192.0.2.${index}`] }
+  })
+  const own: NodeFacts = { name: 'one', createdAt: '', podCidrs: [], addresses: ['198.51.100.1'] }
+  const all = (nodes_: readonly NodeFacts[]) => new Map(nodes_.map((node) => [node.name, node]))
+  await keeper().look(all([own, ...others.slice(1)]), signal)
+  await expect(keeper().look(all([own, ...others]), signal)).rejects.toThrow(
+    /^there is no range left for its pods: 256 Nodes have all of cluster-cidr 10\.244\.0\.0\/16/,
+  )
+})
+
 test('what an earlier daemon has made is taken away, too', async () => {
   const { files, asked, keeper } = machine()
   writeFileSync(files.mark, '')

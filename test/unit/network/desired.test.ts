@@ -95,6 +95,25 @@ test('a Node that has no range or no address yet is waited for', () => {
   expect([desired.peers.length, refused]).toEqual([1, []])
 })
 
+test('a Node for which no range is left is named', () => {
+  const small = { ...network, clusterCidrs: ['10.244.0.0/23'] }
+  const empty = { ...three, podCidrs: [] }
+  const half = { ...two, podCidrs: ['10.244.1.0/25'] }
+  const elsewhere = node('bad', '0.0.0.0/0', '192.0.2.9')
+  for (const others of [[empty], [half, empty]])
+    expect(desiredNetwork(small, own, others).refused).toEqual([])
+  expect(desiredNetwork(small, own, [elsewhere, empty]).refused.map(({ name }) => name)).toEqual(['bad'])
+  const { desired, refused } = desiredNetwork(small, own, [two, empty])
+  expect(desired.peers.map(({ name }) => name)).toEqual(['two'])
+  expect(refused).toEqual([
+    {
+      name: 'three',
+      reason:
+        'there is no range left for its pods: 2 Nodes have all of cluster-cidr 10.244.0.0/23; remove those that are gone (k8s node remove NAME)',
+    },
+  ])
+})
+
 test('the MAC is the same wherever it is made, of this machine alone, and nobody’s group', () => {
   expect(macOf('two')).toBe(macOf('two'))
   expect(macOf('two')).not.toBe(macOf('three'))
