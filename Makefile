@@ -81,7 +81,7 @@ coverage: build-fast peers build/.coverage ## Print which lines and branches of 
 build/.coverage: FORCE
 	@rm -rf build/coverage && mkdir -p build && mkdir -m 1777 build/coverage
 
-test-all: build peers build/peers/kubeadm ## Run what takes too long for `make test`: docs/testing.md (as root)
+test-all: build peers build/peers/kubeadm build/peers/kubemark ## Run what takes too long for `make test`: docs/testing.md (as root)
 	@scripts/test-all.sh
 
 soak: build peers ## Let three servers fail at random for DURATION seconds while clients work, and report (as root)
@@ -117,6 +117,8 @@ help: ## Print this list
 	@echo 'Settings: K8S_VERSION=$(K8S_VERSION) KINE_VERSION=$(KINE_VERSION) SKIP_VALIDATE=$(SKIP_VALIDATE) DURATION=$(DURATION) KEYS=$(KEYS) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
 
 peers: build/peers/etcd build/peers/etcdctl build/peers/etcdutl build/peers/kine ## Build what benchmarks and tests compare with
+
+bench-scale: build/peers/kubemark
 
 bench-%: bench/%.sh build peers ## Run bench/NAME.sh
 	@bench/$*.sh $(if $(filter datastore,$*),$(KEYS:%=--keys=%))
@@ -166,6 +168,10 @@ build/peers/etcd build/peers/etcdctl build/peers/etcdutl: $(wildcard components/
 	@scripts/build-component.sh $(@F) $@
 
 build/peers/kubeadm: $(wildcard components/kubeadm/*) scripts/build-component.sh | setup
+	@echo building $(@F)
+	@scripts/build-component.sh $(@F) $@
+
+build/peers/kubemark: $(wildcard components/kubemark/*) scripts/build-component.sh scripts/lib.sh | setup
 	@echo building $(@F)
 	@scripts/build-component.sh $(@F) $@
 

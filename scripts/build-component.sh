@@ -146,6 +146,15 @@ build_kubeadm() {
   CGO_ENABLED=0 go_build "$(component kubeadm)" k8s.io/kubernetes/cmd/kubeadm "$flags"
 }
 
+# Upstream's hollow kubelets, of which several share a process.
+build_kubemark() {
+  work=$(mktemp -d "$build/kubemark.XXXXXX")
+  cp "$(component kubemark)"/{go.mod,go.sum,*.go} "$work"
+  (cd "$work" && go mod vendor)
+  apply_patch components/kubemark/shared-process.patch "$work/vendor/k8s.io/kubernetes"
+  CGO_ENABLED=0 go_build "$work" . '' -mod=vendor
+}
+
 build_kine() {
   local module
   module=$("$root/scripts/download-kine.sh")

@@ -56,6 +56,7 @@ part "Kubernetes' end-to-end tests" end_to_end
 part "Kubernetes' own unit tests" test/upstream-units.sh
 part 'starts, compared' bench/start.sh --runs=1 --idle-runs=1
 part 'the datastore, compared' bench/datastore.sh
+part 'hollow nodes, compared' bench/scale.sh --nodes=20 --step=10
 
 say
 printf '%s\n' "${results[@]}"
