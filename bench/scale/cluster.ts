@@ -48,6 +48,7 @@ export class ScaledCluster implements AsyncDisposable {
   readonly #api: Inside
   readonly #contestant: Contestant
   #nodes = 0
+  #ended: string | undefined
 
   private constructor(
     stack: AsyncDisposableStack,
@@ -115,7 +116,8 @@ export class ScaledCluster implements AsyncDisposable {
         ...[kubemark, '--bootstrap-kubeconfig=/run/bootstrap', '--directory=/tmp/nodes'],
         ...[`--addresses=${hollowAddresses}`, `--first=${first}`, `--count=${numbers.length}`],
       ],
-      { stdio: ['ignore', log, log] },
+      // Memory is what they may have, and processors what they should leave to the server.
+      { stdio: ['ignore', log, log], env: { GOGC: '400' } },
     )
     closeSync(log)
     this.#stack.use(running)
@@ -126,8 +128,9 @@ export class ScaledCluster implements AsyncDisposable {
     })
   }
 
-  /** Hollow nodes that are Ready. */
+  /** Hollow nodes that are Ready. Throws when some have ended by themselves. */
   async readyNodes(): Promise<number> {
+    if (this.#ended !== undefined) throw new Error(this.#ended)
     const table = await this.#get<{ rows?: readonly { cells: readonly unknown[] }[] }>(
       '/api/v1/nodes?labelSelector=hollow&includeObject=None',
       'application/json;as=Table;v=v1;g=meta.k8s.io',
