@@ -159,7 +159,7 @@ build/bin/containerd-shim-runc-v2: $(wildcard components/containerd/*) scripts/b
 	@scripts/build-component.sh $(@F) $@
 
 build/bin/containerd build/bin/runc build/bin/cni build/bin/addons build/bin/crictl build/bin/etcd-file build/bin/pause: \
-build/bin/%: $$(wildcard components/%/*) scripts/build-component.sh | setup
+build/bin/%: $$(wildcard components/%/* components/%/*/*) scripts/build-component.sh | setup
 	$(call step,$*)
 	@scripts/build-component.sh $* $@
 
@@ -183,7 +183,8 @@ build/bin/busybox: scripts/build-component.sh | setup
 	@echo 'downloading busybox'
 	@scripts/build-component.sh $(@F) $@
 
-# The images in an archive, which are those of one program, where it is not the one of its name.
+# The images in an archive, those of one program, where it has not its name alone.
+images-of-pause := pause volume
 images-of-addons := coredns metrics-server local-path-provisioner
 
 build/images/%.tar.zst: build/bin/% build/.level scripts/image.ts scripts/compress.ts src/base/tar.ts \

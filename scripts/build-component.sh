@@ -88,14 +88,18 @@ build_cni() {
   rm -rf "$work"
 }
 
-# The provisioner of local volumes is a main package, as the plugins of CNI are.
+# The provisioner of local volumes is a main package, as the plugins of CNI are, and has a patch and a file of ours.
 build_addons() {
-  local version
+  local version provisioner
   version=$(pinned addons github.com/rancher/local-path-provisioner)
   work=$(mktemp -d "$build/addons.XXXXXX")
   cp "$(component addons)"/{go.mod,go.sum,*.go} "$work"
   (cd "$work" && go mod vendor)
-  importable localpathprovisioner "$work"/vendor/github.com/rancher/local-path-provisioner
+  provisioner=$work/vendor/github.com/rancher/local-path-provisioner
+  patch --strip=1 --fuzz=0 --batch --forward --no-backup-if-mismatch --quiet --directory="$provisioner" \
+    <"$(component addons)/localpath/provisioner.patch" || fail "apply components/addons/localpath/provisioner.patch"
+  importable localpathprovisioner "$provisioner"
+  cp "$(component addons)"/localpath/*.go "$provisioner"
   CGO_ENABLED=0 go_build "$work" . "-X github.com/rancher/local-path-provisioner.VERSION=$version" -mod=vendor -tags grpcnotrace
   rm -rf "$work"
 }

@@ -9,8 +9,9 @@ for name; do
     coredns) version=$(pinned addons github.com/coredns/coredns) ;;
     metrics-server) version=$(pinned addons sigs.k8s.io/metrics-server) ;;
     local-path-provisioner) version=$(pinned addons github.com/rancher/local-path-provisioner) ;;
-    busybox) version=1 ;;
-    *) fail "name image $name: want pause, coredns, metrics-server, local-path-provisioner or busybox" ;;
+    # Nodes of different versions make volumes for one provisioner.
+    volume | busybox) version=1 ;;
+    *) fail "name image $name: want pause, volume, coredns, metrics-server, local-path-provisioner or busybox" ;;
   esac
   printf 'k8s.local/%s:%s\n' "$name" "${version#v}"
 done

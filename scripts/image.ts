@@ -135,12 +135,19 @@ const addon =
     config: { User: '65532:65532', Env: [path], Entrypoint: [`/${name}`], WorkingDir: '/' },
   })
 
+/** One program with two names. */
+const pauseFiles = (binary: Buffer): TarEntry[] => [
+  executable('pause', binary),
+  { path: 'volume', type: 'symlink', target: 'pause' },
+]
+
 const recipes: Readonly<Record<string, Recipe>> = {
   // 65535: upstream's pause image runs as nobody of its own, so that a pod's first process owns nothing.
   pause: (binary) => ({
-    files: [executable('pause', binary), { path: 'volume', type: 'symlink', target: 'pause' }],
+    files: pauseFiles(binary),
     config: { User: '65535:65535', Entrypoint: ['/pause'], WorkingDir: '/' },
   }),
+  volume: (binary) => ({ files: pauseFiles(binary), config: { Entrypoint: ['/volume'], WorkingDir: '/' } }),
   ...Object.fromEntries(addonNames.map((name) => [name, addon(name)])),
   busybox: (binary) => ({
     files: [

@@ -44,6 +44,7 @@ cat <<EOF_JSON
   },
   "images": {
     "pause": "$("$root/scripts/image-reference.sh" pause)",
+    "volume": "$("$root/scripts/image-reference.sh" volume)",
     "coredns": "$("$root/scripts/image-reference.sh" coredns)",
     "metrics-server": "$("$root/scripts/image-reference.sh" metrics-server)",
     "local-path-provisioner": "$("$root/scripts/image-reference.sh" local-path-provisioner)"

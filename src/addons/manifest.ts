@@ -30,6 +30,7 @@ const resources: Readonly<Record<string, string>> = {
   RoleBinding: 'rolebindings',
   Service: 'services',
   ServiceAccount: 'serviceaccounts',
+  StorageClass: 'storageclasses',
   ValidatingAdmissionPolicy: 'validatingadmissionpolicies',
   ValidatingAdmissionPolicyBinding: 'validatingadmissionpolicybindings',
 }

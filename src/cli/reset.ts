@@ -36,7 +36,7 @@ export const reset: Command = {
   name: 'reset',
   description: 'Remove everything that the daemon made on this machine, with all data of the cluster.',
   details: `Ends the pods, and removes mounts, network links, firewall rules, cgroups and the data directory, with the
-snapshots in it; of a datastore alone, the data directory is all there is. Takes the settings of the role that
+snapshots and volumes in it; of a datastore alone, the data directory is all there is. Takes the settings of the role that
 this machine has, and refuses while it runs.`,
   examples: [
     { command: 'k8s stop --pods && k8s reset --force', description: 'Remove everything without a question' },
@@ -111,13 +111,18 @@ async function removeOld(config: AnyConfig, { environment, print }: Invocation):
 }
 
 async function isConfirmed(config: AnyConfig): Promise<boolean> {
-  const { createInterface } = await import('node:readline/promises')
+  const [{ createInterface }, { lostVolumes }] = await Promise.all([
+    import('node:readline/promises'),
+    import('../node/reset/plan.ts'),
+  ])
   using terminal = createInterface({ input: process.stdin, output: process.stdout })
   process.stdout.write(
     hasNode(config)
       ? `This removes all data of the cluster on ${config.nodeName}: ${config.dataDir} and ${config.kubeletRootDir}.\n`
       : `This removes all data of the datastore: ${config.dataDir}.\n`,
   )
+  const volumes = lostVolumes(config)
+  if (volumes !== '') process.stdout.write(`The data of ${volumes} of pods go with it.\n`)
   if (storageIn(config.dataDir) === 'external-etcd')
     process.stdout.write(
       'The objects of the cluster stay in etcd, and the keys that their Secrets are encrypted with go.\n',

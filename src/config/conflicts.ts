@@ -14,6 +14,7 @@ import {
 } from '../base/address.ts'
 import type { AgentConfig, AnyConfig, Config, DatastoreConfig, NodeConfig } from './config.ts'
 import { portsOfRole } from './ports.ts'
+import { paths as pathsOf } from './paths.ts'
 import type { SettingName } from './schema.ts'
 import type { JoinSettings } from './settings/join.ts'
 
@@ -55,6 +56,7 @@ const serverRules: readonly Rule<Config>[] = [
   taints,
   kubeProxy,
   ownMetrics,
+  localStorage,
   whoseEtcd,
   etcdTimes,
   etcdFiles,
@@ -205,11 +207,29 @@ function kubeProxy(config: NodeConfig, describe: Describe): Conflict | undefined
   return undefined
 }
 
+/** What other things are in would be closed to others, or go with them. */
+function localStorage(config: Config, describe: Describe, isGiven: IsGiven): Conflict | undefined {
+  if (!isGiven('local-storage-path')) return undefined
+  const name = 'local-storage-path'
+  const { disable, localStoragePath: path, kubeletRootDir, dataDir } = config
+  if (disable.includes('local-storage')) return { name, reason: `${describe('disable')} leaves volumes out` }
+  if (isInside(path, kubeletRootDir))
+    return { name, reason: `it lies in ${describe('kubelet-root-dir')}, which is the kubelet's alone` }
+  const { storageDir } = pathsOf({ dataDir })
+  if (isInside(path, dataDir) && !isInside(path, storageDir))
+    return { name, reason: `it lies in ${describe('data-dir')}, where allowed is ${storageDir}` }
+  if (isInside(dataDir, path))
+    return { name, reason: `${describe('data-dir')} lies in it; allowed is a directory of their own` }
+  return undefined
+}
+
 function disabledElsewhere({ disable }: AgentConfig): Conflict | undefined {
-  if (!disable.includes('coredns')) return undefined
+  const ofServers = ['coredns', 'local-storage'] as const
+  const found = ofServers.find((part) => disable.includes(part))
+  if (found === undefined) return undefined
   return {
     name: 'disable',
-    reason: 'coredns is a part of the servers; of an agent allowed are kube-proxy and network-policy',
+    reason: `${found} is a part of the servers; of an agent allowed are kube-proxy and network-policy`,
   }
 }
 

@@ -7,6 +7,7 @@ import type { Facts } from './facts.ts'
 import { addFacts, presentRole, settingsOfFacts, warningOfHostName } from './fixed-settings.ts'
 import { defaultConfigFile, settingsOfFile } from './table/file.ts'
 import { type Host, thisHost } from './host.ts'
+import { paths as pathsOf } from './paths.ts'
 import { file } from './table/kinds.ts'
 import { camelCase } from './table/option.ts'
 import { type PresentRole, presentRoles, type RoleName, roleOf, roles } from './roles.ts'
@@ -272,6 +273,7 @@ function complete(given: Record<string, unknown>, host: Host): AnyConfig {
     ...{ ...base, ...node },
     bindAddress: base.bindAddress ?? (base.serviceCidr.includes(':') ? '::' : '0.0.0.0'),
     snapshotDir: base.snapshotDir ?? snapshotDirIn(base.dataDir),
+    localStoragePath: base.localStoragePath ?? pathsOf(base).storageDir,
   }
 }
 

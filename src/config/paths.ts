@@ -19,6 +19,8 @@ export interface Paths {
   readonly kubeconfigDir: string
   readonly adminKubeconfig: string
   readonly imagesDir: string
+  /** Volumes, unless a setting says otherwise. */
+  readonly storageDir: string
   /** What is fixed since the cluster was created (facts.ts). */
   readonly clusterFacts: string
   /** What is fixed since this node was, and its last address. */
@@ -62,6 +64,7 @@ export function paths({ dataDir }: Pick<StorageSettings, 'dataDir'>): Paths {
     kubeconfigDir: join(dataDir, 'kubeconfig'),
     adminKubeconfig: join(dataDir, 'admin.kubeconfig'),
     imagesDir: join(dataDir, 'images'),
+    storageDir: join(dataDir, 'storage'),
     clusterFacts: join(dataDir, 'cluster.json'),
     nodeRecord: join(dataDir, 'node.json'),
     joiningKey: join(dataDir, 'joining.key'),

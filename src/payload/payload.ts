@@ -2,7 +2,7 @@ import { readFileSync, existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { AppError } from '../base/errors.ts'
 
-export type ImageRole = 'pause' | 'coredns' | 'metrics-server' | 'local-path-provisioner'
+export type ImageRole = 'pause' | 'volume' | 'coredns' | 'metrics-server' | 'local-path-provisioner'
 
 /** lib/version.json: what the artifact was built from. */
 export interface VersionInfo {

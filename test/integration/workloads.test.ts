@@ -1,6 +1,17 @@
-import { afterAll, beforeAll, expect, test } from 'vitest'
-import { type Cluster, startCluster } from './harness/cluster.ts'
-import { busybox, deployment, pod, podSpec, service, sleepForever, webServer } from './harness/manifests.ts'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { readdirSync, statSync } from 'node:fs'
+import { type Cluster, defaultDataDir, startCluster } from './harness/cluster.ts'
+import {
+  atData,
+  busybox,
+  claim,
+  deployment,
+  pod,
+  podSpec,
+  service,
+  sleepForever,
+  webServer,
+} from './harness/manifests.ts'
 import { reportFailures } from './harness/report.ts'
 
 let cluster: Cluster
@@ -223,6 +234,120 @@ test('a ConfigMap reaches a pod as environment and as a file', async () => {
   )
   expect(await cluster.shell('reader', 'echo $COLOUR; cat /settings/colour')).toBe('green\ngreen')
 })
+
+describe('volumes', () => {
+  const storage = () => cluster.machine.path(`${defaultDataDir}/storage`)
+  const modeOf = (path: string) => (statSync(path).mode & 0o7777).toString(8)
+  const deleted = (...names: readonly string[]) => cluster.kubectl(['delete', ...names, '--timeout=60s'])
+  const volumeOf = async (name: string) =>
+    (await cluster.get<{ spec: { volumeName: string } }>('pvc', name)).spec.volumeName
+  const gone = (volume: string) =>
+    cluster.waitFor(`${volume} is gone`, async () => {
+      const { exitCode } = await cluster.kubectl(['get', 'pv', volume], { check: false })
+      return exitCode !== 0
+    })
+
+  test('what a pod writes is there for the next one, for whoever it runs as, and goes with its claim', async () => {
+    const anybody = { securityContext: { runAsUser: 4711, runAsGroup: 4711 } }
+    const { container, spec } = atData('data')
+    await cluster.apply(claim('data'))
+    await cluster.runPods(pod('writer', sleepForever, { container, spec: { ...spec, ...anybody } }))
+    await cluster.shell('writer', 'echo kept >/data/file && mkdir /data/dir && chmod 700 /data/dir')
+    await deleted('pod', 'writer')
+    await cluster.runPods(pod('reader', sleepForever, { container, spec }))
+    expect(await cluster.shell('reader', 'cat /data/file')).toBe('kept\n')
+    const volume = await volumeOf('data')
+    const directory = `${volume}_default_data`
+    expect(readdirSync(storage())).toEqual([directory])
+    expect([modeOf(storage()), modeOf(`${storage()}/${directory}`)]).toEqual(['700', '777'])
+    await deleted('pod', 'reader')
+    expect(readdirSync(storage())).toEqual([directory])
+    await deleted('pvc', 'data')
+    await gone(volume)
+    expect(readdirSync(storage())).toEqual([])
+  })
+
+  test('what is to be kept is kept, and what the class cannot do is told by an Event', async () => {
+    await cluster.apply(
+      {
+        ...{ apiVersion: 'storage.k8s.io/v1', kind: 'StorageClass', metadata: { name: 'kept' } },
+        ...{ provisioner: 'rancher.io/local-path', reclaimPolicy: 'Retain' },
+        volumeBindingMode: 'WaitForFirstConsumer',
+      },
+      claim('kept', { storageClassName: 'kept' }),
+      claim('shared', { accessModes: ['ReadWriteMany'] }),
+      pod('sharing', sleepForever, atData('shared')),
+    )
+    await cluster.runPods(pod('keeping', 'touch /data/file; exec sleep 3600', atData('kept')))
+    const directory = `${storage()}/${await volumeOf('kept')}_default_kept`
+    await deleted('pod', 'keeping')
+    await deleted('pvc', 'kept')
+    await cluster.waitFor('the Event on the claim', async () => {
+      const { stdout } = await cluster.kubectl(['describe', 'pvc', 'shared'])
+      return /ProvisioningFailed.*only supports ReadWriteOnce/.test(stdout)
+    })
+    await deleted('pod', 'sharing', '--grace-period=1')
+    await deleted('pvc', 'shared')
+    expect(readdirSync(directory)).toEqual(['file'])
+  })
+
+  test('nothing but volumes is made or removed, whatever a class or a volume says', async () => {
+    const escape = '../../escaped'
+    await cluster.apply(
+      {
+        ...{ apiVersion: 'storage.k8s.io/v1', kind: 'StorageClass', metadata: { name: 'careless' } },
+        ...{ provisioner: 'rancher.io/local-path', parameters: { pathPattern: escape } },
+        volumeBindingMode: 'WaitForFirstConsumer',
+      },
+      claim('out', { storageClassName: 'careless' }),
+      pod('outside', sleepForever, atData('out')),
+      {
+        apiVersion: 'v1',
+        kind: 'PersistentVolume',
+        metadata: {
+          name: 'foreign',
+          annotations: { 'pv.kubernetes.io/provisioned-by': 'rancher.io/local-path' },
+        },
+        spec: {
+          ...{ accessModes: ['ReadWriteOnce'], capacity: { storage: '1Mi' }, storageClassName: 'local-path' },
+          ...{ persistentVolumeReclaimPolicy: 'Delete', hostPath: { path: '/etc/precious' } },
+          claimRef: { namespace: 'default', name: 'never', uid: '00000000-0000-0000-0000-000000000000' },
+          nodeAffinity: {
+            required: {
+              nodeSelectorTerms: [
+                {
+                  matchExpressions: [
+                    { key: 'kubernetes.io/hostname', operator: 'In', values: [await nodeName()] },
+                  ],
+                },
+              ],
+            },
+          },
+        },
+      },
+    )
+    await cluster.exec(['mkdir', '-p', '/etc/precious/data'])
+    for (const [kind, name, event] of [
+      ['pvc', 'out', 'ProvisioningFailed'],
+      ['pv', 'foreign', 'VolumeFailedDelete'],
+    ] as const) {
+      await cluster.waitFor(`the Event on ${name}`, async () => {
+        const { stdout } = await cluster.kubectl(['describe', kind, name])
+        return new RegExp(`${event}.*refused /.*it is not below ${defaultDataDir}/storage`).test(stdout)
+      })
+    }
+    await cluster.exec(['test', '-d', '/etc/precious/data'])
+    expect((await cluster.exec(['ls', '/var/lib/k8s/..', '/var/lib'])).stdout).not.toContain('escaped')
+    await deleted('pod', 'outside', '--grace-period=1')
+    await deleted('pvc', 'out')
+    await deleted('pv', 'foreign')
+  })
+})
+
+async function nodeName(): Promise<string> {
+  const { items } = await cluster.get<{ items: { metadata: { name: string } }[] }>('nodes')
+  return items[0]!.metadata.name
+}
 
 test('the image came from an archive and is pinned', async () => {
   const { images } = JSON.parse((await cluster.k8s(['crictl', 'images', '-o', 'json'])).stdout) as {

@@ -7,6 +7,7 @@ import { joining } from '../../addons/joining.ts'
 import type { Addon } from '../../addons/manifest.ts'
 import { ObjectClient } from '../../addons/objects.ts'
 import { publishedServer } from '../../addons/published-server.ts'
+import { localStorage } from '../../addons/local-storage.ts'
 import { kubeletAccess } from '../../addons/rbac.ts'
 import { Reconciler } from '../../addons/reconcile.ts'
 import { formatAddress, ofFamilies } from '../../base/address.ts'
@@ -36,6 +37,7 @@ export const addons: Task<TaskContext> = {
   leaderOnly: true,
   async run(context, signal) {
     const dnsAddon = dns(context)
+    const storageAddon = volumes(context)
     const accessAddon = access()
     const isDnsWanted = !context.config.disable.includes('coredns')
     if (isDnsWanted)
@@ -43,7 +45,7 @@ export const addons: Task<TaskContext> = {
     await context.whenReady('api')
     const reconciler = new Reconciler()
     let wake = Promise.withResolvers<void>()
-    let isDnsHeld = isDnsWanted
+    let isDnsHeld = true
     // Without its image a pod would wait for the next try of a pull that cannot work.
     whenThere(context, ['node', 'images'], () => {
       isDnsHeld = false
@@ -57,9 +59,9 @@ export const addons: Task<TaskContext> = {
     const begunMs = performance.now()
     for (let intervalMs = shortestIntervalMs; ; ) {
       const joiningAddon = await forJoiners(context, signal)
-      const known = [accessAddon, dnsAddon, joiningAddon]
-      const wanted = isDnsWanted ? known : [accessAddon, joiningAddon]
-      const held = [...(isDnsHeld ? [dnsAddon] : []), ...(isJoiningHeld ? [joiningAddon] : [])]
+      const known = [accessAddon, dnsAddon, joiningAddon, storageAddon]
+      const wanted = known.filter(({ name }) => !(context.config.disable as readonly string[]).includes(name))
+      const held = [...(isDnsHeld ? [dnsAddon, storageAddon] : []), ...(isJoiningHeld ? [joiningAddon] : [])]
       const [wasDnsHeld, wasJoiningHeld] = [isDnsHeld, isJoiningHeld]
       wake = Promise.withResolvers()
       const problems = await pass({ reconciler, context, wanted, held, known, signal })
@@ -211,6 +213,14 @@ async function namedBefore(context: TaskContext, own: string, signal: AbortSigna
     signal.throwIfAborted()
     context.log.debug({ reason: describeError(error) }, 'cannot read which server cluster-info names')
     return own
+  }
+}
+
+function volumes({ config, payload }: TaskContext): Addon {
+  const { 'local-path-provisioner': image, volume: helperImage } = payload.version.images
+  return {
+    name: 'local-storage',
+    manifests: localStorage({ image, helperImage, path: config.localStoragePath }),
   }
 }
 

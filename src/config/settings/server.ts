@@ -1,11 +1,11 @@
 import { clusterNodes, servers } from '../roles.ts'
-import { address, choice, dnsNameOrAddress, file, integer, nodeAddress } from '../table/kinds.ts'
+import { address, choice, directory, dnsNameOrAddress, file, integer, nodeAddress } from '../table/kinds.ts'
 import type { Rows } from './rows.ts'
 
 const group = 'Server'
 
 /** Parts of a cluster that `--disable` leaves out. */
-export const disableable = ['coredns', 'kube-proxy', 'network-policy'] as const
+export const disableable = ['coredns', 'kube-proxy', 'network-policy', 'local-storage'] as const
 type Disableable = (typeof disableable)[number]
 
 export interface ServerSettings {
@@ -18,6 +18,8 @@ export interface ServerSettings {
   /** Absolute; the admin's access is merged into what is there. */
   readonly writeKubeconfig?: string
   readonly disable: readonly Disableable[]
+  /** Absolute: of volumes, on every node. */
+  readonly localStoragePath: string
 }
 
 export const serverSettings: Rows<ServerSettings> = {
@@ -65,5 +67,14 @@ export const serverSettings: Rows<ServerSettings> = {
     separator: 'comma',
     default: [],
     roles: clusterNodes,
+  },
+  'local-storage-path': {
+    group,
+    description:
+      'The directory on each node in which volumes of the StorageClass local-path are made; the same on each server.',
+    kind: directory,
+    defaultText: 'storage in the data directory',
+    roles: servers,
+    change: 'Volumes that are there stay where they are.',
   },
 }

@@ -58,6 +58,7 @@ export const dataEntries = [
   'restore.preparing',
   'run',
   'snapshots',
+  'storage',
 ] as const
 
 /** Those that nobody but the daemon puts anything into. */
@@ -170,6 +171,7 @@ async function fileSteps(config: NodeConfig, files: HostFiles): Promise<ResetSte
     ...kubeconfigSteps(config, files),
     ...removeIfThere(files, outside),
     ...kubeletSteps(config, files),
+    ...volumeSteps(config, files),
     ...dataSteps(config, files, sharedDirs),
   ]
 }
@@ -219,6 +221,29 @@ function dataSteps(
   ]
 }
 
+/** Who has named a directory for volumes keeps them there. */
+function volumeSteps(
+  config: NodeConfig & Partial<Pick<Config, 'localStoragePath'>>,
+  files: HostFiles,
+): ResetStep[] {
+  const { localStoragePath: path } = config
+  if (path === undefined || isBelow(path, paths(config).storageDir) || volumesIn(files, path) === '')
+    return []
+  return [{ kind: 'keep', description: `leave in ${path} the data of ${volumesIn(files, path)}` }]
+}
+
+/** "2 volumes" that go with the data directory; '' where there is none, or they lie on a disk of their own, which stays. */
+export function lostVolumes({ dataDir }: Pick<AnyConfig, 'dataDir'>, files = new HostFiles()): string {
+  const { storageDir } = paths({ dataDir })
+  const isLost = !files.isLink(storageDir) && !isMounted(files, storageDir)
+  return isLost ? volumesIn(files, storageDir) : ''
+}
+
+function volumesIn(files: HostFiles, path: string): string {
+  const count = files.list(path).filter((name) => name.startsWith('pvc-')).length
+  return count === 0 ? '' : count === 1 ? 'a volume' : `${count} volumes`
+}
+
 function emptySteps(files: HostFiles, some: readonly string[]): ResetStep[] {
   const found = thereOf(files, some).filter((path) => !files.isLink(path))
   return found.map((path) => ({ kind: 'rmdir', description: `remove ${path}, if it is empty`, path }))
@@ -232,6 +257,11 @@ function thereOf(files: HostFiles, some: readonly string[]): string[] {
   return [...new Set(some)].filter((path) => files.isThere(path))
 }
 
+function isMounted(files: HostFiles, path: string): boolean {
+  const target = files.realPath(path)
+  return readMounts(files).some((mount) => mount.path === target)
+}
+
 /**
  * A link, or a file system that is mounted there, is somebody's own, who moved a directory to another disk: what is ours
  * alone goes from there; it stays, and so does what others may have put there, too.
@@ -243,9 +273,12 @@ function removalSteps(files: HostFiles, path: string, isOursAlone: boolean): Res
       return [{ kind: 'empty', description: `empty ${target}, to which ${path} leads`, path: target }]
     return [{ kind: 'remove', description: `remove the link ${path}; ${target} stays`, path }]
   }
-  if (!isOursAlone && readMounts(files).some((mount) => mount.path === target))
+  if (!isOursAlone && isMounted(files, path))
     return [{ kind: 'keep', description: `leave ${path}, where something is mounted, as it is` }]
-  return [{ kind: 'remove', description: `remove ${path}`, path }]
+  const volumes = volumesIn(files, path)
+  return [
+    { kind: 'remove', description: `remove ${path}${volumes && `, with the data of ${volumes}`}`, path },
+  ]
 }
 
 /** Named by a digest in /run/containerd/s, so the bundles tell which are ours. */

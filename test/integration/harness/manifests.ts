@@ -48,6 +48,22 @@ export function deployment(
   }
 }
 
+/** What a pod claims of the default StorageClass, or of another one. */
+export function claim(name: string, spec: object = {}) {
+  return {
+    apiVersion: 'v1',
+    kind: 'PersistentVolumeClaim',
+    metadata: { name },
+    spec: { accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '1Mi' } }, ...spec },
+  }
+}
+
+/** A pod has it at /data. */
+export const atData = (claimName: string) => ({
+  container: { volumeMounts: [{ name: 'data', mountPath: '/data' }] },
+  spec: { volumes: [{ name: 'data', persistentVolumeClaim: { claimName } }] },
+})
+
 export function service(name: string, { port, targetPort }: { port: number; targetPort: number }) {
   return {
     apiVersion: 'v1',

@@ -30,6 +30,7 @@ test('nothing given: every setting has its default', async () => {
     kubeletRootDir: '/var/lib/kubelet',
     kubeletMountHostsFile: true,
     disable: [],
+    localStoragePath: '/var/lib/k8s/storage',
     cgroupDriver: 'auto',
     kubeProxyMode: 'auto',
     vxlanChecksumOffload: false,

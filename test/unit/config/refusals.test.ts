@@ -248,7 +248,7 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
     [
       'an empty item',
       { flags: ['--disable=coredns,'] },
-      'cannot use --disable: it has no value; allowed is coredns, kube-proxy or network-policy',
+      'cannot use --disable: it has no value; allowed is coredns, kube-proxy, network-policy or local-storage',
     ],
   ],
   'labels and taints': [
@@ -417,6 +417,32 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
       { flags: ['--disable=kube-proxy', '--kube-proxy-arg=secret=hunter2'] },
       'cannot use --kube-proxy-arg=secret: --disable=kube-proxy leaves kube-proxy out',
     ],
+    [
+      'a directory of volumes that are left out',
+      { flags: ['--disable=local-storage', '--local-storage-path=/srv/volumes'] },
+      'cannot use --local-storage-path=/srv/volumes: --disable=local-storage leaves volumes out',
+    ],
+    ...(
+      [
+        ['/', 'allowed is the path of a directory other than /, without colons and commas'],
+        ['/srv/a:b', 'allowed is the path of a directory other than /, without colons and commas'],
+        [
+          '/var/lib/kubelet/pods',
+          "it lies in the default kubelet-root-dir /var/lib/kubelet, which is the kubelet's alone",
+        ],
+        [
+          '/var/lib/k8s/pki',
+          'it lies in the default data-dir /var/lib/k8s, where allowed is /var/lib/k8s/storage',
+        ],
+        ['/var/lib', 'the default data-dir /var/lib/k8s lies in it; allowed is a directory of their own'],
+      ] as const
+    ).map(
+      ([path, reason]): Case => [
+        `volumes in ${path}`,
+        { flags: [`--local-storage-path=${path}`] },
+        `cannot use --local-storage-path=${path}: ${reason}`,
+      ],
+    ),
   ],
 }
 

@@ -18,7 +18,7 @@ import { readPodProcesses, readStartTicks } from '../../../../src/node/reset/pod
 import { runFileStep } from '../../../../src/node/reset/file-steps.ts'
 import { keepForeignRules } from '../../../../src/node/reset/firewall-rules.ts'
 import type { FileStep } from '../../../../src/node/reset/steps.ts'
-import { resetPlan } from '../../../../src/node/reset/plan.ts'
+import { lostVolumes, resetPlan } from '../../../../src/node/reset/plan.ts'
 import { hostTree, legacy } from '../host-tree.ts'
 
 const config = {
@@ -226,6 +226,37 @@ test('everything that has a path in the data directory goes', async () => {
     step.kind === 'remove' ? [step.path] : [],
   )
   expect(removed.sort()).toEqual(entries.map((name) => `/data/${name}`).sort())
+})
+
+describe('volumes', () => {
+  const files = { '/data/storage/pvc-1_default_a/file': '', '/data/storage/pvc-2_default_b/file': '' }
+  const told = async (root: string, given: Partial<Config> = {}) =>
+    (await resetPlan({ ...config, ...given }, { root })).map(({ description }) => description)
+
+  test('go with the data directory, and it is told', async () => {
+    const root = hostTree({ ...legacy, ...files })
+    expect(await told(root)).toContain('remove /data/storage, with the data of 2 volumes')
+    expect(lostVolumes(config, new HostFiles(root))).toBe('2 volumes')
+    expect(lostVolumes(config, new HostFiles(hostTree(legacy)))).toBe('')
+  })
+
+  test('on a disk of their own stay', async () => {
+    const mounted = { '/proc/self/mountinfo': '60 22 0:60 / /data/storage rw - ext4 /dev/vdb rw' }
+    const root = hostTree({ ...legacy, ...files, ...mounted })
+    expect(await told(root)).toContain('leave /data/storage, where something is mounted, as it is')
+    expect(lostVolumes(config, new HostFiles(root))).toBe('')
+    const linked = hostTree({ ...legacy, '/srv/pvc-1_default_a/file': '', '/data/db/a': '' })
+    symlinkSync(join(linked, 'srv'), join(linked, 'data/storage'))
+    expect(await told(linked)).toContain('remove the link /data/storage; /srv stays')
+    expect(lostVolumes(config, new HostFiles(linked))).toBe('')
+  })
+
+  test('in a directory that was named for them stay, and it is told', async () => {
+    const root = hostTree({ ...legacy, '/srv/pvc-1_default_a/file': '', '/empty/file': '' })
+    expect(await told(root, { localStoragePath: '/srv' })).toContain('leave in /srv the data of a volume')
+    for (const localStoragePath of ['/empty', '/none', '/data/storage'])
+      expect((await told(root, { localStoragePath })).filter((line) => line.includes('data of'))).toEqual([])
+  })
 })
 
 test('a slice of systemd is stopped before its cgroup goes', async () => {
