@@ -8,6 +8,7 @@ import {
   type V1CertificateSigningRequest,
   type V1ConfigMap,
   type V1Node,
+  type V1PersistentVolume,
 } from '@kubernetes/client-node'
 import { AppError } from '../base/errors.ts'
 import { apiserverAddresses, ask, connect, find, isStatus } from './connection.ts'
@@ -35,6 +36,8 @@ interface ConfigMapName {
 
 /** Of the names that are kept; the oldest are forgotten. */
 const removedLimit = 1000
+/** Of the volumes that are named. */
+const shownLimit = 10
 const mergePatch = setHeaderOptions('Content-Type', PatchStrategy.MergePatch)
 
 /**
@@ -58,6 +61,14 @@ export async function removeNode(
     else if (!isReady(node))
       print(`${name} is not Ready, so that it is not drained: its pods are deleted with it.`)
     else await drainNode(kubeconfig, name, { ...options, ignoreDaemonsets: true })
+    const { items } = await ask('list the volumes', () => api.listPersistentVolume())
+    const volumes = items.filter((volume) => isBoundTo(volume, node)).map(describeVolume)
+    if (volumes.length > 0) {
+      const rest = volumes.length > shownLimit ? ` and ${volumes.length - shownLimit} more` : ''
+      print(
+        `The data of ${volumes.slice(0, shownLimit).join(', ')}${rest} are on ${name} alone: no pod can use them any more, until these claims are deleted and made anew.`,
+      )
+    }
     if (dryRun) {
       print(`${name} would be removed.`)
       return { wasRemoved: false, isServer }
@@ -103,6 +114,30 @@ async function requireOthers(
     code: 'LAST_SERVER',
     remedy: 'k8s reset, on that machine, ends the cluster',
   })
+}
+
+/** Whether pods can use it on that Node alone. */
+function isBoundTo({ spec }: V1PersistentVolume, { metadata }: V1Node): boolean {
+  const terms = spec?.nodeAffinity?.required?.nodeSelectorTerms ?? []
+  const hostname = metadata?.labels?.['kubernetes.io/hostname'] ?? metadata?.name ?? ''
+  return (
+    terms.length > 0 &&
+    terms.every(({ matchExpressions = [] }) =>
+      matchExpressions.some(
+        ({ key, operator, values = [] }) =>
+          key === 'kubernetes.io/hostname' &&
+          operator === 'In' &&
+          values.length === 1 &&
+          values[0] === hostname,
+      ),
+    )
+  )
+}
+
+/** The claim tells more than the volume's name. */
+function describeVolume({ metadata, spec }: V1PersistentVolume): string {
+  const { namespace, name } = spec?.claimRef ?? {}
+  return name === undefined ? (metadata?.name ?? '') : `${namespace}/${name}`
 }
 
 function isReady({ status }: V1Node): boolean {

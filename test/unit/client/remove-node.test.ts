@@ -30,6 +30,7 @@ async function given(
   const { kubeconfig, asked } = await serve({
     'GET /api/v1/nodes/a': [{ body: node }],
     'DELETE /api/v1/nodes/a': [{ body: {} }],
+    'GET /api/v1/persistentvolumes': [{ body: { items: [] } }],
     [slices]: [{ body: { items: [{ endpoints, ports: [{ name: 'https', port: 6443 }] }] } }],
     [`GET ${requests}`]: [{ body: { items: [] } }],
     [`POST ${mapPath('').slice(0, -1)}`]: [{ status: 201, body: {} }],
@@ -114,6 +115,32 @@ test('it is only said what would be done, where that is asked', async () => {
   await remove()
   expect(said).toEqual(['a is not drained, since --force says so.', 'a would be removed.'])
   expect(asked.every((one) => one.startsWith('GET'))).toBe(true)
+})
+
+/** On a Node alone, by its name. */
+function volume(name: string, hostname: string, claimRef?: object) {
+  const matchExpressions = [{ key: 'kubernetes.io/hostname', operator: 'In', values: [hostname] }]
+  const nodeAffinity = { required: { nodeSelectorTerms: [{ matchExpressions }] } }
+  return { metadata: { name }, spec: { nodeAffinity, claimRef } }
+}
+
+test('the claims whose data are on that Node alone are told', async () => {
+  const claim = (name: string) => ({ namespace: 'default', name })
+  const told = async (...items: object[]) => {
+    const { said, remove } = await given(
+      { 'GET /api/v1/persistentvolumes': [{ body: { items } }] },
+      { dryRun: true, force: true },
+    )
+    await remove()
+    return said.find((line) => line.startsWith('The data of'))
+  }
+  const others = [volume('pv-b', 'b', claim('other')), { metadata: { name: 'nfs' }, spec: {} }]
+  expect(await told(...others)).toBeUndefined()
+  expect(await told(...others, volume('pv-1', 'a', claim('data')), volume('pv-2', 'a'))).toMatch(
+    /^The data of default\/data, pv-2 are on a alone: no pod can use them any more/,
+  )
+  const many = Array.from({ length: 12 }, (_, index) => volume(`pv-${index}`, 'a', claim(`c${index}`)))
+  expect(await told(...many)).toMatch(/default\/c9 and 2 more are on a alone/)
 })
 
 test('the list of removed Nodes does not grow without end', async () => {
