@@ -1,5 +1,6 @@
 import { AppError } from '../base/errors.ts'
-import { type HttpResponse, request } from '../base/http.ts'
+import { firstAnswer } from '../base/first-answer.ts'
+import { request } from '../base/http.ts'
 import type { ComponentContext } from '../components/component.ts'
 import { apiserverUrl } from '../components/probe.ts'
 import { readIdentity } from '../pki/pki.ts'
@@ -46,16 +47,14 @@ export function leaseStore({ lease: which, servers, pki, credentials }: LeaseSto
   ) => {
     await credentials
     const tls = { ...(await readIdentity(pki, 'admin-client')), checkedAs: '127.0.0.1' }
-    const { status, body } = await firstAnswer(servers, (server) =>
+    const send = (server: string) =>
       request({
         ...asked,
         url: `${server}${asked.url}`,
         headers: { 'content-type': 'application/json', accept: 'application/json' },
-        tls,
-        timeoutMs: answerLimitMs,
-        signal,
-      }),
-    )
+        ...{ tls, timeoutMs: answerLimitMs, signal },
+      })
+    const { status, body } = await firstAnswer(servers, send, 'no server is known')
     if (status === 404 && asked.method === undefined) return undefined
     if (status < 300) return heldLease(JSON.parse(body) as Lease)
     throw new AppError(`the API answers ${status} for the Lease ${name}`, { code: 'LEASE_REQUEST', status })
@@ -71,21 +70,6 @@ export function leaseStore({ lease: which, servers, pki, credentials }: LeaseSto
     create: (lease, signal) => write('POST', lease, signal),
     replace: (lease, signal) => write('PUT', lease, signal),
   }
-}
-
-async function firstAnswer(
-  servers: readonly string[],
-  ask: (server: string) => Promise<HttpResponse>,
-): Promise<HttpResponse> {
-  let reason: unknown = new Error('no server is known')
-  for (const server of servers) {
-    try {
-      return await ask(server)
-    } catch (error) {
-      reason = error
-    }
-  }
-  throw reason
 }
 
 function heldLease({ metadata, spec }: Lease): HeldLease {

@@ -12,6 +12,7 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError, describeError } from '../base/errors.ts'
+import { firstAnswer } from '../base/first-answer.ts'
 import type { TlsIdentity } from '../base/http.ts'
 import type { Logger } from '../base/logger.ts'
 import { type ListedMember, Member } from '../datastore/member.ts'
@@ -172,18 +173,13 @@ export class Enrolment {
   }
 
   /** Of the first that answers. */
-  async #ask<Answer>(question: (member: Member, signal: AbortSignal) => Promise<Answer>): Promise<Answer> {
+  #ask<Answer>(question: (member: Member, signal: AbortSignal) => Promise<Answer>): Promise<Answer> {
     const { others, tls } = this.#options
-    let reason: unknown = new Error('it is not known where the members of the others are')
-    for (const address of others()) {
-      try {
-        using member = new Member({ address, tls: tls() })
-        return await question(member, AbortSignal.timeout(answerLimitMs))
-      } catch (error) {
-        reason = error
-      }
+    const ask = async (address: string) => {
+      using member = new Member({ address, tls: tls() })
+      return await question(member, AbortSignal.timeout(answerLimitMs))
     }
-    throw reason
+    return firstAnswer(others(), ask, 'it is not known where the members of the others are')
   }
 
   /** A member that is not listed any more would never be let in with its data; they are a copy of what the others have. */

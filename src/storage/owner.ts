@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { AppError } from '../base/errors.ts'
+import { firstAnswer } from '../base/first-answer.ts'
 import { readTlsIdentity } from '../base/tls-files.ts'
 import type { Config } from '../config/config.ts'
 import { Member } from '../datastore/member.ts'
@@ -22,20 +23,13 @@ export async function ownerInEtcd(config: Config, signal: AbortSignal): Promise<
   const { etcdEndpoints = [], etcdPrefix = '' } = config
   const { etcdCaFile: caFile, etcdCertFile: certFile, etcdKeyFile: keyFile } = config
   const ask = async (address: string) => {
-    using member = new Member({ address, tls: readTlsIdentity({ caFile, certFile, keyFile }) })
-    return member.get(ownerKey(etcdPrefix), AbortSignal.any([signal, AbortSignal.timeout(answerLimitMs)]))
-  }
-  let reason: unknown = new Error('no endpoint is known')
-  for (const endpoint of etcdEndpoints) {
     try {
-      return await ask(endpoint)
+      using member = new Member({ address, tls: readTlsIdentity({ caFile, certFile, keyFile }) })
+      const limited = AbortSignal.any([signal, AbortSignal.timeout(answerLimitMs)])
+      return await member.get(ownerKey(etcdPrefix), limited)
     } catch (cause) {
-      reason = new AppError(
-        `cannot ask the etcd at ${endpoint}`,
-        { code: 'ETCD_ANSWER', endpoint },
-        { cause },
-      )
+      throw new AppError(`cannot ask the etcd at ${address}`, { code: 'ETCD_ANSWER' }, { cause })
     }
   }
-  throw reason
+  return firstAnswer(etcdEndpoints, ask, 'no endpoint of etcd is known')
 }
