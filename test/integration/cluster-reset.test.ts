@@ -1,47 +1,34 @@
-import { readdirSync, writeFileSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { addTestImage, Cluster, defaultDataDir } from './harness/cluster.ts'
-import { Lan } from './harness/lan.ts'
-import { Machine } from './harness/machine.ts'
+import { Rig } from '../soak/rig.ts'
+import { type Cluster, defaultDataDir } from './harness/cluster.ts'
+import { pod, sleepForever } from './harness/manifests.ts'
 import { reportFailures } from './harness/report.ts'
 
-// Of three servers one goes on alone, as if the others were lost, and both come back with what they had.
+// Of three servers one goes on alone, as if the others were lost, and both come back with what they had. An agent goes along.
 
-let lan: Lan
+let rig: Rig
 let first: Cluster
 let second: Cluster
 let third: Cluster
+let agent: Cluster
+/** Of the container of the agent's pod. */
+let container: string | undefined
 
 beforeAll(async () => {
-  lan = await Lan.create()
-  const machines = await Promise.all(['one', 'two', 'three'].map((name) => Machine.create({ name })))
-  const addresses: string[] = []
-  for (const machine of machines) {
-    addresses.push(await lan.join(machine))
-    addTestImage(machine)
-  }
-  ;[first, second, third] = machines.map(
-    (machine) => new Cluster(machine, { flags: ['--server-mode=ha'] }),
-  ) as [Cluster, Cluster, Cluster]
-  first.startDaemon({ flags: ['--cluster-init'] })
-  await first.ready()
-  const token = (await first.k8s(['token', 'create', '--role=server'])).stdout.trim()
-  for (const server of [second, third]) {
-    writeFileSync(server.machine.path('/run/token'), `${token}\n`)
-    server.startDaemon({ flags: [`--server=https://${addresses[0]}:6443`, '--token-file=/run/token'] })
-  }
-  await Promise.all([second.ready(), third.ready()])
+  rig = await Rig.create({ name: 'reset', servers: 3, agents: 1 })
+  ;[first, second, third] = rig.servers as [Cluster, Cluster, Cluster]
+  agent = rig.agents[0]!
   await first.waitFor('all vote', async () => (await votersOf(first)).length === 3)
   await first.kubectl(['create', 'configmap', 'kept'])
+  await first.runPods(pod('kept', sleepForever, { spec: { nodeName: nameOf(agent) } }))
+  container = (await first.pod('kept')).status.containerStatuses?.[0]?.containerID
 })
-afterAll(async () => {
-  await Promise.all([third, second, first].map((server) => server?.[Symbol.asyncDispose]()))
-  await lan?.[Symbol.asyncDispose]()
-})
+afterAll(() => rig?.[Symbol.asyncDispose]())
 reportFailures(() => first)
 
 test('while the others are a cluster, none of them goes on alone', async () => {
-  await stop(first)
+  await rig.stop(first)
   const { exitCode, stderr } = await first.k8s(['cluster', 'reset'], { check: false })
   expect([exitCode, stderr]).toEqual([
     1,
@@ -58,7 +45,7 @@ test('told to, it goes on alone with what it had; a majority that serves stays a
     /^This server is the only one of its cluster, with all that it had\.\nNo members any more: /,
   )
   for (const server of [second, third]) expect(stdout).toContain(nameOf(server))
-  first.startDaemon()
+  rig.restart(first)
   await first.ready()
   expect(await votersOf(first)).toEqual([nameOf(first)])
   expect(await configMaps(first)).toContain('kept')
@@ -73,32 +60,58 @@ test('told to, it goes on alone with what it had; a majority that serves stays a
 })
 
 test('without a majority, a server that ran all along ends, puts aside what it had, and joins again', async () => {
-  await stop(third)
+  await rig.stop(third)
   expect(await second.daemon.ended).toMatchObject({ exitCode: 1 })
   expect(second.daemon.log()).toContain('cannot go on: the cluster was reset on another server')
-  second.startDaemon()
+  // Nobody has told it.
+  await expectAgentGoesOn()
+  rig.restart(second)
   await expectJoined(second)
 })
 
 test('one that comes back does so before its member starts', async () => {
-  third.startDaemon()
+  rig.restart(third)
   await expectJoined(third)
   expect(await votersOf(first)).toHaveLength(3)
 })
 
-test('with a snapshot it is the same: all go on with that', async () => {
+test('with a snapshot it is the same: all go on with that, and further machines join', async () => {
   const [file = ''] = (await first.k8s(['snapshot', 'save'])).stdout.split('\n', 1)
   await first.kubectl(['create', 'configmap', 'later'])
-  await Promise.all([first, second, third].map(stop))
+  await first.runPods(pod('later', sleepForever, { spec: { nodeName: nameOf(agent) } }))
+  await Promise.all([first, second, third].map((server) => rig.stop(server)))
   expect((await first.k8s(['cluster', 'reset', `--from-snapshot=${file}`])).stdout).toMatch(
     /^This server is the only one of its cluster, with revision \d+ of the snapshot; etcd goes on at \d+\.\n/,
   )
-  first.startDaemon()
+  rig.restart(first)
   await first.ready()
-  second.startDaemon()
+  rig.restart(second)
+  const joining = [await rig.add('server', first), await rig.add('agent', first)]
+  await expectAgentGoesOn()
+  await first.waitFor('what the cluster does not know ends', async () => {
+    const { stdout } = await agent.k8s(['crictl', 'ps', '-q', '--name=^later$'])
+    return stdout.trim() === ''
+  })
   await expectJoined(second)
   expect(await configMaps(second)).not.toContain('later')
+  for (const node of joining) await node.ready()
 })
+
+/** Its pod has not noticed anything, and another one runs beside it. */
+async function expectAgentGoesOn(): Promise<void> {
+  await agent.ready()
+  await first.waitFor('its Node is Ready', async () => {
+    const { stdout } = await first.kubectl(['get', 'node', nameOf(agent), '--no-headers'])
+    return /\sReady\s/.test(stdout)
+  })
+  expect((await first.pod('kept')).status.containerStatuses).toMatchObject([
+    { containerID: container, restartCount: 0 },
+  ])
+  // By the certificate that it had.
+  expect(await first.shell('kept', 'hostname')).toBe('kept\n')
+  await first.runPods(pod('new', sleepForever, { spec: { nodeName: nameOf(agent) } }))
+  await first.kubectl(['delete', 'pod', 'new'])
+}
 
 async function expectJoined(server: Cluster): Promise<void> {
   await server.ready()
@@ -110,11 +123,6 @@ async function expectJoined(server: Cluster): Promise<void> {
   const there = await configMaps(server)
   expect(there).toEqual(expect.arrayContaining(['kept', 'after']))
   expect(there).not.toContain('unseen')
-}
-
-async function stop(server: Cluster): Promise<void> {
-  await server.k8s(['stop'])
-  await server.daemon.ended
 }
 
 function nameOf({ machine }: Cluster): string {

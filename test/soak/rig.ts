@@ -3,10 +3,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { addTestImage, Cluster, defaultDataDir } from '../integration/harness/cluster.ts'
 import { Lan } from '../integration/harness/lan.ts'
 import { Machine } from '../integration/harness/machine.ts'
-import { processesNamed, processNames } from '../integration/harness/processes.ts'
+import { processNames, signalNamed } from '../integration/harness/processes.ts'
 import { startTrafficOn, type Traffic } from '../integration/harness/traffic.ts'
 import { describeFault, type Fault, type FaultKind } from './faults.ts'
 import type { Period } from './report.ts'
+
+type JoiningRole = 'server' | 'agent'
 
 const tokenFile = '/run/join-token'
 /** Of a server that was there before. */
@@ -16,32 +18,23 @@ const agentFlags = ['agent']
 /** Servers that share a cluster, and agents, on one network, from the built artifact, with what breaks them. */
 export class Rig implements AsyncDisposable {
   readonly lan: Lan
-  readonly servers: readonly Cluster[]
-  readonly agents: readonly Cluster[]
-  readonly addresses: ReadonlyMap<Cluster, string>
+  readonly servers: Cluster[] = []
+  readonly agents: Cluster[] = []
+  readonly addresses = new Map<Cluster, string>()
+  readonly #name: string
 
-  private constructor(lan: Lan, machines: readonly [Machine, string][], serverCount: number) {
-    const clusters = machines.map(([machine, address]) => [new Cluster(machine, {}), address] as const)
+  private constructor(name: string, lan: Lan) {
+    this.#name = name
     this.lan = lan
-    this.servers = clusters.slice(0, serverCount).map(([cluster]) => cluster)
-    this.agents = clusters.slice(serverCount).map(([cluster]) => cluster)
-    this.addresses = new Map(clusters)
   }
 
   /** All are Ready when it resolves. Names begin with `name`. */
   static async create(given: { name: string; servers: number; agents: number }): Promise<Rig> {
     const { name, servers, agents } = given
-    const lan = await Lan.create()
-    const machines: [Machine, string][] = []
-    for (let index = 0; index < servers + agents; index++) {
-      const machine = await Machine.create({
-        name: index < servers ? `${name}-s${index + 1}` : `${name}-a${index - servers + 1}`,
-      })
-      machines.push([machine, await lan.join(machine)])
-      addTestImage(machine)
-    }
-    const rig = new Rig(lan, machines, servers)
+    const rig = new Rig(name, await Lan.create())
     try {
+      for (let count = 0; count < servers; count++) await rig.#addMachine('server')
+      for (let count = 0; count < agents; count++) await rig.#addMachine('agent')
       await rig.#start()
       return rig
     } catch (error) {
@@ -71,6 +64,13 @@ export class Rig implements AsyncDisposable {
       kubeconfig: this.server(0).machine.path(`${defaultDataDir}/admin.kubeconfig`),
       urls: this.servers.map((server) => this.url(server)),
     })
+  }
+
+  /** A further machine joins by a server, with a token of now; to be waited for. */
+  async add(role: JoiningRole, by: Cluster): Promise<Cluster> {
+    const node = await this.#addMachine(role)
+    await this.#join([node], role, by)
+    return node
   }
 
   /** Starts the daemon of one that has joined. */
@@ -129,22 +129,31 @@ export class Rig implements AsyncDisposable {
     if (first === undefined) throw new Error('bug: a cluster has servers')
     first.startDaemon({ flags: [...serverFlags, '--cluster-init'] })
     await first.ready()
-    await this.#join(others, { first, role: 'server', flags: serverFlags })
-    await this.#join(this.agents, { first, role: 'agent', flags: agentFlags })
+    await this.#join(others, 'server', first)
+    await this.#join(this.agents, 'agent', first)
     await this.ready()
     await first.waitFor('pods are admitted', () => first.get('serviceaccount', 'default'))
   }
 
-  /** Starts those that are to join by the first server. */
-  async #join(
-    nodes: readonly Cluster[],
-    { first, role, flags }: { first: Cluster; role: 'server' | 'agent'; flags: readonly string[] },
-  ): Promise<void> {
+  /** A further machine on the network, with nothing on it. */
+  async #addMachine(role: JoiningRole): Promise<Cluster> {
+    const machines = role === 'server' ? this.servers : this.agents
+    const machine = await Machine.create({ name: `${this.#name}-${role[0]}${machines.length + 1}` })
+    const cluster = new Cluster(machine, {})
+    machines.push(cluster)
+    this.addresses.set(cluster, await this.lan.join(machine))
+    addTestImage(machine)
+    return cluster
+  }
+
+  /** Starts those that are to join by a server. */
+  async #join(nodes: readonly Cluster[], role: JoiningRole, by: Cluster): Promise<void> {
     if (nodes.length === 0) return
-    const { stdout: token } = await first.k8s(['token', 'create', `--role=${role}`])
+    const { stdout: token } = await by.k8s(['token', 'create', `--role=${role}`])
+    const flags = role === 'server' ? serverFlags : agentFlags
     for (const node of nodes) {
       writeFileSync(node.machine.path(tokenFile), token, { mode: 0o600 })
-      node.startDaemon({ flags: [...flags, `--server=${this.url(first)}`, `--token-file=${tokenFile}`] })
+      node.startDaemon({ flags: [...flags, `--server=${this.url(by)}`, `--token-file=${tokenFile}`] })
     }
   }
 }
@@ -160,9 +169,9 @@ const nothing = () => Promise.resolve()
 
 /** What each fault is. */
 const doings: Readonly<Record<FaultKind, Doing>> = {
-  'kill-etcd': { begin: (_, { machine }) => signal(machine, 'SIGKILL', ['etcd']), end: nothing },
+  'kill-etcd': { begin: (_, { machine }) => signalNamed(machine, 'SIGKILL', ['etcd']), end: nothing },
   'kill-apiserver': {
-    begin: (_, { machine }) => signal(machine, 'SIGKILL', ['kube-apiserver']),
+    begin: (_, { machine }) => signalNamed(machine, 'SIGKILL', ['kube-apiserver']),
     end: nothing,
   },
   'kill-daemon': { begin: (_, server) => killDaemon(server), end: restart },
@@ -183,15 +192,10 @@ const doings: Readonly<Record<FaultKind, Doing>> = {
 
 function hanging(name: string): Doing {
   return {
-    begin: (_, { machine }) => signal(machine, 'SIGSTOP', [name]),
+    begin: (_, { machine }) => signalNamed(machine, 'SIGSTOP', [name]),
     // The daemon may have killed it meanwhile, and started another.
-    end: (_, { machine }) => signal(machine, 'SIGCONT', [name]),
+    end: (_, { machine }) => signalNamed(machine, 'SIGCONT', [name]),
   }
-}
-
-async function signal(machine: Machine, name: NodeJS.Signals, programs: readonly string[]): Promise<void> {
-  const pids = programs.flatMap((program) => processesNamed(machine, program).map(({ pid }) => String(pid)))
-  if (pids.length > 0) await machine.exec(['kill', '-s', name.slice('SIG'.length), ...pids], { check: false })
 }
 
 async function killDaemon({ daemon }: Cluster): Promise<void> {
@@ -201,7 +205,7 @@ async function killDaemon({ daemon }: Cluster): Promise<void> {
 /** As when the power fails, but for the pods. */
 async function crash(server: Cluster): Promise<void> {
   await killDaemon(server)
-  await signal(server.machine, 'SIGKILL', ['etcd', ...processNames])
+  await signalNamed(server.machine, 'SIGKILL', ['etcd', ...processNames])
 }
 
 function restart(rig: Rig, server: Cluster): Promise<void> {

@@ -38,6 +38,17 @@ export function processesNamed(machine: Machine, name: string): MachineProcess[]
   return processesOf(machine).filter((process) => process.name === name)
 }
 
+/** Signals all that have one of the names; there may be none. */
+export async function signalNamed(
+  machine: Machine,
+  signal: NodeJS.Signals,
+  names: readonly string[],
+): Promise<void> {
+  const pids = names.flatMap((name) => processesNamed(machine, name).map(({ pid }) => String(pid)))
+  if (pids.length > 0)
+    await machine.exec(['kill', '-s', signal.slice('SIG'.length), ...pids], { check: false })
+}
+
 /** The only process of that name; throws when there is none or when one runs twice. */
 export function processNamed(machine: Machine, name: string): MachineProcess {
   const found = processesNamed(machine, name)
