@@ -11,9 +11,11 @@ import { serverAccess } from '../../../src/components/node-access.ts'
 import type { Config } from '../../../src/config/config.ts'
 import { loadConfig } from '../../../src/config/load.ts'
 import { paths } from '../../../src/config/paths.ts'
+import type { Payload } from '../../../src/payload/payload.ts'
 import { pkiFiles } from '../../../src/pki/pki.ts'
 
 const pki = pkiFiles('/data/pki')
+const payload = { version: { gitVersion: 'v1.37.1+k8s.1' } } as Payload
 const addresses = () => ({ nodeIp: '192.0.2.7', advertiseAddress: '192.0.2.8' })
 
 function configOf(...given: { name: string; text: string }[]): Promise<Config> {
@@ -55,7 +57,7 @@ describe('kube-apiserver', () => {
 describe('kube-controller-manager', () => {
   test('gives nodes ranges of the size that the first one has from the start', async () => {
     const config = await configOf({ name: 'cluster-cidr', text: '10.7.0.0/20' })
-    const args = controllerManagerArguments({ config, paths: paths(config), pki })
+    const args = controllerManagerArguments({ config, paths: paths(config), pki, payload })
     expect(args).toContain('--cluster-cidr=10.7.0.0/20')
     expect(args).toContain('--node-cidr-mask-size=24')
   })
@@ -65,7 +67,7 @@ describe('kube-controller-manager', () => {
       { name: 'cluster-cidr', text: '10.7.0.0/20,fd07::/56' },
       { name: 'service-cidr', text: '10.8.0.0/20,fd08::/112' },
     )
-    const args = controllerManagerArguments({ config, paths: paths(config), pki })
+    const args = controllerManagerArguments({ config, paths: paths(config), pki, payload })
     expect(args).toContain('--cluster-cidr=10.7.0.0/20,fd07::/56')
     expect(args.filter((arg) => arg.includes('mask-size'))).toEqual([
       '--node-cidr-mask-size-ipv4=24',
@@ -73,9 +75,22 @@ describe('kube-controller-manager', () => {
     ])
   })
 
+  test.each([
+    ['single', 'v1.37.1+k8s.1', false],
+    ['ha', 'v1.37.1+k8s.1', true],
+    ['ha', 'v1.36.4+k8s.1', true],
+    // It has no such feature, and would not start.
+    ['ha', 'v1.34.4+k8s.1', false],
+  ])('of server-mode %s and %s, it gives its Lease back: %s', async (mode, gitVersion, is) => {
+    const config = await configOf({ name: 'server-mode', text: mode })
+    const given = { version: { gitVersion } } as Payload
+    const args = controllerManagerArguments({ config, paths: paths(config), pki, payload: given })
+    expect(args.some((arg) => arg.includes('ReleaseLeaderElectionLockOnExit=true'))).toBe(is)
+  })
+
   test('signs for clients and for servers with an authority each, and for nobody with any usage', async () => {
     const config = await configOf({ name: 'v', text: '0' })
-    const args = controllerManagerArguments({ config, paths: paths(config), pki })
+    const args = controllerManagerArguments({ config, paths: paths(config), pki, payload })
     const files = { client: pki.authorities.client.certFile, server: pki.authorities.server.certFile }
     expect(args.filter((arg) => /^--cluster-signing-.*-cert-file=/.test(arg)).toSorted()).toEqual([
       `--cluster-signing-kube-apiserver-client-cert-file=${files.client}`,
