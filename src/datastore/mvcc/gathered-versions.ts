@@ -1,5 +1,5 @@
 import type { VersionColumns } from '../log/past-reader.ts'
-import { KeyArena, type KeyPart } from './key-arena.ts'
+import { KeyArena, type KeyPart, free } from './key-arena.ts'
 import { keyOverheadBytes } from './key-index.ts'
 import { Version } from './version.ts'
 
@@ -8,7 +8,7 @@ const numbersOfOne = 5
 const firstVersions = 1024
 
 /** Versions that were read of the log, as numbers and bytes outside of the heap until each is made, in whatever order. */
-export class GatheredVersions {
+export class GatheredVersions implements Disposable {
   readonly #keys = new KeyArena()
   readonly #leases = new Map<number, bigint>()
   #numbers = new Float64Array(firstVersions * numbersOfOne)
@@ -30,6 +30,7 @@ export class GatheredVersions {
     if (at === this.#numbers.length) {
       const numbers = new Float64Array(at * 2)
       numbers.set(this.#numbers)
+      free(this.#numbers)
       this.#numbers = numbers
     }
     this.#numbers[at] = columns.seq[row] as number
@@ -64,5 +65,9 @@ export class GatheredVersions {
       previous,
       value: undefined,
     })
+  }
+  [Symbol.dispose](): void {
+    this.#keys[Symbol.dispose]()
+    free(this.#numbers)
   }
 }

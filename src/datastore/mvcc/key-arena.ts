@@ -25,7 +25,7 @@ export interface KeyPart {
  * Many keys, one behind the other in one memory, to be brought into their order. As strings they would be compared by what they
  * begin with, which most of them share, again and again; here each byte is looked at once or twice.
  */
-export class KeyArena {
+export class KeyArena implements Disposable {
   #memory = Buffer.allocUnsafeSlow(firstBytes)
   /** Where each key begins; the last one ends where the next one would begin. */
   #starts = new Float64Array(firstKeys)
@@ -49,11 +49,13 @@ export class KeyArena {
     if (end > this.#memory.length) {
       const larger = Buffer.allocUnsafeSlow(Math.max(end, this.#memory.length * 2))
       this.#memory.copy(larger, 0, 0, start)
+      free(this.#memory)
       this.#memory = larger
     }
     if (this.#size + 2 > this.#starts.length) {
       const starts = new Float64Array(this.#starts.length * 2)
       starts.set(this.#starts)
+      free(this.#starts)
       this.#starts = starts
     }
     memory.copy(this.#memory, start, from, to)
@@ -70,8 +72,13 @@ export class KeyArena {
     this.#places = Uint32Array.from({ length: this.#size }, (_, place) => place)
     this.#digits = new Float64Array(this.#size)
     this.#sort({ from: 0, to: this.#size, depth: 0, isRead: false })
-    this.#digits = new Float64Array()
+    free(this.#digits)
     return this.#places
+  }
+
+  /** Gives the memory back: nothing of it can be read any more. */
+  [Symbol.dispose](): void {
+    for (const memory of [this.#memory, this.#starts, this.#places]) free(memory)
   }
 
   /**
@@ -165,6 +172,11 @@ export class KeyArena {
     }
     return bytes * digitBase + left
   }
+}
+
+/** Gives memory outside of the heap back at once: a heap that hardly grows may not be collected for hours. */
+export function free({ buffer }: NodeJS.TypedArray<ArrayBuffer>): void {
+  buffer.transfer(0)
 }
 
 function largerOf(one: Part, other: Part): Part {

@@ -7,7 +7,7 @@ import { GatheredVersions } from './gathered-versions.ts'
 const step = 1000
 
 /** What a start loads. */
-interface ReadState {
+interface ReadState extends Disposable {
   /** What was live at the floor. */
   readonly live: GatheredVersions
   /** What came after it, the newest first. */
@@ -59,7 +59,10 @@ export function readBack(
     }
     if (columns.seq.length < step) break
   }
-  return { live, recent, afterSeq: afterSeq ?? 0, floor }
+  const dispose = (): void => {
+    for (const versions of [live, recent]) versions[Symbol.dispose]()
+  }
+  return { live, recent, afterSeq: afterSeq ?? 0, floor, [Symbol.dispose]: dispose }
 }
 
 function longKey(past: PastReader, seq: number): KeyPart {

@@ -110,10 +110,11 @@ export class Store {
   /** Builds the state from the log: what is live at the floor, then the versions after it. */
   #load(): void {
     this.#readCompacted()
-    const { live, recent, afterSeq, floor } = readBack(this.#log.past, {
+    using state = readBack(this.#log.past, {
       compacted: this.#compacted,
       historyBytes: this.#limits.historyBytes,
     })
+    const { live, recent, afterSeq, floor } = state
     if (live.bytesOfIndex > this.#limits.heapBytes) throw tooLarge(live.size, this.#limits.heapBytes)
     this.history.clear(floor)
     this.#head = Math.max(firstRevision, this.#compacted)
