@@ -3,7 +3,7 @@
 # has made the certificates, kubeconfigs and configuration files; each component starts as soon as what it
 # needs is there.
 #
-#   bare.sh DIRECTORY BINARIES ETCD PAUSE_ARCHIVE READY_FILE
+#   bare.sh DIRECTORY BINARIES ETCD PAUSE_ARCHIVE READY_FILE [FLAG_OF_THE_KUBELET...]
 #
 # READY_FILE appears when /readyz of the API server answers; the observer of the benchmark, which asks for
 # that anyway, makes it.
@@ -59,8 +59,9 @@ start kube-scheduler kube-scheduler \
   --authorization-kubeconfig="$kubeconfig/kube-scheduler.kubeconfig" --bind-address=127.0.0.1 \
   --kubeconfig="$kubeconfig/kube-scheduler.kubeconfig" --leader-elect=false --profiling=false
 
-start kubelet kubelet --config="$etc/kubelet.yaml" --kubeconfig="$kubeconfig/kubelet.kubeconfig" --node-ip=10.89.0.2
+start kubelet kubelet --config="$etc/kubelet.yaml" --kubeconfig="$kubeconfig/kubelet.kubeconfig" --node-ip=10.89.0.2 "${@:6}"
 
-start kube-proxy kube-proxy --config="$etc/kube-proxy.yaml"
+mapfile -t proxy_flags <"$etc/kube-proxy.flags"
+start kube-proxy kube-proxy "${proxy_flags[@]}"
 
 wait

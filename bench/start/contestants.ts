@@ -35,11 +35,11 @@ interface Prepared {
 }
 
 const readyFile = '/run/apiserver-ready'
-const builtPayload = `${repository}/build/payload`
+export const builtPayload = `${repository}/build/payload`
 
 /** One start on an empty data directory in a machine of its own. */
 export function measureStart(contestant: Contestant, { idle }: { idle: boolean }): Promise<Start> {
-  return withStart(contestant, builtPayload, async (machine, times) => ({
+  return withStart({ contestant, payload: builtPayload }, async (machine, { times }) => ({
     ...times,
     idle: idle ? await measureIdle(machine, contestant) : undefined,
   }))
@@ -47,20 +47,29 @@ export function measureStart(contestant: Contestant, { idle }: { idle: boolean }
 
 /** Proportional set size by process name of a bare cluster from another payload, 60 s after Ready. */
 export function measureMemory(payload: string): Promise<ReadonlyMap<string, number>> {
-  return withStart('bare', payload, async (machine) => {
+  return withStart({ contestant: 'bare', payload }, async (machine) => {
     await sleep(settleMs)
     return memoryOf(machine, componentsOf(machine, 'bare'))
   })
 }
 
+interface Rig {
+  readonly contestant: Contestant
+  readonly payload: string
+  /** NAME=VALUE */
+  readonly kubeletFlags?: readonly string[]
+  /** Further flags of the daemon. */
+  readonly daemonFlags?: readonly string[]
+}
+
 /** What `use` makes of a cluster whose node is Ready; the cluster ends after it. */
-async function withStart<Value>(
-  contestant: Contestant,
-  payload: string,
-  use: (machine: Machine, times: Omit<Start, 'idle'>) => Promise<Value>,
+export async function withStart<Value>(
+  rig: Rig,
+  use: (machine: Machine, started: { times: Omit<Start, 'idle'>; kubeconfig: string }) => Promise<Value>,
 ): Promise<Value> {
+  const { contestant } = rig
   await using machine = await Machine.create({ name: `bench-${contestant}` })
-  const { command, kubeconfig, unpackMs } = await prepare[contestant](machine, payload)
+  const { command, kubeconfig, unpackMs } = await prepare[contestant](machine, rig)
   await using observer = machine.spawn(
     [process.execPath, `${import.meta.dirname}/observe.ts`, kubeconfig, readyFile],
     {
@@ -82,21 +91,22 @@ async function withStart<Value>(
   late.catch(() => {})
   const marks = await Promise.race([seen.ready, failed, late])
   const since = (mark: bigint) => Number(mark - begun) / 1e6
-  return await use(machine, {
-    apiserverReadyMs: since(marks.apiserver),
-    nodeReadyMs: since(marks.node),
-    unpackMs,
-  })
+  const times = { apiserverReadyMs: since(marks.apiserver), nodeReadyMs: since(marks.node), unpackMs }
+  return await use(machine, { times, kubeconfig })
 }
 
-const prepare: Readonly<Record<Contestant, (machine: Machine, payload: string) => Promise<Prepared>>> = {
+const prepare: Readonly<Record<Contestant, (machine: Machine, rig: Rig) => Promise<Prepared>>> = {
   /** An empty data directory but for the payload, which the first command unpacks. */
-  async k8s(machine) {
+  async k8s(machine, { kubeletFlags = [], daemonFlags = [] }) {
     const first = await timed(() => machine.exec(['k8s', 'kubectl', 'version', '--client']))
     const second = await timed(() => machine.exec(['k8s', 'kubectl', 'version', '--client']))
-    return { command: ['k8s'], kubeconfig: '/var/lib/k8s/admin.kubeconfig', unpackMs: first - second }
+    return {
+      command: ['k8s', ...daemonFlags, ...kubeletFlags.map((flag) => `--kubelet-arg=${flag}`)],
+      kubeconfig: '/var/lib/k8s/admin.kubeconfig',
+      unpackMs: first - second,
+    }
   },
-  async bare(machine, payload) {
+  async bare(machine, { payload, kubeletFlags = [] }) {
     const directory = '/var/lib/bare'
     mkdirSync(machine.path(directory))
     await machine.exec([process.execPath, `${import.meta.dirname}/prepare-bare.ts`, directory, payload])
@@ -104,7 +114,10 @@ const prepare: Readonly<Record<Contestant, (machine: Machine, payload: string) =
     const pause = `${payload}/images/pause.tar.zst`
     const script = `${import.meta.dirname}/bare.sh`
     return {
-      command: ['bash', script, directory, `${payload}/bin`, etcd, pause, readyFile],
+      command: [
+        ...['bash', script, directory, `${payload}/bin`, etcd, pause, readyFile],
+        ...kubeletFlags.map((flag) => `--${flag}`),
+      ],
       kubeconfig: `${directory}/admin.kubeconfig`,
       unpackMs: undefined,
     }
@@ -160,7 +173,7 @@ function memoryOf(machine: Machine, components: readonly { pid: number; name: st
 }
 
 /** The daemon (or the script's etcd) and its components, without shims and what runs in containers. */
-function componentsOf(machine: Machine, contestant: Contestant) {
+export function componentsOf(machine: Machine, contestant: Contestant) {
   const processes = processesOf(machine)
   const root = processes.find(({ name, arguments: given }) =>
     contestant === 'k8s'
@@ -174,7 +187,7 @@ function componentsOf(machine: Machine, contestant: Contestant) {
   return contestant === 'k8s' ? [{ ...root, name: 'daemon' }, ...children] : children
 }
 
-function sumByName(pairs: readonly (readonly [string, number])[]): Map<string, number> {
+export function sumByName(pairs: readonly (readonly [string, number])[]): Map<string, number> {
   const sums = new Map<string, number>()
   for (const [name, value] of pairs) sums.set(name, (sums.get(name) ?? 0) + value)
   return sums

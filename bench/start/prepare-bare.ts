@@ -2,11 +2,13 @@
  * Makes what bare.sh starts with: the same certificates and configuration files that the daemon would
  * make, so that only the starting is compared. Runs inside the machine: node prepare-bare.ts DIRECTORY
  */
+import { writeFileSync } from 'node:fs'
 import { silentLogger } from '../../src/base/logger.ts'
 import { prepareCredentials } from '../../src/cluster/credentials.ts'
 import { prepareDirectories } from '../../src/cluster/directories.ts'
 import type { ComponentContext } from '../../src/components/component.ts'
 import { containerd } from '../../src/components/containerd.ts'
+import { kubeProxyArguments } from '../../src/components/kube-proxy.ts'
 import { kubelet } from '../../src/components/kubelet.ts'
 import { serverAccess } from '../../src/components/node-access.ts'
 import { addressesOf } from '../../src/cluster/node-address.ts'
@@ -44,3 +46,5 @@ const context: ComponentContext = {
   credentials: prepareCredentials({ config, addresses, paths, log: silentLogger }).then(() => undefined),
 }
 for (const component of [containerd, kubelet]) await component(context).prepare?.()
+// A flag a line.
+writeFileSync(`${directory}/etc/kube-proxy.flags`, `${kubeProxyArguments(context).join('\n')}\n`)
