@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { addTestImage, Cluster } from './harness/cluster.ts'
 import { Lan } from './harness/lan.ts'
 import { Machine } from './harness/machine.ts'
-import { deployment, pod, podSpec, sleepForever } from './harness/manifests.ts'
+import { atData, claim, deployment, pod, podSpec, sleepForever } from './harness/manifests.ts'
 import { reportFailures } from './harness/report.ts'
 
 /*
@@ -196,15 +196,71 @@ test('a Node that is removed is drained, its machine ends and cannot come back u
   await second().ready()
 })
 
+/** On the first agent: a volume and what has it, which a StatefulSet keeps. */
+function keeper() {
+  const labels = { app: 'keeper' }
+  const { container } = atData('data')
+  const line = `[ -e /data/first ] || echo $HOSTNAME >/data/first; ${sleepForever}`
+  const spec = {
+    ...podSpec('keeper', line, { container }),
+    nodeSelector: { 'kubernetes.io/hostname': nameOf(first()) },
+  }
+  return {
+    apiVersion: 'apps/v1',
+    kind: 'StatefulSet',
+    metadata: { name: 'keeper' },
+    spec: {
+      ...{ serviceName: 'keeper', replicas: 1, selector: { matchLabels: labels } },
+      template: { metadata: { labels }, spec },
+      volumeClaimTemplates: [claim('data')],
+    },
+  }
+}
+
+/** As when its power is cut and comes back: no process, no mount of pods, nothing that ends with the machine. */
+async function cutPower({ machine, daemon }: Cluster): Promise<void> {
+  const unmount = `while read -r _ path _; do
+      case $path in /var/lib/kubelet/?*|/var/lib/k8s/run/?*) umount -l "$path" 2>/dev/null || true;; esac
+    done < <(tac /proc/mounts)`
+  await machine.exec(['bash', '-c', `kill -9 -1; ${unmount}; echo another >/var/lib/k8s/run/boot-id`])
+  await daemon.ended
+}
+
+test('a volume is there again when its machine is, and a pod waits for it', async () => {
+  await server.apply(keeper())
+  await server.kubectl(['rollout', 'status', 'statefulset/keeper', '--timeout=90s'], { timeoutMs: 100_000 })
+  const before = await server.pod('keeper-0')
+  await cutPower(first())
+  // Another node could run it, and has not its data.
+  await server.kubectl(['delete', 'pod', 'keeper-0', '--force', '--grace-period=0'])
+  first().startDaemon()
+  await first().ready()
+  await server.wait(['--for=condition=Ready', 'pod/keeper-0'])
+  const after = await server.pod('keeper-0')
+  expect(after.metadata.uid).not.toBe(before.metadata.uid)
+  expect(after.spec.nodeName).toBe(nameOf(first()))
+  expect(await server.shell('keeper-0', 'cat /data/first')).toBe('keeper-0\n')
+})
+
 test('a machine that is off is removed without waiting for it, and ends when it is back', async () => {
   const removed = nameOf(first())
   await first().daemon.stop('SIGKILL')
   const { exitCode, stdout } = await node('remove', removed, '--force')
   expect(exitCode).toBe(0)
   expect(stdout).toContain(`${removed} is not drained, since --force says so.`)
+  expect(stdout).toContain(`The data of default/data-keeper-0 are on ${removed} alone`)
   first().startDaemon()
   expect((await first().daemon.ended).exitCode, first().daemon.logTail()).toBe(2)
   expect((await server.kubectl(['get', 'node', removed], { check: false })).stderr).toContain('NotFound')
+})
+
+test('the volumes of a Node that is gone go with their claims, and hold nobody up', async () => {
+  const volumes = async () => (await server.get<{ items: unknown[] }>('pv')).items.length
+  expect(await volumes()).toBe(1)
+  await server.kubectl(['delete', 'statefulset', 'keeper', '--cascade=orphan'])
+  await server.kubectl(['delete', 'pod', 'keeper-0', '--force', '--grace-period=0', '--ignore-not-found'])
+  await server.kubectl(['delete', 'pvc', 'data-keeper-0', '--timeout=60s'])
+  await server.waitFor('the volume is gone', async () => (await volumes()) === 0)
 })
 
 test('the last server, and a Node that nobody knows, are not removed', async () => {
