@@ -128,9 +128,8 @@ export class ScaledCluster implements AsyncDisposable {
     })
   }
 
-  /** Hollow nodes that are Ready. Throws when some have ended by themselves. */
+  /** Hollow nodes that are Ready. */
   async readyNodes(): Promise<number> {
-    if (this.#ended !== undefined) throw new Error(this.#ended)
     const table = await this.#get<{ rows?: readonly { cells: readonly unknown[] }[] }>(
       '/api/v1/nodes?labelSelector=hollow&includeObject=None',
       'application/json;as=Table;v=v1;g=meta.k8s.io',
@@ -200,7 +199,9 @@ export class ScaledCluster implements AsyncDisposable {
     await this.#ask({ method: 'POST', path, body })
   }
 
+  /** Throws, too, when hollow nodes have ended by themselves. */
   async #ask(asked: Asked): Promise<Answer> {
+    if (this.#ended !== undefined) throw new Error(this.#ended)
     const answer = await this.#api.ask(asked)
     if (answer.status >= 200 && answer.status < 300) return answer
     throw new Error(`${asked.method ?? 'GET'} ${asked.path}: ${answer.status}: ${answer.body.slice(0, 500)}`)
