@@ -44,13 +44,16 @@ function configFile({ etcDir }: Paths): string {
 
 async function prepare(context: NodeContext): Promise<void> {
   const { config, paths, payload, host, choices, podCidr } = context
-  const cniConfDir = join(paths.etcDir, 'cni')
+  const ownCniConfDir = join(paths.etcDir, 'cni')
+  const cniConfDir = config.cniConfDir ?? ownCniConfDir
   const dropInDir = join(paths.etcDir, 'containerd.d')
   if (host.kernel.feature('bridgeNetfilter') !== 'present') await loadModules()
   applySysctls(networkSysctls(config.clusterCidr))
   await Promise.all(
-    [cniConfDir, dropInDir].map((dir) => mkdir(dir, { recursive: true, mode: privateDirectoryMode })),
+    [ownCniConfDir, dropInDir].map((dir) => mkdir(dir, { recursive: true, mode: privateDirectoryMode })),
   )
+  // containerd would make it for root alone.
+  await mkdir(cniConfDir, { recursive: true })
   const containerdConfig = renderContainerdConfig({
     root: paths.containerdRoot,
     state: paths.containerdState,
@@ -66,7 +69,8 @@ async function prepare(context: NodeContext): Promise<void> {
     canLowerOomScore: host.capabilities.sysResource,
   })
   await writeRendered(configFile(paths), containerdConfig)
-  if (podCidr === undefined) await rm(cniConfigFile(paths), { force: true })
+  if (podCidr === undefined || config.cniConfDir !== undefined)
+    await rm(cniConfigFile(paths), { force: true })
   else await writeCniConfig(context, podCidr)
 }
 

@@ -55,6 +55,7 @@ const serverRules: readonly Rule<Config>[] = [
   labels,
   taints,
   kubeProxy,
+  otherNetwork,
   ownMetrics,
   localStorage,
   whoseEtcd,
@@ -69,6 +70,7 @@ const agentRules: readonly Rule<AgentConfig>[] = [
   labels,
   taints,
   kubeProxy,
+  otherNetwork,
   ownMetrics,
   disabledElsewhere,
   tokens,
@@ -221,6 +223,16 @@ function localStorage(config: Config, describe: Describe, isGiven: IsGiven): Con
   if (isInside(dataDir, path))
     return { name, reason: `${describe('data-dir')} lies in it; allowed is a directory of their own` }
   return undefined
+}
+
+/** Rules of policies rest on what the own network says of its pods, and on its bridge. */
+function otherNetwork({ cniConfDir, disable }: NodeConfig): Conflict | undefined {
+  if (cniConfDir === undefined || disable.includes('network-policy')) return undefined
+  return {
+    name: 'cni-conf-dir',
+    reason:
+      'network policies are enforced for pods of the own network alone; give --disable=network-policy, too',
+  }
 }
 
 function disabledElsewhere({ disable }: AgentConfig): Conflict | undefined {

@@ -1,9 +1,9 @@
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { addTestImage, Cluster } from './harness/cluster.ts'
 import { Lan } from './harness/lan.ts'
 import { Machine, repository } from './harness/machine.ts'
-import { pod, webServer } from './harness/manifests.ts'
+import { busybox as busyboxImage, pod, sleepForever, webServer } from './harness/manifests.ts'
 import { reportFailures } from './harness/report.ts'
 
 // A server and an agent, with a pod on each that tells its name: `near` on the server, `far` on the agent.
@@ -16,6 +16,7 @@ const bigBytes = 3_000_000
 let lan: Lan
 let server: Cluster
 let agent: Cluster
+let other: Cluster | undefined
 let addresses: string[]
 let podAddresses: Record<string, string>
 
@@ -40,6 +41,7 @@ beforeAll(async () => {
   for (const name of ['near', 'far']) podAddresses[name] = String((await server.pod(name)).status.podIP)
 })
 afterAll(async () => {
+  await other?.[Symbol.asyncDispose]()
   await agent?.[Symbol.asyncDispose]()
   await server?.[Symbol.asyncDispose]()
   await lan?.[Symbol.asyncDispose]()
@@ -199,4 +201,141 @@ test('what the servers say of the backend, agents do', async () => {
   expect(await untilFetched('near', `${podAddresses['far']}:8080/`)).toBe('far\n')
   expect(await untilFetched('far', `${podAddresses['near']}:8080/`)).toBe('near\n')
   expect(await networkParts()).toEqual([])
+}, 240_000)
+
+/** CAP_SYS_RESOURCE, which not every machine has that stands for others. */
+const canRaiseLimits =
+  ((BigInt(`0x${/^CapBnd:\s*(\S+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]}`) >> 24n) & 1n) ===
+  1n
+/** What Cilium's agent may do, as its chart has it, where it is not privileged. */
+const capabilities = [
+  ...['CHOWN', 'KILL', 'NET_ADMIN', 'NET_RAW', 'IPC_LOCK', 'SYS_MODULE', 'SYS_ADMIN'],
+  ...['DAC_OVERRIDE', 'FOWNER', 'SETGID', 'SETUID', 'SYSLOG'],
+  ...(canRaiseLimits ? ['SYS_RESOURCE'] : []),
+]
+/** What of the node Calico's and Cilium's DaemonSets mount, and as what, but for /lib/modules, which would be made on the host. */
+const hostPaths: readonly (readonly [path: string, type: string])[] = [
+  ['/proc', 'Directory'],
+  ['/proc/sys/net', 'Directory'],
+  ['/sys/fs', 'DirectoryOrCreate'],
+  ['/sys/kernel/security', ''],
+  ['/run/xtables.lock', 'FileOrCreate'],
+  ['/var/run/calico', 'DirectoryOrCreate'],
+  ['/var/run/cilium', 'DirectoryOrCreate'],
+  ['/run/cilium/cgroupv2', 'DirectoryOrCreate'],
+  ['/var/run/nodeagent', 'DirectoryOrCreate'],
+  ['/var/lib/calico', 'DirectoryOrCreate'],
+  ['/var/lib/cni/networks', ''],
+  ['/var/log/calico/cni', ''],
+  ['/var/lib/kubelet/pods', 'DirectoryOrCreate'],
+  ['/opt/cni/bin', 'DirectoryOrCreate'],
+  ['/etc/cni/net.d', ''],
+]
+/** The plugin of a network that has nothing to do with ours but for what it is made of: the artifact's, which are found first. */
+const foreignPlugin = '#!/bin/sh\nexec "${CNI_PATH%%:*}/bridge"\n'
+const foreignNetwork = JSON.stringify({
+  ...{ cniVersion: '1.0.0', name: 'foreign' },
+  plugins: [
+    {
+      ...{ type: 'foreign', bridge: 'foreign0', isGateway: true },
+      ipam: { type: 'host-local', ranges: [[{ subnet: '10.99.0.0/24' }]], routes: [{ dst: '0.0.0.0/0' }] },
+    },
+  ],
+})
+const install = `set -e
+grep -q ' /host/sys/fs/bpf bpf ' /proc/mounts || mount -t bpf bpf /host/sys/fs/bpf
+printf '%s' "$PLUGIN" >/host/opt/cni/bin/foreign
+chmod 755 /host/opt/cni/bin/foreign
+nsenter --mount=/host/proc/1/ns/mnt test -x /opt/cni/bin/foreign
+printf '%s' "$NETWORK" >/host/etc/cni/net.d/05-foreign.conflist`
+
+/** A network of others, as far as the node is concerned. */
+function foreignDaemonSet(hostName: string) {
+  const volume = (place: number) => `path-${place}`
+  const mounts = (mountPropagation: string) =>
+    hostPaths.map(([path], place) => ({
+      ...{ name: volume(place), mountPath: `/host${path}` },
+      ...(path === '/sys/fs' && { mountPropagation }),
+    }))
+  const labels = { app: 'foreign' }
+  return {
+    ...{ apiVersion: 'apps/v1', kind: 'DaemonSet', metadata: { name: 'foreign', namespace: 'kube-system' } },
+    spec: {
+      selector: { matchLabels: labels },
+      template: {
+        metadata: { labels },
+        spec: {
+          ...{
+            hostNetwork: true,
+            priorityClassName: 'system-node-critical',
+            terminationGracePeriodSeconds: 1,
+          },
+          nodeSelector: { 'kubernetes.io/hostname': hostName },
+          tolerations: [{ operator: 'Exists' }],
+          initContainers: [
+            {
+              ...{ name: 'install', image: busyboxImage, command: ['sh', '-c', install] },
+              env: [
+                { name: 'PLUGIN', value: foreignPlugin },
+                { name: 'NETWORK', value: foreignNetwork },
+              ],
+              securityContext: { privileged: true },
+              volumeMounts: mounts('Bidirectional'),
+            },
+          ],
+          containers: [
+            {
+              ...{ name: 'agent', image: busyboxImage, command: ['sh', '-c', sleepForever] },
+              securityContext: { capabilities: { add: capabilities, drop: ['ALL'] } },
+              volumeMounts: mounts('HostToContainer'),
+            },
+          ],
+          volumes: hostPaths.map(([path, type], place) => ({
+            ...{ name: volume(place), hostPath: { path, type } },
+          })),
+        },
+      },
+    },
+  }
+}
+
+test('a node leaves the field to the network of others', async () => {
+  const machine = await Machine.create({ name: 'net-other' })
+  other = new Cluster(machine, {})
+  await lan.join(machine)
+  addTestImage(machine)
+  // Otherwise that of the host.
+  await machine.exec(['mount', '-t', 'tmpfs', 'tmpfs', '/opt'])
+  const { stdout } = await server.k8s(['token', 'create', '--role=agent'])
+  writeFileSync(machine.path('/run/token'), stdout)
+  other.startDaemon({
+    flags: [
+      ...['agent', `--server=https://${addresses[0]}:6443`, '--token-file=/run/token'],
+      ...['--disable=network-policy,kube-proxy', '--cni-conf-dir=/etc/cni/net.d'],
+    ],
+  })
+  const hostName = machine.id.replace('k8s-test-', '')
+  const daemon = other
+  await daemon.waitFor('it says what it waits for', async () =>
+    (await daemon.k8s(['status'], { check: false })).stdout.includes('cni plugin not initialized'),
+  )
+  await server.apply(foreignDaemonSet(hostName))
+  await other.ready()
+  await server.wait(['-n', 'kube-system', '--for=condition=Ready', 'pod', '-l', 'app=foreign'])
+  await server.runPods(webPod('guest', machine))
+  const address = String((await server.pod('guest')).status.podIP)
+  expect(address).toMatch(/^10\.99\.0\./)
+  expect(await fetchOn(other, `${address}:8080/`)).toBe('guest\n')
+  // What the DaemonSet mounted, the machine has.
+  expect((await machine.exec(['cat', '/proc/mounts'])).stdout).toContain(' /sys/fs/bpf bpf ')
+  const inAgent = ['-n', 'kube-system', 'exec', 'daemonset/foreign', '-c', 'agent', '--']
+  expect((await server.kubectl([...inAgent, 'cat', '/proc/mounts'])).stdout).toContain(
+    '/host/sys/fs/bpf bpf ',
+  )
+  // And nothing of it is ours.
+  expect((await machine.exec(['ip', '-o', 'link'])).stdout).not.toMatch(/cni0|k8s-vxlan/)
+  expect((await machine.exec(['nft', 'list', 'tables'])).stdout).not.toMatch(/k8s|kube-proxy/)
+  expect((await machine.exec(['ip', 'route', 'show', 'proto', '75'])).stdout).toBe('')
+  const { problems } = await other.status()
+  expect(problems).toEqual([])
 }, 240_000)

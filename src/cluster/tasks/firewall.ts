@@ -35,6 +35,8 @@ export const firewall: Task = {
   leaderOnly: false,
   async run(context, signal) {
     const { config, choices, log, board } = context
+    // Nothing is the daemon's to look after where others bring the network, and Services, too.
+    if (config.cniConfDir !== undefined && config.disable.includes('kube-proxy')) return
     const watch = new FirewallWatch(firewallOf(choices.proxyMode, config.clusterCidr), context)
     const trouble = new Trouble({ ...firewall, board, log })
     for (let looks = 0; ; looks++) {
@@ -80,16 +82,17 @@ export class FirewallWatch {
     const present = await this.#firewall.read({ run, thorough })
     if (present === undefined) return
     const suspects = new Set<string>()
-    if (!present.masquerade) {
+    const isOwnNetwork = this.#context.config.cniConfDir === undefined
+    if (isOwnNetwork && !present.masquerade) {
       await this.#firewall.writeMasquerade(run)
       // Before the first start there is nothing to be told.
       if (!isFirst) this.#context.log.warn('the rules of masquerading were gone, and are there again')
     }
     await this.#services(present, suspects, signal)
-    await this.#ports(present, suspects, signal)
+    if (isOwnNetwork) await this.#ports(present, suspects, signal)
     this.#suspects = suspects
     // The last, as it is written into a table of others.
-    if (!present.forwarding) {
+    if (isOwnNetwork && !present.forwarding) {
       await this.#firewall.writeForwarding(run)
       this.#context.log.warn(
         'the firewall drops what it has no rule for in its chain FORWARD: what comes from pods and goes to them is let through',

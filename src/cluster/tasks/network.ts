@@ -186,6 +186,8 @@ export class NetworkKeeper {
   /** The cluster's, which its servers have written down (addons/joining.ts); until then, that of this node's settings. */
   async #readBackend(signal: AbortSignal): Promise<NetworkBackend> {
     const { access, config } = this.#context
+    // Who brings the pods' network leads to them, too.
+    if (config.cniConfDir !== undefined) return 'none'
     const known = this.#backend
     if (known !== undefined && performance.now() - known.readAtMs < backendIntervalMs) return known.value
     const url = `${access.server}/api/v1/namespaces/kube-system/configmaps/kubeadm-config`

@@ -23,7 +23,8 @@ export const podRange: Task = {
   purpose: "follow the range of the Node's pods",
   leaderOnly: false,
   async run(context, signal) {
-    const { log, board } = context
+    const { config, log, board } = context
+    if (config.cniConfDir !== undefined) return
     const purpose = 'write the configuration of CNI'
     const trouble = new Trouble({ ...podRange, purpose, board, log })
     await context.whenReady('api')

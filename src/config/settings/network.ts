@@ -1,5 +1,5 @@
 import { clusterNodes } from '../roles.ts'
-import { boolean, choice } from '../table/kinds.ts'
+import { boolean, choice, directory } from '../table/kinds.ts'
 import type { Rows } from './rows.ts'
 
 const group = 'Network'
@@ -8,6 +8,8 @@ export interface NetworkSettings {
   readonly kubeProxyMode: 'auto' | 'nftables' | 'iptables'
   /** Of what this machine sends to the pods of others. */
   readonly vxlanChecksumOffload: boolean
+  /** Of a network that others bring; without it pods have the daemon's own. */
+  readonly cniConfDir?: string
 }
 
 export const networkSettings: Rows<NetworkSettings> = {
@@ -25,5 +27,15 @@ export const networkSettings: Rows<NetworkSettings> = {
     kind: boolean,
     default: false,
     roles: clusterNodes,
+  },
+  'cni-conf-dir': {
+    group,
+    description:
+      'Where a network of others (Cilium, Calico, flannel) puts its CNI configuration, as /etc/cni/net.d: pods have that network then, and none of the own. Its plugins are found in /opt/cni/bin.',
+    kind: directory,
+    defaultText: 'none: pods have the own network',
+    roles: clusterNodes,
+    change:
+      'What the kernel has of the former network (cni0, masquerading, hostPorts) goes with the next boot; pods that run keep it until they are made anew.',
   },
 }

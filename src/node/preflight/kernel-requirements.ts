@@ -168,7 +168,7 @@ function bridgeNetfilter({ host }: Examination): Requirement {
 /** A Node alone needs none. */
 function vxlan({ config, host }: Examination): Requirement[] {
   const name = 'vxlan'
-  if (config.networkBackend !== 'vxlan') return []
+  if (config.networkBackend !== 'vxlan' || config.cniConfDir !== undefined) return []
   const state = host.kernel.feature('vxlan')
   if (state !== 'absent') return [ok(name, state)]
   return [

@@ -55,6 +55,7 @@ function inOwnNetwork(lines: string): Outcome[] {
     const state = { isReady: true, isHealed: true, restarts: 0, told: [], parts: new Map() }
     const tell = (fields, message) => state.told.push(message ?? fields)
     const context = {
+      config: {},
       payload: { cniBinDir: '/var/lib/cni' },
       log: { warn: tell, error: tell, info: tell },
       board: { report: (part) => state.parts.set(part.name, part.message), forget: (name) => state.parts.delete(name) },
@@ -186,4 +187,13 @@ test.runIf(isRoot)('of a pod that ends meanwhile nothing is left', () => {
     writeFileSync('/var/lib/cni/portmap', script + '\\nrm -f /var/lib/cni/results/*\\n')
     await look()`)
   expect(outcomes.at(-1)?.calls).toEqual(['ADD abc', 'DEL abc'])
+})
+
+test.runIf(isRoot)('of the pods of another network only Services are looked after', () => {
+  const outcomes = inOwnNetwork(`
+    context.config.cniConfDir = '/etc/cni/net.d'
+    await look(true); await look(); await look()`)
+  expect(outcomes.at(-1)).toEqual({
+    ...{ restarts: 1, told: [], parts: [], calls: [], masquerades: false },
+  })
 })

@@ -413,6 +413,11 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
       'cannot use --metrics-address=127.0.0.1:8443: kube-apiserver has that port',
     ],
     [
+      'policies for the pods of another network',
+      { flags: ['--cni-conf-dir=/etc/cni/net.d', '--disable=kube-proxy'] },
+      'cannot use --cni-conf-dir=/etc/cni/net.d: network policies are enforced for pods of the own network alone; give --disable=network-policy, too',
+    ],
+    [
       'flags for what is left out',
       { flags: ['--disable=kube-proxy', '--kube-proxy-arg=secret=hunter2'] },
       'cannot use --kube-proxy-arg=secret: --disable=kube-proxy leaves kube-proxy out',
