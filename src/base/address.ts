@@ -88,6 +88,11 @@ export function isMulticast(address: Address): boolean {
   return contains(multicast[address.family], address)
 }
 
+/** 240.0.0.0/4, with the broadcast address in it. */
+export function isReserved({ family, bits }: Address): boolean {
+  return family === 4 && bits >> 28n === 15n
+}
+
 const loopback = { 4: knownRange('127.0.0.0/8'), 6: knownRange('::1/128') }
 const linkLocal = { 4: knownRange('169.254.0.0/16'), 6: knownRange('fe80::/10') }
 const multicast = { 4: knownRange('224.0.0.0/4'), 6: knownRange('ff00::/8') }

@@ -35,6 +35,7 @@ import { nodeAddress } from './tasks/node-address.ts'
 import { nodeRole } from './tasks/node-role.ts'
 import { payloads } from './tasks/payloads.ts'
 import { firstPodCidr, knownPodCidr, podRange, rememberedPodCidr } from './tasks/pod-range.ts'
+import { servicelb } from './tasks/servicelb.ts'
 import { snapshots } from './tasks/snapshots.ts'
 import type { NodeTaskContext, Surroundings, Task, TaskContext } from './tasks/task.ts'
 
@@ -64,6 +65,7 @@ const server: Omit<RoleRow, 'storage' | 'leadership'> = {
     network,
     networkPolicy,
     metrics,
+    servicelb,
     addons,
     joiners,
     certificates,

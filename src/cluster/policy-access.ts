@@ -1,35 +1,16 @@
-import type { WatchAccess } from '../network/object-watch.ts'
 import type { NodeTaskContext } from './tasks/task.ts'
-import { Trouble } from './trouble.ts'
-import type { Wakeup } from './wakeup.ts'
+import { watchAccess, type WatchGiven } from './watch-access.ts'
 
-type AccessContext = Pick<NodeTaskContext, 'access' | 'board' | 'log'>
-
-interface PolicyAccess extends WatchAccess {
-  readonly what: string
-  /** Whether the API server has not answered for a while. */
-  readonly isAway: () => boolean
-}
-
-/** How policies, and what they are about, are watched; what is in the way is a part of the status. */
+/** How policies, and what they are about, are watched. */
 export function policyAccess(
-  { access, board, log }: AccessContext,
-  given: { name: string; what: string; signal: AbortSignal; wakeup: Wakeup },
-): PolicyAccess {
-  const { name, what, signal, wakeup } = given
-  const trouble = new Trouble({ name, purpose: `watch ${what}`, board, log })
-  let isAway = false
-  return {
-    ...{ what, signal, server: access.server, identity: access.policyIdentity, isAway: () => isAway },
-    onTrouble(reason) {
-      isAway = reason !== undefined
-      wakeup.wake()
-      const tell = () => {
-        if (reason !== undefined) throw new Error(`${reason}${reason.includes(' 403 ') ? forbidden : ''}`)
-      }
-      trouble.attempt(tell, signal).catch(() => {})
-    },
-  }
+  context: Pick<NodeTaskContext, 'access' | 'board' | 'log'>,
+  given: Omit<WatchGiven, 'identity' | 'remedyOf'>,
+) {
+  return watchAccess(context, {
+    ...given,
+    identity: context.access.policyIdentity,
+    remedyOf: (reason) => (reason.includes(' 403 ') ? forbidden : ''),
+  })
 }
 
 const forbidden =

@@ -11,7 +11,7 @@
 import { existsSync, type FSWatcher, watch as watchDirectory } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { setImmediate as turn } from 'node:timers/promises'
-import { formatRange, parseRange } from '../base/address.ts'
+import { familyOf, formatRange, parseRange } from '../base/address.ts'
 import { AppError, describeError, errorCode } from '../base/errors.ts'
 import type { Exposition } from '../base/exposition.ts'
 import { publicMode, writeFileAtomically } from '../base/files.ts'
@@ -19,7 +19,7 @@ import { readNode } from '../components/node.ts'
 import { watchObjects } from '../network/object-watch.ts'
 import { Connections } from '../network/policy/connections.ts'
 import { PolicyEngine } from '../network/policy/engine.ts'
-import { type Family, familyOf, namespaceFacts, podFacts } from '../network/policy/facts.ts'
+import { type Family, namespaceFacts, podFacts } from '../network/policy/facts.ts'
 import {
   type Head,
   readCounts,
@@ -38,8 +38,8 @@ import { cniResultsDir } from '../node/firewall/port-mappings.ts'
 import { bridgeName } from '../node/render/cni-config.ts'
 import { applySysctls, bridgeSettings } from '../node/render/sysctls.ts'
 import { runCommand } from '../supervisor/spawn.ts'
+import { ObjectEvents } from './object-events.ts'
 import { policyAccess } from './policy-access.ts'
-import { PolicyEvents } from './policy-events.ts'
 import type { NodeTaskContext } from './tasks/task.ts'
 import type { Wakeup } from './wakeup.ts'
 
@@ -73,7 +73,7 @@ export class PolicyKeeper {
   readonly #signal: AbortSignal
   readonly #files: HostFiles
   readonly #runtime: RuntimePods
-  readonly #events: PolicyEvents
+  readonly #events: ObjectEvents
   readonly #over = new AbortController()
   readonly #watching: Promise<unknown>
   readonly #families: readonly Family[]
@@ -100,7 +100,14 @@ export class PolicyKeeper {
     this.#signal = AbortSignal.any([signal, this.#over.signal])
     this.#files = new HostFiles(root)
     this.#runtime = new RuntimePods(this.#files)
-    this.#events = new PolicyEvents(context)
+    this.#events = new ObjectEvents(context, {
+      ...{
+        apiVersion: 'networking.k8s.io/v1',
+        kind: 'NetworkPolicy',
+        identity: context.access.policyIdentity,
+      },
+      logged: 'a network policy is not enforced as it stands',
+    })
     this.#families = [...new Set(config.clusterCidr.split(',').map(familyOf))]
     this.engine = new PolicyEngine({ nodeName: config.nodeName, families: this.#families })
     const access = (name: string, what: string) =>
@@ -331,13 +338,17 @@ export class PolicyKeeper {
             key,
             'the kernel does not follow SCTP: between two pods, what one port of SCTP is let through is let through at all',
           ])
-    await this.#events.tell(problems, this.engine.policies, this.#signal)
+    await this.#tell(problems)
   }
 
   async #tellOfAll(what: string): Promise<void> {
     const reason = `the node ${this.#context.config.nodeName} ${what}: no policy is enforced there`
-    const problems = [...this.engine.policies.keys()].map((key) => [key, reason] as const)
-    await this.#events.tell(problems, this.engine.policies, this.#signal)
+    await this.#tell([...this.engine.policies.keys()].map((key) => [key, reason] as const))
+  }
+
+  async #tell(problems: readonly (readonly [key: string, reason: string])[]): Promise<void> {
+    const told = problems.map(([key, reason]) => ({ key, reason, kind: 'NotEnforced' }))
+    await this.#events.tell(told, this.engine.policies, this.#signal)
   }
 
   async #nft(text: string): Promise<void> {

@@ -17,6 +17,7 @@ import { portsOfRole } from './ports.ts'
 import { paths as pathsOf } from './paths.ts'
 import type { SettingName } from './schema.ts'
 import type { JoinSettings } from './settings/join.ts'
+import { disableableOnAgents } from './settings/server.ts'
 
 /** A setting that cannot go with the others, and why. */
 interface Conflict {
@@ -236,12 +237,11 @@ function otherNetwork({ cniConfDir, disable }: NodeConfig): Conflict | undefined
 }
 
 function disabledElsewhere({ disable }: AgentConfig): Conflict | undefined {
-  const ofServers = ['coredns', 'local-storage'] as const
-  const found = ofServers.find((part) => disable.includes(part))
-  if (found === undefined) return undefined
+  const foreign = disable.find((part) => !disableableOnAgents.includes(part))
+  if (foreign === undefined) return undefined
   return {
     name: 'disable',
-    reason: `${found} is a part of the servers; of an agent allowed are kube-proxy and network-policy`,
+    reason: `${foreign} is a part of the servers; of an agent allowed are ${disableableOnAgents.join(' and ')}`,
   }
 }
 

@@ -14,6 +14,7 @@ import {
   isLinkLocal,
   isLoopback,
   isMulticast,
+  isReserved,
   isUnspecified,
   overlaps,
   parseAddress,
@@ -213,11 +214,6 @@ class Taken {
     const width = first.family === 4 ? 32n : 128n
     return `${first.family}:${first.bits >> (width - BigInt(shortest))}`
   }
-}
-
-/** 240.0.0.0/4, with the broadcast address in it. */
-function isReserved({ family, bits }: Address): boolean {
-  return family === 4 && bits >> 28n === 15n
 }
 
 function peerOf(

@@ -49,6 +49,7 @@ export interface WatchedObject {
     readonly creationTimestamp?: unknown
     readonly labels?: unknown
     readonly annotations?: unknown
+    readonly managedFields?: unknown
     readonly resourceVersion?: string
   }
   readonly spec?: unknown

@@ -11,6 +11,7 @@ const pageRows = 500
 /** `includeObject=None`: rows have the few cells that kubectl prints, however large somebody has made an object. */
 const tableType = 'application/json;as=Table;v=v1;g=meta.k8s.io'
 const jsonType = 'application/json'
+const mergeType = 'application/merge-patch+json'
 
 interface Listing<Item> {
   readonly metadata: { readonly resourceVersion: string; readonly continue?: string }
@@ -53,11 +54,11 @@ export class ClusterApi implements Disposable {
     return status === 404 ? undefined : parse<Type>(`read ${path}`, { status, body })
   }
 
-  /** Whether it was taken; false: the object has changed, is gone, or is there already. */
-  async write(method: 'POST' | 'PUT' | 'DELETE', path: string, object: object): Promise<boolean> {
+  /** A PATCH says what differs. Whether it was taken; false: the object has changed, is gone, or is there already. */
+  async write(method: 'POST' | 'PUT' | 'PATCH' | 'DELETE', path: string, object: object): Promise<boolean> {
     const answer = await this.#send({
       ...{ method, url: path, body: JSON.stringify(object) },
-      headers: { accept: jsonType, 'content-type': jsonType },
+      headers: { accept: jsonType, 'content-type': method === 'PATCH' ? mergeType : jsonType },
     })
     if ([404, 409].includes(answer.status)) return false
     parse(`write ${path}`, answer)

@@ -25,6 +25,7 @@ export interface Task<Context = NodeTaskContext> {
     | 'network'
     | 'network-policy'
     | 'metrics'
+    | 'servicelb'
   /** What it does, as the end of "cannot ...". */
   readonly purpose: string
   /** Where several servers share the cluster, one of them does it (leadership.ts). */

@@ -7,8 +7,9 @@
  * may fit, and changes elements of their sets; a policy that changes has the pods of its namespace that run here looked at again.
  * Nothing that users have written becomes a part of a name or a rule: names are hashes, and the rest are numbers.
  */
+import { familyOf } from '../../base/address.ts'
 import { type ChainPlan, planChain, portsNamedBy } from './chain-plan.ts'
-import { type Family, familyOf, type PodFacts, type PolicyFacts } from './facts.ts'
+import type { Family, PodFacts, PolicyFacts } from './facts.ts'
 import { index } from './index-sets.ts'
 import { hashOf, knownName, mapName, selfName } from './names.ts'
 import { type Group, groupsProblem, PeerGroups } from './peer-groups.ts'

@@ -2,17 +2,9 @@
  * What is kept of policies, namespaces and pods. They are written by users of the cluster, and looked at as such: what is no
  * address, no port or no selector allows nothing, and what is too long is cut off, which allows less than was said.
  */
-import {
-  type Address,
-  formatAddress,
-  isLinkLocal,
-  isLoopback,
-  isMulticast,
-  isUnspecified,
-  parseAddress,
-  parseRange,
-} from '../../base/address.ts'
+import { type Address, familyOf, parseRange } from '../../base/address.ts'
 import type { WatchedObject } from '../object-watch.ts'
+import { arrayOf, objectOf, ordinaryAddress } from '../untrusted.ts'
 import { addressUnion, blockWithout, type Interval, portUnion } from './intervals.ts'
 import { type Labels, labelsOf, parseSelector, type Selector } from './selector.ts'
 
@@ -113,23 +105,11 @@ export function podFacts({ metadata, ...object }: WatchedObject): [string, PodFa
 function addressesOf({ podIP, podIPs }: Record<string, unknown>): string[] {
   const entries = arrayOf(podIPs).map((entry) => objectOf(entry)['ip'])
   const texts = entries.length > 0 ? entries : [podIP]
-  const found = texts.flatMap((text) => podAddress(text) ?? [])
+  const found = texts.flatMap((text) => ordinaryAddress(text) ?? [])
   // One of each family.
   return found.filter(
     (text, index) => found.findIndex((other) => familyOf(other) === familyOf(text)) === index,
   )
-}
-
-/** undefined: no pod has such an address. */
-export function podAddress(given: unknown): string | undefined {
-  const address = typeof given === 'string' ? parseAddress(given) : undefined
-  if (address === undefined) return undefined
-  const isSpecial = [isLoopback, isLinkLocal, isMulticast, isUnspecified].some((is) => is(address))
-  return isSpecial ? undefined : formatAddress(address)
-}
-
-export function familyOf(address: string): Family {
-  return address.includes(':') ? 6 : 4
 }
 
 function namedPortsOf({ containers, initContainers }: Record<string, unknown>): NamedPort[] {
@@ -271,12 +251,4 @@ function isPort(given: unknown): given is number {
 
 function protocolOf(given: unknown): Protocol | undefined {
   return protocols.find((protocol) => protocol.toUpperCase() === (given ?? 'TCP'))
-}
-
-function arrayOf(given: unknown): readonly unknown[] {
-  return Array.isArray(given) ? given : []
-}
-
-function objectOf(given: unknown): Record<string, unknown> {
-  return typeof given === 'object' && given !== null ? (given as Record<string, unknown>) : {}
 }

@@ -1,6 +1,7 @@
+import { familyOf } from '../../base/address.ts'
 import type { GroupPlan } from './chain-plan.ts'
 import { isNamed } from './chain-plan.ts'
-import { type Family, familyOf, type PodFacts } from './facts.ts'
+import type { Family, PodFacts } from './facts.ts'
 import { index } from './index-sets.ts'
 import { setName } from './names.ts'
 import type { Ruleset } from './ruleset.ts'

@@ -1,8 +1,8 @@
 import { join } from 'node:path'
 import type { HostFiles } from '../../node/facts/host-files.ts'
 import { cniResultsDir } from '../../node/firewall/port-mappings.ts'
+import { ordinaryAddress } from '../untrusted.ts'
 import type { RuntimePod } from './engine.ts'
-import { podAddress } from './facts.ts'
 
 /** libcni/api.go: cachedInfo. */
 interface CachedInfo {
@@ -63,7 +63,7 @@ function readEntry(text: string | undefined): Entry | undefined {
   )
   if (namespace === undefined || name === undefined || uid === undefined) return undefined
   const addresses = (result.ips as { address?: unknown }[]).flatMap(
-    ({ address }) => podAddress(String(address).split('/')[0]) ?? [],
+    ({ address }) => ordinaryAddress(String(address).split('/')[0]) ?? [],
   )
   return { netns, pod: { namespace, name, uid }, addresses }
 }

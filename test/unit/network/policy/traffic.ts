@@ -1,7 +1,7 @@
 import { parseAddress, parseRange, contains } from '../../../../src/base/address.ts'
 import type { PolicyEngine } from '../../../../src/network/policy/engine.ts'
 import { mapName, selfName } from '../../../../src/network/policy/names.ts'
-import { familyOf } from '../../../../src/network/policy/facts.ts'
+import { familyOf } from '../../../../src/base/address.ts'
 import { isWithin } from '../../../../src/network/policy/intervals.ts'
 import type { Direction, Line } from '../../../../src/network/policy/ruleset.ts'
 import type { World } from './objects.ts'

@@ -1,0 +1,227 @@
+/*
+ * Gives Services of type LoadBalancer the addresses of nodes, where kube-proxy of each node then answers:
+ *
+ *    watch of Services ──▶ Assigner (network/load-balancer/assign.ts) ──▶ status.loadBalancer, where it differs
+ *    Nodes, EndpointSlices ──┘                                       └──▶ Events on those that get nothing
+ *
+ * Nodes and slices are watched while there is such a Service; of slices those of the API servers, whose ports are nobody's, and those of Services
+ * that only Nodes with a pod of theirs answer for.
+ */
+import { ofFamilies, parseRange } from '../base/address.ts'
+import { Assigner, type Assignment } from '../network/load-balancer/assign.ts'
+import {
+  type BalancingNode,
+  nodeFacts,
+  type ServiceFacts,
+  serviceNameLabel,
+  type SliceFacts,
+  sliceFacts,
+  statusManager,
+} from '../network/load-balancer/facts.ts'
+import { reservedPorts } from '../network/load-balancer/reserved-ports.ts'
+import { watchObjects } from '../network/object-watch.ts'
+import { readIdentity } from '../pki/pki.ts'
+import { ClusterApi } from './join/cluster-api.ts'
+import { ObjectEvents } from './object-events.ts'
+import type { TaskContext } from './tasks/task.ts'
+import type { Wakeup } from './wakeup.ts'
+import { watchAccess } from './watch-access.ts'
+
+/** Of Services by whose names slices are asked for; with more, all slices are. */
+const selectedLimit = 100
+/** Of Services that are named in the status. */
+const namedLimit = 3
+const shownLength = 64
+
+export type BalancerContext = Pick<TaskContext, 'access' | 'board' | 'config' | 'log' | 'pki'>
+
+type Services = ReadonlyMap<string, ServiceFacts>
+
+interface SliceWatch {
+  readonly selector: string
+  readonly over: AbortController
+  readonly watching: Promise<void>
+  /** undefined: not listed yet. */
+  slices: Map<string, SliceFacts> | undefined
+}
+
+export class LoadBalancer {
+  readonly #context: BalancerContext
+  readonly #signal: AbortSignal
+  readonly #wakeup: Wakeup
+  readonly #over = new AbortController()
+  readonly #assigner: Assigner
+  readonly #events: ObjectEvents
+  readonly #watching: Promise<void>
+  #nodes: Map<string, BalancingNode> | undefined
+  #slices: SliceWatch | undefined
+  /** The version of each Service for which its addresses were sent: what came of it, its watch tells. */
+  #sent = new Map<string, string>()
+
+  constructor(context: BalancerContext, { wakeup, signal }: { wakeup: Wakeup; signal: AbortSignal }) {
+    const { access, config } = context
+    this.#context = context
+    this.#wakeup = wakeup
+    this.#signal = AbortSignal.any([signal, this.#over.signal])
+    this.#assigner = new Assigner(reservedPorts(config))
+    this.#events = new ObjectEvents(context, {
+      ...{ apiVersion: 'v1', kind: 'Service', identity: access.nodesIdentity },
+      logged: 'a Service of type LoadBalancer gets no address',
+    })
+    const ranges = [...ofFamilies(config.clusterCidr), ...ofFamilies(config.serviceCidr)].flatMap(
+      (text) => parseRange(text) ?? [],
+    )
+    this.#watching = watchObjects<BalancingNode>({
+      ...watchAccess(context, {
+        ...{ name: 'servicelb-nodes', what: 'the Nodes', identity: access.nodesIdentity },
+        ...{ wakeup, signal: this.#signal },
+      }),
+      path: '/api/v1/nodes',
+      factsOf: (object) => nodeFacts(object, ranges),
+      onAll: (all) => {
+        this.#nodes = all
+        wakeup.wake()
+      },
+      onOne: (name, facts) => {
+        const nodes = this.#nodes
+        // They tell again and again that they are there.
+        if (nodes === undefined || JSON.stringify(nodes.get(name)) === JSON.stringify(facts)) return
+        if (facts === undefined) nodes.delete(name)
+        else nodes.set(name, facts)
+        wakeup.wake()
+      },
+    })
+  }
+
+  async stop(): Promise<void> {
+    this.#over.abort()
+    await Promise.all([this.#watching, this.#slices?.watching])
+  }
+
+  /** Brings the addresses of all Services to what is known now; returns what the status says of them, once there is something. */
+  async pass(services: Services): Promise<string | undefined> {
+    this.#watchSlices(services)
+    const nodes = this.#nodes
+    const slices = this.#slices?.slices
+    if (nodes === undefined || slices === undefined) return undefined
+    const assignment = this.#assigner.assign({ services, nodes, slices })
+    await this.#write(services, assignment)
+    const problems = [...assignment.refused].map(([key, refusal]) => ({ key, ...refusal }))
+    await this.#events.tell(problems, services, this.#signal)
+    return summaryOf(services, assignment)
+  }
+
+  #watchSlices(services: Services): void {
+    const local = [...services.values()].filter(({ isLocal }) => isLocal).map(({ name }) => name)
+    const names = [...new Set(['kubernetes', ...local])].toSorted()
+    const selector =
+      names.length > selectedLimit ? serviceNameLabel : `${serviceNameLabel} in (${names.join()})`
+    if (this.#slices?.selector === selector) return
+    this.#slices?.over.abort()
+    const over = new AbortController()
+    const found: SliceWatch = {
+      ...{ selector, over, slices: undefined },
+      watching: watchObjects<SliceFacts>({
+        ...watchAccess(this.#context, {
+          ...{ name: 'servicelb-endpoints', what: 'the EndpointSlices of Services' },
+          identity: this.#context.access.nodesIdentity,
+          ...{ wakeup: this.#wakeup, signal: AbortSignal.any([this.#signal, over.signal]) },
+        }),
+        path: `/apis/discovery.k8s.io/v1/endpointslices?labelSelector=${encodeURIComponent(selector)}`,
+        factsOf: sliceFacts,
+        onAll: (all) => {
+          found.slices = all
+          this.#wakeup.wake()
+        },
+        onOne: (key, facts) => {
+          if (facts === undefined) found.slices?.delete(key)
+          else found.slices?.set(key, facts)
+          this.#wakeup.wake()
+        },
+      }),
+    }
+    this.#slices = found
+  }
+
+  /** One that cannot be written is in the way of no other. */
+  async #write(services: Services, { addresses }: Assignment): Promise<void> {
+    const due: { key: string; service: ServiceFacts; wanted: readonly string[] }[] = []
+    const sent = new Map<string, string>()
+    for (const [key, wanted] of addresses) {
+      const service = services.get(key)
+      if (service === undefined || service.addresses.join() === wanted.join()) continue
+      if (this.#sent.get(key) === service.version) sent.set(key, service.version)
+      else due.push({ key, service, wanted })
+    }
+    this.#sent = sent
+    if (due.length === 0) return
+    const failures: unknown[] = []
+    using api = await apiOf(this.#context, this.#signal)
+    for (const { key, service, wanted } of due) {
+      const isTaken = await writeAddresses(api, service, wanted).catch((error: unknown) => {
+        this.#signal.throwIfAborted()
+        failures.push(error)
+      })
+      if (isTaken !== undefined) sent.set(key, service.version)
+      if (isTaken === true)
+        this.#context.log.info({ service: key, addresses: wanted }, 'a Service has other addresses')
+    }
+    if (failures.length > 0) throw failures[0]
+  }
+}
+
+/** Takes back what was written, and nothing else. */
+export async function takeBackAddresses(
+  context: BalancerContext,
+  services: Services,
+  signal: AbortSignal,
+): Promise<void> {
+  using api = await apiOf(context, signal)
+  for (const [key, service] of services) {
+    if (service.isWritten && (await writeAddresses(api, service, [])))
+      context.log.info({ service: key }, 'took the addresses of a Service back')
+  }
+}
+
+async function apiOf({ access, pki }: BalancerContext, signal: AbortSignal): Promise<ClusterApi> {
+  return new ClusterApi({ server: access.server, tls: await readIdentity(pki, 'admin-client'), signal })
+}
+
+/** False: the Service has changed meanwhile. */
+function writeAddresses(
+  api: ClusterApi,
+  { namespace, name, uid, version }: ServiceFacts,
+  addresses: readonly string[],
+): Promise<boolean> {
+  const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/services/${encodeURIComponent(name)}/status`
+  // Of the mode Proxy kube-proxy would think that something else answers there.
+  const ingress = addresses.map((ip) => ({ ip, ipMode: 'VIP' }))
+  return api.write('PATCH', `${path}?fieldManager=${statusManager}`, {
+    metadata: { uid, resourceVersion: version },
+    status: { loadBalancer: { ingress: ingress.length > 0 ? ingress : null } },
+  })
+}
+
+function summaryOf(services: Services, { addresses, refused }: Assignment): string {
+  const served = [...addresses.values()].filter(({ length }) => length > 0)
+  const others = [...services].filter(([, { writtenBy }]) => writtenBy !== undefined)
+  return [
+    `Services: ${services.size}; with addresses of nodes: ${served.length}`,
+    ...named(
+      'refused',
+      [...refused].map(([key, { reason }]) => `${key} (${reason})`),
+    ),
+    ...named(
+      'left alone, as others have written their addresses',
+      others.map(
+        ([key, { writtenBy = '' }]) => `${key} (${JSON.stringify(writtenBy.slice(0, shownLength))})`,
+      ),
+    ),
+  ].join('; ')
+}
+
+function named(what: string, all: readonly string[]): string[] {
+  if (all.length === 0) return []
+  const rest = all.length > namedLimit ? [`and ${all.length - namedLimit} more`] : []
+  return [`${what}: ${[...all.slice(0, namedLimit), ...rest].join(', ')}`]
+}
