@@ -11,6 +11,7 @@ import { ofFamilies, parseRange } from '../base/address.ts'
 import { Assigner, type Assignment } from '../network/load-balancer/assign.ts'
 import {
   type BalancingNode,
+  isHeld,
   nodeFacts,
   type ServiceFacts,
   serviceNameLabel,
@@ -149,7 +150,7 @@ export class LoadBalancer {
     const sent = new Map<string, string>()
     for (const [key, wanted] of addresses) {
       const service = services.get(key)
-      if (service === undefined || service.addresses.join() === wanted.join()) continue
+      if (service === undefined || isAsWanted(service, wanted)) continue
       if (this.#sent.get(key) === service.version) sent.set(key, service.version)
       else due.push({ key, service, wanted })
     }
@@ -158,13 +159,13 @@ export class LoadBalancer {
     const failures: unknown[] = []
     using api = await apiOf(this.#context, this.#signal)
     for (const { key, service, wanted } of due) {
-      const isTaken = await writeAddresses(api, service, wanted).catch((error: unknown) => {
+      const isTaken = await write(api, service, wanted).catch((error: unknown) => {
         this.#signal.throwIfAborted()
         failures.push(error)
       })
       if (isTaken !== undefined) sent.set(key, service.version)
       if (isTaken === true)
-        this.#context.log.info({ service: key, addresses: wanted }, 'a Service has other addresses')
+        this.#context.log.info({ service: key, addresses: wanted }, 'wrote the addresses of a Service')
     }
     if (failures.length > 0) throw failures[0]
   }
@@ -178,26 +179,35 @@ export async function takeBackAddresses(
 ): Promise<void> {
   using api = await apiOf(context, signal)
   for (const [key, service] of services) {
-    if (service.isWritten && (await writeAddresses(api, service, [])))
+    if (isHeld(service) && (await write(api, service, [])))
       context.log.info({ service: key }, 'took the addresses of a Service back')
   }
+}
+
+function isAsWanted({ addresses, finalizers }: ServiceFacts, wanted: readonly string[]): boolean {
+  return addresses.join() === wanted.join() && finalizers === undefined
 }
 
 async function apiOf({ access, pki }: BalancerContext, signal: AbortSignal): Promise<ClusterApi> {
   return new ClusterApi({ server: access.server, tls: await readIdentity(pki, 'admin-client'), signal })
 }
 
-/** False: the Service has changed meanwhile. */
-function writeAddresses(
+/** False: the Service has changed meanwhile. What is left to do after one write, its watch tells. */
+function write(
   api: ClusterApi,
-  { namespace, name, uid, version }: ServiceFacts,
+  { namespace, name, uid, version, finalizers }: ServiceFacts,
   addresses: readonly string[],
 ): Promise<boolean> {
-  const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/services/${encodeURIComponent(name)}/status`
+  const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/services/${encodeURIComponent(name)}`
+  const metadata = { uid, resourceVersion: version }
+  if (finalizers !== undefined)
+    return api.write('PATCH', `${path}?fieldManager=${statusManager}`, {
+      metadata: { ...metadata, finalizers },
+    })
   // Of the mode Proxy kube-proxy would think that something else answers there.
   const ingress = addresses.map((ip) => ({ ip, ipMode: 'VIP' }))
-  return api.write('PATCH', `${path}?fieldManager=${statusManager}`, {
-    metadata: { uid, resourceVersion: version },
+  return api.write('PATCH', `${path}/status?fieldManager=${statusManager}`, {
+    metadata,
     status: { loadBalancer: { ingress: ingress.length > 0 ? ingress : null } },
   })
 }

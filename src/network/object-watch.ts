@@ -50,6 +50,7 @@ export interface WatchedObject {
     readonly labels?: unknown
     readonly annotations?: unknown
     readonly managedFields?: unknown
+    readonly finalizers?: unknown
     readonly resourceVersion?: string
   }
   readonly spec?: unknown

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type ServiceFacts, serviceFacts } from '../../network/load-balancer/facts.ts'
+import { isHeld, type ServiceFacts, serviceFacts } from '../../network/load-balancer/facts.ts'
 import { watchObjects } from '../../network/object-watch.ts'
 import type { LoadBalancer } from '../load-balancer.ts'
 import { Trouble } from '../trouble.ts'
@@ -60,7 +60,7 @@ export const servicelb: Task<TaskContext> = {
         await wakeup.wait(isWell ? undefined : retryMs, signal)
         const known = services
         if (known === undefined) continue
-        if (isLeftOut && ![...known.values()].some(({ isWritten }) => isWritten)) return
+        if (isLeftOut && ![...known.values()].some(isHeld)) return
         let message: string | undefined
         isWell = await trouble.attempt(async () => {
           if (isLeftOut) return await (await load()).takeBackAddresses(context, known, signal)

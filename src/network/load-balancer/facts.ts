@@ -19,8 +19,9 @@ export type Family = Address['family']
 export const loadBalancerClass = 'k8s.local/node'
 /** By which managed fields say that we have written a Service's addresses. */
 export const statusManager = 'k8s-servicelb'
-/** What k3s' own load balancer calls itself there, which runs no more where its data were imported. */
-const formerManagers = ['k3s']
+/** What k3s' own load balancer calls itself there, which runs no more where its data were imported, and what it holds Services with. */
+const formerManager = 'k3s'
+const formerFinalizer = 'service.kubernetes.io/load-balancer-cleanup'
 
 const exclusionLabel = 'node.kubernetes.io/exclude-from-external-load-balancers'
 export const serviceNameLabel = 'kubernetes.io/service-name'
@@ -47,8 +48,10 @@ export interface ServiceFacts {
   readonly addresses: readonly string[]
   /** Who else has written them; what he wrote is not touched. */
   readonly writtenBy: string | undefined
-  /** By us. */
+  /** By us, or by whom we come after. */
   readonly isWritten: boolean
+  /** Those that are left when the one goes that nobody else would take away any more; undefined: there is none. */
+  readonly finalizers: readonly string[] | undefined
 }
 
 export interface BalancingNode {
@@ -67,16 +70,21 @@ export interface SliceFacts {
   readonly ports: readonly string[]
 }
 
+/** Whether there is something to take back. */
+export function isHeld({ isWritten, finalizers }: ServiceFacts): boolean {
+  return isWritten || finalizers !== undefined
+}
+
 /** undefined: it is no business of ours. */
 export function serviceFacts({ metadata, ...object }: WatchedObject): [string, ServiceFacts] | undefined {
-  const { name, namespace, uid, resourceVersion, creationTimestamp, managedFields } = metadata ?? {}
+  const { name, namespace, uid, resourceVersion, creationTimestamp } = metadata ?? {}
   if (typeof name !== 'string' || typeof namespace !== 'string') return undefined
   const spec = objectOf(object.spec)
   const itsClass = spec['loadBalancerClass'] ?? loadBalancerClass
   if (spec['type'] !== 'LoadBalancer' || itsClass !== loadBalancerClass) return undefined
   const addresses = arrayOf(objectOf(objectOf(object.status)['loadBalancer'])['ingress']).map(writtenAddress)
-  const writer = writerOf(managedFields)
-  const isOthers = writer !== undefined && writer !== statusManager && !formerManagers.includes(writer)
+  const writer = ownerOf(metadata, ['f:status', 'f:loadBalancer', 'f:ingress'])
+  const isOurs = writer === statusManager || writer === formerManager
   const facts: ServiceFacts = {
     ...{ namespace, name, uid: textOf(uid), version: textOf(resourceVersion) },
     createdAt: textOf(creationTimestamp),
@@ -85,8 +93,9 @@ export function serviceFacts({ metadata, ...object }: WatchedObject): [string, S
     isLocal: spec['externalTrafficPolicy'] === 'Local',
     wanted: wantedAddress(spec['loadBalancerIP']),
     addresses,
-    writtenBy: isOthers && addresses.length > 0 ? writer : undefined,
-    isWritten: writer === statusManager && addresses.length > 0,
+    writtenBy: isOurs || addresses.length === 0 ? undefined : writer,
+    isWritten: isOurs && addresses.length > 0,
+    finalizers: finalizersLeft(metadata),
   }
   return [`${namespace}/${name}`, facts]
 }
@@ -108,14 +117,19 @@ function writtenAddress(given: unknown): string {
   return ipMode === 'VIP' && Object.keys(rest).length === 0 ? textOf(ip) : ''
 }
 
-/** The last one who has written status.loadBalancer.ingress; undefined: nobody says that it was him. */
-function writerOf(managedFields: unknown): string | undefined {
-  for (const entry of arrayOf(managedFields)) {
-    const { manager, fieldsV1 } = objectOf(entry)
-    const fields = objectOf(objectOf(objectOf(fieldsV1)['f:status'])['f:loadBalancer'])
-    if (fields['f:ingress'] !== undefined) return textOf(manager)
-  }
-  return undefined
+function finalizersLeft(metadata: WatchedObject['metadata']): string[] | undefined {
+  const all = arrayOf(metadata?.finalizers).map(textOf)
+  const path = ['f:metadata', 'f:finalizers', `v:"${formerFinalizer}"`]
+  if (!all.includes(formerFinalizer) || ownerOf(metadata, path) !== formerManager) return undefined
+  return all.filter((name) => name !== formerFinalizer)
+}
+
+/** Who has written a field; undefined: nobody says that it was him. */
+function ownerOf(metadata: WatchedObject['metadata'], path: readonly string[]): string | undefined {
+  const owner = arrayOf(metadata?.managedFields)
+    .map(objectOf)
+    .find(({ fieldsV1 }) => path.reduce((fields, name) => objectOf(fields)[name], fieldsV1) !== undefined)
+  return owner === undefined ? undefined : textOf(owner['manager'])
 }
 
 /** `ranges`: of pods and Services, in which no machine has an address. */

@@ -13,8 +13,12 @@ import { node, service, slice, vip } from '../network/load-balancer/objects.ts'
 
 type Kind = 'services' | 'nodes' | 'endpointslices'
 interface Patch {
-  readonly metadata: { readonly resourceVersion: string; readonly uid: string }
-  readonly status: { readonly loadBalancer: { readonly ingress: { ip: string }[] | null } }
+  readonly metadata: {
+    readonly resourceVersion: string
+    readonly uid: string
+    readonly finalizers?: readonly string[]
+  }
+  readonly status?: { readonly loadBalancer: { readonly ingress: { ip: string }[] | null } }
 }
 
 /** An API server, as far as it is asked here. */
@@ -62,7 +66,7 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
     response.writeHead(201).end('{}')
     return wake()
   }
-  if (request.method === 'PATCH') return patch(pathname.split('/').at(-2) ?? '', request, response)
+  if (request.method === 'PATCH') return patch(pathname.split('/')[6] ?? '', request, response)
   if (kind === undefined) return void response.writeHead(404).end()
   asked.push(`${kind} ${searchParams.get('labelSelector') ?? searchParams.get('fieldSelector') ?? ''}`.trim())
   if (searchParams.has('watch')) {
@@ -79,15 +83,19 @@ async function patch(name: string, request: IncomingMessage, response: ServerRes
   const found = objects.services.get(name)
   const refused = refusals.shift()
   const isOld = found?.metadata?.resourceVersion !== metadata.resourceVersion
-  patches.push(`${name} ${status.loadBalancer.ingress?.map(({ ip }) => ip).join() ?? 'none'}`)
+  const ingress = status?.loadBalancer.ingress ?? []
+  const what = metadata.finalizers === undefined ? ingress.map(({ ip }) => ip).join() : metadata.finalizers
+  patches.push(`${name} ${what === '' ? 'none' : String(what)}`)
   wake()
   if (refused !== undefined || isOld) return void response.writeHead(refused ?? 409).end('{}')
-  const ingress = status.loadBalancer.ingress ?? []
-  put('services', {
-    ...found,
-    metadata: { ...found?.metadata, ...service(name, { manager: 'k8s-servicelb' }).metadata },
-    status: { loadBalancer: { ingress } },
-  })
+  if (metadata.finalizers !== undefined)
+    put('services', { ...found, metadata: { ...found?.metadata, finalizers: metadata.finalizers } })
+  else
+    put('services', {
+      ...found,
+      metadata: { ...found?.metadata, ...service(name, { manager: 'k8s-servicelb' }).metadata },
+      status: { loadBalancer: { ingress } },
+    })
   response.end('{}')
 }
 
@@ -280,4 +288,20 @@ test('left out, it takes back what it wrote, and is done', async () => {
   await running
   expect(patches).toEqual(['ours none', 'ours none'])
   expect(new Set(asked)).toEqual(new Set(['services spec.type=LoadBalancer']))
+})
+
+test('what k3s has left of a cluster that was imported is made ours, and holds no Service any more', async () => {
+  objects.nodes.set('one', one)
+  objects.services.set('a', service('a', { ingress: vip('192.0.2.7'), manager: 'k3s', heldBy: 'k3s' }))
+  objects.services.set('b', service('b', { ports: [81], heldBy: 'cloud-controller-manager' }))
+  const running = run()
+  await until(() => patches.length === 3)
+  expect(patches.toSorted()).toEqual(['a 192.0.2.1', 'a example.com/other', 'b 192.0.2.1'])
+  await over(running)
+})
+
+test('the same where it is left out', async () => {
+  objects.services.set('a', service('a', { ingress: vip('192.0.2.7'), manager: 'k3s', heldBy: 'k3s' }))
+  await run(['servicelb'])
+  expect(patches).toEqual(['a example.com/other', 'a none'])
 })

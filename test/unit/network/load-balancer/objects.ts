@@ -7,7 +7,12 @@ interface ServiceParts {
   readonly ingress?: readonly object[]
   readonly manager?: string
   readonly resourceVersion?: string
+  /** Whose finalizer it has. */
+  readonly heldBy?: string
 }
+
+const finalizer = 'service.kubernetes.io/load-balancer-cleanup'
+const finalizerFields = { 'f:metadata': { 'f:finalizers': { '.': {}, [`v:"${finalizer}"`]: {} } } }
 
 /** A Service of type LoadBalancer, as the API server has it. */
 export function service(name: string, parts: ServiceParts = {}): WatchedObject {
@@ -18,6 +23,7 @@ export function service(name: string, parts: ServiceParts = {}): WatchedObject {
     ingress,
     manager,
     resourceVersion = '1',
+    heldBy,
   } = parts
   const fieldsV1 = { 'f:status': { 'f:loadBalancer': { 'f:ingress': {} } } }
   return {
@@ -26,7 +32,9 @@ export function service(name: string, parts: ServiceParts = {}): WatchedObject {
       managedFields: [
         { manager: 'kubectl', fieldsV1: { 'f:spec': {} } },
         ...(manager === undefined ? [] : [{ manager, subresource: 'status', fieldsV1 }]),
+        ...(heldBy === undefined ? [] : [{ manager: heldBy, fieldsV1: finalizerFields }]),
       ],
+      ...(heldBy !== undefined && { finalizers: ['example.com/other', finalizer] }),
     },
     spec: {
       type: 'LoadBalancer',
