@@ -108,7 +108,7 @@ export class LoadBalancer {
     const assignment = this.#assigner.assign({ services, nodes, slices })
     await this.#write(services, assignment)
     const problems = [...assignment.refused].map(([key, refusal]) => ({ key, ...refusal }))
-    await this.#events.tell(problems, services, this.#signal)
+    if (!(await this.#events.tell(problems, services, this.#signal))) this.#wakeup.wake()
     return summaryOf(services, assignment)
   }
 
@@ -156,6 +156,8 @@ export class LoadBalancer {
     }
     this.#sent = sent
     if (due.length === 0) return
+    // A port that goes from one to another is never seen with both.
+    due.sort((a, b) => a.wanted.length - b.wanted.length)
     const failures: unknown[] = []
     using api = await apiOf(this.#context, this.#signal)
     for (const { key, service, wanted } of due) {

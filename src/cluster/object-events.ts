@@ -43,11 +43,12 @@ export class ObjectEvents {
     this.#kind = kind
   }
 
+  /** False: there are more, for another time. */
   async tell(
     problems: Iterable<Problem>,
     objects: ReadonlyMap<string, EventObject>,
     signal: AbortSignal,
-  ): Promise<void> {
+  ): Promise<boolean> {
     let left = passLimit
     for (const problem of problems) {
       const { key, reason } = problem
@@ -55,7 +56,7 @@ export class ObjectEvents {
       if (object === undefined) continue
       const id = createHash('sha256').update(`${object.uid} ${reason}`).digest('hex').slice(0, 16)
       if (this.#told.has(id)) continue
-      if (left-- === 0) return
+      if (left-- === 0) return false
       if (this.#told.size >= toldLimit) this.#told.clear()
       this.#told.add(id)
       const { log } = this.#context
@@ -66,6 +67,7 @@ export class ObjectEvents {
         log.debug({ object: key, reason: describeError(error) }, 'cannot write an Event')
       })
     }
+    return true
   }
 
   async #post(

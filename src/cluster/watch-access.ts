@@ -28,6 +28,8 @@ export function watchAccess(
 ): TaskWatchAccess {
   const trouble = new Trouble({ name, purpose: `watch ${what}`, board, log })
   let isAway = false
+  // Who does not watch any more has no trouble with it.
+  signal.addEventListener('abort', () => board.forget(name), { once: true })
   return {
     ...{ what, signal, server: access.server, identity, isAway: () => isAway },
     onTrouble(reason) {

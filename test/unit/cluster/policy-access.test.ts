@@ -12,7 +12,8 @@ test('what is in the way of a watch is told until it is over, with what helps', 
     },
     log: { error() {}, info() {} },
   } as unknown as Parameters<typeof policyAccess>[0]
-  const { signal } = new AbortController()
+  const end = new AbortController()
+  const { signal } = end
   const wakeup = new Wakeup()
   const access = policyAccess(context, { ...{ name: 'part', what: 'the policies' }, ...{ signal, wakeup } })
   expect(access.isAway()).toBe(false)
@@ -25,4 +26,8 @@ test('what is in the way of a watch is told until it is over, with what helps', 
   access.onTrouble(undefined)
   await wakeup.wait(undefined, signal)
   expect([access.isAway(), parts.size]).toEqual([false, 0])
+  access.onTrouble('the API server answers 500')
+  expect(parts.size).toBe(1)
+  end.abort()
+  expect(parts.size).toBe(0)
 })

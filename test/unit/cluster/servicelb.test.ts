@@ -276,6 +276,15 @@ test('who gets nothing is told why, once, and the status names some', async () =
   await over(running)
 })
 
+test('however many get nothing, all are told', async () => {
+  for (let index = 0; index < 50; index++)
+    objects.services.set(`s${index}`, service(`s${index}`, { ports: [22] }))
+  const running = run()
+  await until(() => events.length === 50)
+  expect(new Set(events.map(({ involvedObject }) => involvedObject.name)).size).toBe(50)
+  await over(running)
+})
+
 test('left out, it takes back what it wrote, and is done', async () => {
   const ingress = vip('192.0.2.1')
   objects.services.set('ours', service('ours', { ingress, manager: 'k8s-servicelb' }))
