@@ -7,8 +7,9 @@ here=$root/test/long/e2e out=$build/e2e
 mkdir -p "$out"
 
 command -v mmdebstrap >/dev/null || fail 'make the images of the suite: install the package mmdebstrap'
-packages=bash,bind9-dnsutils,ca-certificates,curl,iperf,iproute2,net-tools,netcat-openbsd,nginx-light,procps,socat
-if [[ ! -e $out/base.tar ]]; then
+packages=bash,bind9-dnsutils,ca-certificates,curl,iperf,iproute2,net-tools,netcat-openbsd,nginx-light,procps,socat,wget
+# Of what this script asks for now.
+if [[ ! $out/base.tar -nt $here/build.sh ]]; then
   say 'collecting packages of Debian'
   mmdebstrap --quiet --format=tar --variant=minbase --include="$packages" bookworm "$out/base.tar.tmp"
   mv "$out/base.tar.tmp" "$out/base.tar"
