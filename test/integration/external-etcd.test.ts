@@ -1,25 +1,43 @@
+import { readdirSync, writeFileSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { findProblems, relistsOf } from '../soak/check.ts'
 import { addTestImage, Cluster } from './harness/cluster.ts'
 import { EtcdCluster } from './harness/etcd.ts'
-import { Machine } from './harness/machine.ts'
+import { Lan } from './harness/lan.ts'
+import { Machine, repository } from './harness/machine.ts'
+import { processNames, signalNamed } from './harness/processes.ts'
 import { reportFailures } from './harness/report.ts'
 import { startTraffic } from './harness/traffic.ts'
 
-// A server on an etcd of three members that others run, whose members come and go.
+// A server on an etcd of three members that others run, whose members come and go; and a second server.
 
+/** An etcd that nobody's cluster is in. */
+const stranger = 'http://127.0.0.1:4379'
+
+let lan: Lan
+let url: string
 let cluster: Cluster
+let second: Cluster
 let etcd: EtcdCluster
 
 beforeAll(async () => {
-  const machine = await Machine.create({ name: 'external-etcd' })
-  addTestImage(machine)
-  etcd = new EtcdCluster(machine, 3)
-  cluster = new Cluster(machine, { flags: ['--server-mode=ha', ...etcd.flags] })
+  lan = await Lan.create()
+  const [machine, other] = await Promise.all(['one', 'two'].map((name) => Machine.create({ name })))
+  const address = await lan.join(machine!)
+  await lan.join(other!)
+  url = `https://${address}:6443`
+  for (const one of [machine!, other!]) addTestImage(one)
+  etcd = new EtcdCluster(machine!, { size: 3, address })
+  etcd.giveFiles(other!)
+  ;[cluster, second] = [machine!, other!].map(
+    (one) => new Cluster(one, { flags: ['--server-mode=ha', ...etcd.flags] }),
+  ) as [Cluster, Cluster]
 })
 afterAll(async () => {
+  await second?.[Symbol.asyncDispose]()
   await cluster?.[Symbol.asyncDispose]()
   await etcd?.[Symbol.asyncDispose]()
+  await lan?.[Symbol.asyncDispose]()
 })
 reportFailures(() => cluster)
 
@@ -49,7 +67,7 @@ test.each<['is killed' | 'hangs', 'SIGKILL' | 'SIGSTOP']>([
     await cluster.waitFor('another member is spoken to', async () => (await memberInUse()) !== index)
     await cluster.untilWritten(what.replace(' ', '-'))
     expect((await cluster.k8s(['status'], { check: false })).stdout).toMatch(
-      new RegExp(`etcd-proxy: https://127.0.0.1:${2379 + 100 * index} is away: `),
+      new RegExp(`etcd-proxy: ${etcd.endpoint(index)} is away: `),
     )
     if (signal === 'SIGKILL') etcd.start(index)
     else await etcd.signal(index, 'SIGCONT')
@@ -66,7 +84,7 @@ test('without a majority nothing is written, the states are clear, and all comes
   await etcd.signal(0, 'SIGKILL')
   await etcd.signal(1, 'SIGKILL')
   await cluster.waitFor('the missing leader is shown', async () =>
-    /etcd-proxy: .*https:\/\/127\.0\.0\.1:2579 has no leader: /.test(
+    /etcd-proxy: .*https:\/\/[0-9.]+:2579 has no leader: /.test(
       (await cluster.k8s(['status'], { check: false })).stdout,
     ),
   )
@@ -87,7 +105,7 @@ test('the keys of another cluster are refused, with the way out', async () => {
   )
   expect(exitCode).toBe(2)
   expect(stderr).toMatch(
-    /^k8s: cannot use the etcd at https:\/\/127\.0\.0\.1:2\d79: below \/registry it has a cluster whose keys are not in \/var\/lib\/other\. Name the --etcd-endpoints and the --etcd-prefix of this cluster/m,
+    /^k8s: cannot use the etcd at https:\/\/[0-9.]+:2\d79: below \/registry it has a cluster whose keys are not in \/var\/lib\/other\. Name the --etcd-endpoints and the --etcd-prefix of this cluster/m,
   )
 })
 
@@ -125,6 +143,48 @@ test('k8s snapshot save takes what is below the prefix, and nothing else of that
   expect([await has('/registry/configmaps/default/found'), await has('/others/key')]).toEqual([true, false])
 })
 
+test.each<[string, () => readonly string[], string]>([
+  [
+    'another prefix',
+    () => [...etcd.flags, '--etcd-prefix=/other'],
+    'the cluster was created with etcd-prefix /registry',
+  ],
+  [
+    'an etcd without the cluster',
+    () => [`--etcd-endpoints=${stranger}`],
+    `the etcd at ${stranger} has no cluster below /registry`,
+  ],
+  ['no etcd at all', () => [], 'without --etcd-endpoints: others run its etcd'],
+])('a second server with %s is refused, and nothing is written', async (_, flags, message) => {
+  await using other = second.machine.spawn([
+    ...[`${repository}/build/peers/etcd`, '--data-dir=/run/stranger', '--log-level=error'],
+    ...[`--listen-client-urls=${stranger}`, `--advertise-client-urls=${stranger}`],
+  ])
+  await giveToken()
+  const command = ['k8s', '--data-dir=/run/other', '--v=0', '--server-mode=ha']
+  const { exitCode, stderr } = await second.exec([...command, ...joinFlags(), ...flags()], { check: false })
+  expect(stderr).toContain(message)
+  expect(exitCode).toBe(2)
+  expect(other.child.exitCode).toBeNull()
+  expect(readdirSync(second.machine.path('/run/other'))).not.toContain('node.json')
+})
+
+test('a second server joins on the same etcd, and goes on when the first one is killed', async () => {
+  await giveToken()
+  second.startDaemon({ flags: joinFlags() })
+  await second.ready()
+  const { endpoints } = await second.get<{ endpoints: object[] }>('endpointslice', 'kubernetes')
+  expect(endpoints).toHaveLength(2)
+  await cluster.daemon.stop('SIGKILL')
+  await signalNamed(cluster.machine, 'SIGKILL', processNames)
+  await second.kubectl(['create', 'configmap', 'without-the-first'])
+  cluster.startDaemon()
+  await cluster.ready()
+  await cluster.kubectl(['get', 'configmap', 'without-the-first'])
+  await second.k8s(['stop'])
+  await second.daemon.ended
+})
+
 test('an etcd without this cluster is refused, so that nobody takes it for an empty one', async () => {
   await cluster.k8s(['stop'])
   await cluster.daemon.ended
@@ -135,6 +195,13 @@ test('an etcd without this cluster is refused, so that nobody takes it for an em
     /^k8s: cannot use the etcd at .*: below \/registry it does not have the cluster of \/var\/lib\/k8s\. /m,
   )
 })
+
+const joinFlags = () => [`--server=${url}`, '--token-file=/run/token']
+
+async function giveToken(): Promise<void> {
+  const { stdout: token } = await cluster.k8s(['token', 'create', '--role=server'])
+  writeFileSync(second.machine.path('/run/token'), token)
+}
 
 async function restartsOfApiserver(): Promise<number | undefined> {
   return (await cluster.status()).components.find(({ name }) => name === 'kube-apiserver')?.restarts

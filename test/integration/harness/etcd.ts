@@ -5,28 +5,37 @@ import { type ExecResult, type Machine, repository, type Running } from './machi
 const program = `${repository}/build/peers/etcd`
 const directory = '/var/lib/etcd'
 
-/** Members of an etcd of its own in a machine, on loopback: clients at 2379, 2479, ..., and with certificates alone. */
+/** Members of an etcd of its own in a machine: clients at 2379, 2479, ... of one address, and with certificates alone. */
 export class EtcdCluster implements AsyncDisposable {
   readonly #machine: Machine
+  readonly #address: string
+  readonly #files: Readonly<Record<string, string>>
   readonly #members: (Running | undefined)[]
 
-  constructor(machine: Machine, size: number) {
+  constructor(machine: Machine, { size, address }: { size: number; address: string }) {
     this.#machine = machine
+    this.#address = address
     this.#members = Array.from({ length: size }, () => undefined)
     const authority = testAuthority('etcd')
-    const server = authority.issue({ usage: 'server', names: ['localhost'], addresses: ['127.0.0.1'] })
+    const server = authority.issue({ usage: 'server', names: ['localhost'], addresses: [address] })
     const client = authority.issue({ usage: 'client' })
+    this.#files = { 'ca.crt': authority.cert, 'client.crt': client.cert, 'client.key': client.key }
+    this.giveFiles(machine, { 'server.crt': server.cert, 'server.key': server.key })
+  }
+
+  /** What `flags` name. */
+  giveFiles(machine: Machine, more: Readonly<Record<string, string>> = {}): void {
     mkdirSync(machine.path(directory), { recursive: true })
-    const files = {
-      ...{ 'ca.crt': authority.cert, 'server.crt': server.cert, 'server.key': server.key },
-      ...{ 'client.crt': client.cert, 'client.key': client.key },
-    }
-    for (const [name, text] of Object.entries(files))
+    for (const [name, text] of Object.entries({ ...this.#files, ...more }))
       writeFileSync(machine.path(`${directory}/${name}`), text)
   }
 
   get endpoints(): string[] {
-    return this.#members.map((_, index) => `https://127.0.0.1:${clientPort(index)}`)
+    return this.#members.map((_, index) => this.endpoint(index))
+  }
+
+  endpoint(index: number): string {
+    return `https://${this.#address}:${clientPort(index)}`
   }
 
   /** By which k8s uses it. */
@@ -106,7 +115,7 @@ export class EtcdCluster implements AsyncDisposable {
 
   #startOne(index: number): Running {
     const peer = (at: number) => `http://127.0.0.1:${clientPort(at) + 1}`
-    const client = `https://127.0.0.1:${clientPort(index)}`
+    const client = this.endpoint(index)
     return this.#machine.spawn(
       [
         program,
