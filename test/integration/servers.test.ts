@@ -7,14 +7,22 @@ import { Machine } from './harness/machine.ts'
 import { reportFailures } from './harness/report.ts'
 import { startTraffic } from './harness/traffic.ts'
 
-// Three servers with an etcd of their own, three machines on one network.
+// Three servers with an etcd of their own, three machines on one network, with addresses of both families.
 
 interface Members {
   readonly members: readonly { readonly name: string; readonly role: string }[]
 }
 
+const ranges = ['--cluster-cidr=10.244.0.0/16,fd00:244::/48', '--service-cidr=10.96.0.0/12,fd00:96::/112']
+
+interface NodeOfBoth {
+  readonly spec: { readonly podCIDRs: readonly string[] }
+  readonly status: { readonly addresses: readonly { readonly type: string }[] }
+}
+
 let lan: Lan
 let servers: Cluster[] = []
+const addresses = new Map<Cluster, string>()
 let url: string
 let token: string
 const joinFlags = () => [`--server=${url}`, '--token-file=/run/token']
@@ -22,14 +30,14 @@ const joinFlags = () => [`--server=${url}`, '--token-file=/run/token']
 beforeAll(async () => {
   lan = await Lan.create()
   const machines = await Promise.all(['one', 'two', 'three'].map((name) => Machine.create({ name })))
-  const addresses: string[] = []
-  for (const machine of machines) {
-    addresses.push(await lan.join(machine))
-    addTestImage(machine)
-  }
-  url = `https://${addresses[0]}:6443`
   servers = machines.map((machine) => new Cluster(machine, { flags: ['--server-mode=ha'] }))
-  servers[0]!.startDaemon({ flags: ['--cluster-init'] })
+  for (const server of servers) {
+    addresses.set(server, await lan.join(server.machine))
+    await lan.joinSix(server.machine)
+    addTestImage(server.machine)
+  }
+  url = `https://${addresses.get(servers[0]!)}:6443`
+  servers[0]!.startDaemon({ flags: ['--cluster-init', ...ranges] })
   await servers[0]!.ready()
 })
 afterAll(async () => {
@@ -84,6 +92,11 @@ test('two servers join with one token at once, one of them killed again and agai
   }
   const { endpoints } = await second.get<{ endpoints: object[] }>('endpointslice', 'kubernetes')
   expect(endpoints).toHaveLength(3)
+  const { items } = await second.get<{ items: NodeOfBoth[] }>('nodes')
+  for (const { spec, status } of items) {
+    const ips = status.addresses.filter(({ type }) => type === 'InternalIP')
+    expect([spec.podCIDRs.length, ips.length]).toEqual([2, 2])
+  }
 })
 
 test('the keys of the cluster open for who has the token, and for nobody else', async () => {
@@ -174,10 +187,17 @@ test('while its own etcd is away a server goes on with those of the others, and 
   expect(await component(second, 'kube-apiserver')).toMatchObject({ pid })
 })
 
-test('stopped and started without a word of where, and with another server away, it is what it was', async () => {
-  const [first, second] = servers as [Cluster, Cluster]
+test('stopped, a server gives back what it led; one that starts while it is away is what it was', async () => {
+  const holder = async (by: Cluster) => {
+    const lease = ['-n', 'kube-system', 'lease', 'kube-controller-manager']
+    return (await by.get<{ spec: { holderIdentity: string } }>(...lease)).spec.holderIdentity
+  }
+  const leader = await holder(servers[0]!)
+  const first = servers.find((server) => leader.startsWith(`${nameOf(server)}_`))!
+  const [second, third] = servers.filter((server) => server !== first) as [Cluster, Cluster]
   await first.k8s(['stop'])
   await first.daemon.ended
+  expect(await holder(third)).not.toBe(leader)
   await second.k8s(['stop'])
   await second.daemon.ended
   second.startDaemon()
@@ -186,7 +206,7 @@ test('stopped and started without a word of where, and with another server away,
   await second.waitFor('who is away is named', async () => {
     const { problems } = await second.status()
     return problems.some((problem) =>
-      problem.startsWith(`etcd-proxy: ${url.replace('6443', '2379')} is away`),
+      problem.startsWith(`etcd-proxy: https://${addresses.get(first)}:2379 is away`),
     )
   })
   first.startDaemon()
