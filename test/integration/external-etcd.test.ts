@@ -27,7 +27,7 @@ beforeAll(async () => {
   await lan.join(other!)
   url = `https://${address}:6443`
   for (const one of [machine!, other!]) addTestImage(one)
-  etcd = new EtcdCluster(machine!, { size: 3, address })
+  etcd = new EtcdCluster(machine!, 3, address)
   etcd.giveFiles(other!)
   ;[cluster, second] = [machine!, other!].map(
     (one) => new Cluster(one, { flags: ['--server-mode=ha', ...etcd.flags] }),

@@ -12,7 +12,7 @@ export class EtcdCluster implements AsyncDisposable {
   readonly #files: Readonly<Record<string, string>>
   readonly #members: (Running | undefined)[]
 
-  constructor(machine: Machine, { size, address }: { size: number; address: string }) {
+  constructor(machine: Machine, size: number, address = '127.0.0.1') {
     this.#machine = machine
     this.#address = address
     this.#members = Array.from({ length: size }, () => undefined)
