@@ -21,6 +21,18 @@ go_build() {
   (cd "$directory" && go build -trimpath -buildvcs=false -ldflags "-s -w $ldflags" -o "$temporary" "$@" "$package")
 }
 
+# vendored COMPONENT: makes a copy of its sources with those of its modules in $work, to be changed before they are compiled.
+vendored() {
+  work=$(mktemp -d "$build/$1.XXXXXX")
+  cp "$(component "$1")"/{go.mod,go.sum,*.go} "$work"
+  (cd "$work" && go mod vendor)
+}
+
+# importable PACKAGE DIRECTORY: makes a main package of a vendored copy one that can be imported, with Main() for main().
+importable() {
+  sed -i -e "s/^package main$/package $1/" -e 's/^func main() {$/func Main() {/' "$2"/*.go
+}
+
 # The project's last commit on the sources of the Kubernetes build names what `kubectl version` and the Nodes report. It
 # is not HEAD: a commit elsewhere would link 150 MB again for nothing.
 kubernetes_ldflags() {
@@ -47,10 +59,22 @@ build_kubernetes() {
   CGO_ENABLED=0 go_build "$build/kubernetes/$K8S_VERSION/patched" . "$(kubernetes_ldflags)" -mod=vendor
 }
 
+# crictl is a main package. It names systems by constants of its tests, with which it would bring a test framework of 2 MB, and
+# warns, with every command, that it has no configuration file.
 build_containerd() {
-  local version
-  version=$(pinned containerd github.com/containerd/containerd/v2)
-  CGO_ENABLED=0 go_build "$(component containerd)" . "-X github.com/containerd/containerd/v2/version.Version=$version"
+  local containerd_version crictl_version crictl
+  local tools=sigs.k8s.io/cri-tools
+  containerd_version=$(pinned containerd github.com/containerd/containerd/v2)
+  crictl_version=$(pinned containerd "$tools")
+  vendored containerd
+  crictl=$work/vendor/$tools/cmd/crictl
+  importable crictl "$crictl"
+  sed -i 's/logrus\.Warnf("Config %q does not exist/logrus.Debugf("Config %q does not exist/' \
+    "$work/vendor/$tools/pkg/common/config.go"
+  sed -i -e '/cri-tools\/pkg\/framework"$/d' -e 's/framework\.OSWindows/"windows"/' "$crictl"/*.go
+  CGO_ENABLED=0 go_build "$work" . \
+    "-X github.com/containerd/containerd/v2/version.Version=$containerd_version
+    -X $tools/pkg/version.Version=$crictl_version" -mod=vendor
 }
 
 build_containerd-shim-runc-v2() {
@@ -67,48 +91,30 @@ build_runc() {
     "-linkmode external -extldflags -static" -tags 'seccomp netgo osusergo urfave_cli_no_docs'
 }
 
-# importable PACKAGE DIRECTORY: makes a main package of a vendored copy one that can be imported, with Main() for main().
-importable() {
-  sed -i -e "s/^package main$/package $1/" -e 's/^func main() {$/func Main() {/' "$2"/*.go
-}
-
 # Upstream's plugins are programs.
 build_cni() {
   local version plugin package
-  work=$(mktemp -d "$build/cni.XXXXXX")
   version=$(pinned cni github.com/containernetworking/plugins)
-  cp "$(component cni)"/{go.mod,go.sum,*.go} "$work"
-  (cd "$work" && go mod vendor)
+  vendored cni
   for plugin in "$work"/vendor/github.com/containernetworking/plugins/plugins/{ipam,main,meta}/*; do
     package=$(basename "$plugin")
     importable "${package//-/}" "$plugin"
   done
   CGO_ENABLED=0 go_build "$work" . \
     "-X github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion=$version" -mod=vendor
-  rm -rf "$work"
 }
 
 # The provisioner of local volumes is a main package, as the plugins of CNI are, and has a patch and a file of ours.
 build_addons() {
   local version provisioner
   version=$(pinned addons github.com/rancher/local-path-provisioner)
-  work=$(mktemp -d "$build/addons.XXXXXX")
-  cp "$(component addons)"/{go.mod,go.sum,*.go} "$work"
-  (cd "$work" && go mod vendor)
+  vendored addons
   provisioner=$work/vendor/github.com/rancher/local-path-provisioner
   patch --strip=1 --fuzz=0 --batch --forward --no-backup-if-mismatch --quiet --directory="$provisioner" \
     <"$(component addons)/localpath/provisioner.patch" || fail "apply components/addons/localpath/provisioner.patch"
   importable localpathprovisioner "$provisioner"
   cp "$(component addons)"/localpath/*.go "$provisioner"
   CGO_ENABLED=0 go_build "$work" . "-X github.com/rancher/local-path-provisioner.VERSION=$version" -mod=vendor -tags grpcnotrace
-  rm -rf "$work"
-}
-
-build_crictl() {
-  local version
-  version=$(pinned crictl github.com/kubernetes-sigs/cri-tools)
-  CGO_ENABLED=0 go_build "$(component crictl)" github.com/kubernetes-sigs/cri-tools/cmd/crictl \
-    "-X github.com/kubernetes-sigs/cri-tools/pkg/version.Version=$version"
 }
 
 build_etcd-file() { CGO_ENABLED=0 go_build "$(component etcd-file)" . ''; }

@@ -29,7 +29,7 @@ const sectionRoots: readonly (readonly string[])[] = [
   ['lib'],
   ['bin/node'],
   ['bin/kubernetes'],
-  ['bin/containerd', 'bin/crictl'],
+  ['bin/containerd'],
   ['bin', 'images'],
 ]
 

@@ -25,10 +25,9 @@ stage "$build/bin/node" bin/node
 stage "$build/bin/kubernetes" bin/kubernetes
 link bin/kubernetes kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl etcd etcd-restore
 stage "$build/bin/containerd" bin/containerd
-link bin/containerd ctr
+link bin/containerd ctr crictl
 stage "$build/bin/containerd-shim-runc-v2" bin/containerd-shim-runc-v2
 stage "$build/bin/runc" bin/runc
-stage "$build/bin/crictl" bin/crictl
 stage "$build/bin/etcd-file" bin/etcd-file
 stage "$build/bin/cni" bin/cni/cni
 # The plugins' names are the table of components/cni/main.go.

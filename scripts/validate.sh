@@ -31,7 +31,7 @@ for module in api apimachinery client-go component-base kubectl kubelet; do
 done
 
 step # what is in the module cache is what go.sum says
-for directory in "$root"/components/{kubernetes,containerd,runc,cni,addons,crictl,etcd-file}; do
+for directory in "$root"/components/{kubernetes,containerd,runc,cni,addons,etcd-file}; do
   (cd "$directory" && go mod verify >/dev/null) || fail "trust the module cache: run go clean -modcache"
 done
 

@@ -1,4 +1,4 @@
-// Command containerd is the daemon and its client ctr in one file; the name that it is called by picks
+// Command containerd is the daemon, its client ctr and the CRI's client crictl in one file; the name that it is called by picks
 // the program. The shim is a binary of its own: one runs for each pod, and loaded as part of this file it
 // would carry the daemon's packages, and its plugin registry, into every pod.
 package main
@@ -11,6 +11,7 @@ import (
 
 	daemon "github.com/containerd/containerd/v2/cmd/containerd/command"
 	client "github.com/containerd/containerd/v2/cmd/ctr/app"
+	"sigs.k8s.io/cri-tools/cmd/crictl"
 )
 
 func main() {
@@ -20,10 +21,12 @@ func main() {
 	switch name {
 	case "containerd":
 		err = daemon.App().Run(ctx, os.Args)
+	case "crictl":
+		crictl.Main()
 	case "ctr":
 		err = client.New().Run(ctx, os.Args)
 	default:
-		fmt.Fprintf(os.Stderr, "cannot run %q: call this file as containerd or ctr\n", name)
+		fmt.Fprintf(os.Stderr, "cannot run %q: call this file as containerd, ctr or crictl\n", name)
 		os.Exit(2)
 	}
 	if err != nil {
