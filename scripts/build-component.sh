@@ -158,9 +158,7 @@ build_kubeadm() {
 
 # Upstream's hollow kubelets, of which several share a process.
 build_kubemark() {
-  work=$(mktemp -d "$build/kubemark.XXXXXX")
-  cp "$(component kubemark)"/{go.mod,go.sum,*.go} "$work"
-  (cd "$work" && go mod vendor)
+  vendored kubemark
   apply_patch components/kubemark/shared-process.patch "$work/vendor/k8s.io/kubernetes"
   CGO_ENABLED=0 go_build "$work" . '' -mod=vendor
 }

@@ -26,6 +26,8 @@ export interface Idle {
   readonly memory: ReadonlyMap<string, number>
   /** Over the 60 s that follow. */
   readonly cpuMillicores: ReadonlyMap<string, number>
+  /** The same of the pods that a cluster has by itself. */
+  readonly addons?: Idle
 }
 
 interface Prepared {
@@ -155,7 +157,15 @@ function readMarks({ child }: Running) {
 
 async function measureIdle(machine: Machine, contestant: Contestant): Promise<Idle> {
   await sleep(settleMs)
-  const components = componentsOf(machine, contestant)
+  const [own, addons] = await Promise.all([
+    useOf(machine, componentsOf(machine, contestant)),
+    useOf(machine, addonsOf(machine)),
+  ])
+  return { ...own, addons }
+}
+
+/** What they have, and what they use in the time that follows. */
+async function useOf(machine: Machine, components: readonly Named[]): Promise<Idle> {
   const memory = memoryOf(machine, components)
   const before = components.map(({ pid }) => cpuTimeMs(machine, pid))
   const begun = performance.now()
@@ -168,7 +178,18 @@ async function measureIdle(machine: Machine, contestant: Contestant): Promise<Id
   return { memory, cpuMillicores: sumByName(used) }
 }
 
-function memoryOf(machine: Machine, components: readonly { pid: number; name: string }[]) {
+interface Named {
+  readonly pid: number
+  readonly name: string
+}
+
+/** Processes in pods: the daemon starts none of these itself. */
+function addonsOf(machine: Machine): Named[] {
+  const names = ['coredns', 'metrics-server', 'local-path-provisioner']
+  return processesOf(machine).filter(({ name }) => names.includes(name))
+}
+
+function memoryOf(machine: Machine, components: readonly Named[]) {
   return sumByName(components.map(({ pid, name }) => [name, memoryBytes(machine, pid)]))
 }
 

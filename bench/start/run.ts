@@ -62,7 +62,10 @@ function report(): void {
   row('idle CPU, millicores', cpu, 1, `goal: at most ${goals.idleMillicores}`)
   for (const contestant of contestants) {
     for (const { idle } of starts[contestant])
-      if (idle !== undefined) console.log(`\n${contestant}: ${describeIdle(idle)}`)
+      if (idle !== undefined) {
+        console.log(`\n${contestant}: ${describeIdle(idle)}`)
+        if (idle.addons?.memory.size) console.log(`pods of add-ons, in no sum: ${describeIdle(idle.addons)}`)
+      }
   }
   const artifactMb = statSync(artifact).size / 1e6
   console.log(`\nartifact ${artifactMb.toFixed(1)} MB (goal: at most ${goals.artifactMb})`)

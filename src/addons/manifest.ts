@@ -21,6 +21,7 @@ export interface Manifest {
 
 /** The resource names of the kinds that our add-ons use, or ask for. */
 const resources: Readonly<Record<string, string>> = {
+  APIService: 'apiservices',
   ClusterRole: 'clusterroles',
   ClusterRoleBinding: 'clusterrolebindings',
   ConfigMap: 'configmaps',
@@ -28,6 +29,7 @@ const resources: Readonly<Record<string, string>> = {
   Endpoints: 'endpoints',
   Role: 'roles',
   RoleBinding: 'rolebindings',
+  Secret: 'secrets',
   Service: 'services',
   ServiceAccount: 'serviceaccounts',
   StorageClass: 'storageclasses',

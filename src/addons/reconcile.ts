@@ -25,6 +25,8 @@ interface ReconcileOptions {
   readonly held?: readonly Addon[]
   /** What an earlier version may have brought to a cluster that has no inventory yet. */
   readonly known: readonly Addon[]
+  /** Default: true. Otherwise what is not wanted stays for now. */
+  readonly mayRemove?: boolean
   readonly log: Logger
 }
 
@@ -39,6 +41,7 @@ export class Reconciler {
     wanted,
     held = [],
     known,
+    mayRemove = true,
     log,
   }: ReconcileOptions): Promise<ReadonlyMap<string, string>> {
     const inventory = await Inventory.read(client)
@@ -55,6 +58,7 @@ export class Reconciler {
         })
       }
     }
+    if (!mayRemove) return failures
     const left: ObjectName[] = []
     // What refers to others came after them, and goes before.
     for (const name of surplus.toReversed()) {

@@ -35,7 +35,7 @@ export const status: Command = {
   name: 'status',
   description: 'Show each component: its state, process and restarts, and what it uses.',
   details: `MEMORY is the proportional set size; CPU is that of the last minute, in thousandths of a core.
-The datastore runs in the daemon: its row is the daemon's process.
+The datastore runs in the daemon: its row is the daemon's process. The pods of add-ons on this machine are told apart, in the table of parts.
 
 Exits with 0 when all is well or on its way, with 3 when the cluster serves but something is not as it should be,
 and with 1 when the daemon does not run or --wait did not see it ready in time.`,
@@ -103,7 +103,7 @@ function renderStatus(current: DaemonStatus, nowMs: number): string {
       String(component.pid ?? '-'),
       String(component.restarts),
       renderSince(component.since, nowMs),
-      memoryBytes === null ? '-' : `${(memoryBytes / 2 ** 20).toFixed(0)}Mi`,
+      memoryBytes === null ? '-' : mebibytes(memoryBytes),
       cpuMillicores === null ? '-' : `${cpuMillicores}m`,
     ]
   })
@@ -117,8 +117,10 @@ function renderStatus(current: DaemonStatus, nowMs: number): string {
       ? []
       : [`\n${name} is ${state}: ${reason}\n`],
   )
-  const parts = current.parts.map(({ name, state, message }) => [name, state, message ?? ''])
-  const partsTable = parts.length === 0 ? '' : `\n${renderTable(['PART', 'STATE', ''], parts)}`
+  const parts = current.parts.map(({ name, state, memoryBytes, message }) => [
+    ...[name, state, memoryBytes === undefined ? '-' : mebibytes(memoryBytes), message ?? ''],
+  ])
+  const partsTable = parts.length === 0 ? '' : `\n${renderTable(['PART', 'STATE', 'MEMORY', ''], parts)}`
   const payloads = renderPayloads(current.payloads)
   const node = `\n${summaryOf(current)}\n`
   const problems = current.problems.map((problem) => `  ${problem}\n`)
@@ -133,10 +135,14 @@ function renderPayloads(payloads: readonly PayloadStatus[]): string {
   const rows = others.map(({ version, use, sizeBytes, dir, artifact }) => [
     version,
     use,
-    `${(sizeBytes / 2 ** 20).toFixed(0)}Mi`,
+    mebibytes(sizeBytes),
     artifact ?? dir,
   ])
   return `\n${renderTable(['OTHER VERSION', 'STATE', 'DISK', 'PLACE'], rows)}`
+}
+
+function mebibytes(bytes: number): string {
+  return `${(bytes / 2 ** 20).toFixed(0)}Mi`
 }
 
 function summaryOf({ role, nodeName, nodeReady, state }: DaemonStatus): string {

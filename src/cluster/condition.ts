@@ -63,9 +63,9 @@ export class Board {
         problems.push(`${name} is ${state}${why === undefined ? '' : `: ${why}`}`)
       } else isPending = true
     }
-    for (const { name, state, message } of this.#parts.values()) {
+    for (const { name, state, message, isAwaited = true } of this.#parts.values()) {
       if (state === 'degraded') problems.push(`${name}: ${message ?? state}`)
-      else if (state === 'pending') isPending = true
+      else if (state === 'pending' && isAwaited) isPending = true
     }
     return { state: this.#state(problems.length > 0, isPending), problems }
   }

@@ -5,6 +5,7 @@ import type { AgentConfig, Config } from '../config/config.ts'
 import { paths as pathsOf } from '../config/paths.ts'
 import { serveControl } from '../control/server.ts'
 import { UsageSampler } from '../supervisor/usage.ts'
+import { AddonMemory } from './addon-memory.ts'
 import { Readiness, TaskGroup } from './background.ts'
 import { Board } from './condition.ts'
 import { type DaemonOptions, extendStart, prepareProcess } from './daemon.ts'
@@ -48,6 +49,7 @@ export async function runCluster(config: Config | AgentConfig, options: RunOptio
   const board = new Board()
   let components: readonly Component[] = []
   let plan: Plan | undefined
+  const addonMemory = new AddonMemory()
   using usage = new UsageSampler({
     pids: () => components.flatMap((component) => component.status().pid ?? []),
   })
@@ -61,7 +63,7 @@ export async function runCluster(config: Config | AgentConfig, options: RunOptio
     handlers: {
       status: () =>
         clusterStatus({
-          ...{ role: config.role, config, paths, payload, startedAt, components, board, usage },
+          ...{ role: config.role, config, paths, payload, startedAt, components, board, usage, addonMemory },
           access: plan?.context.access,
         }),
       stop: (request) => requests.ask(request),

@@ -8,6 +8,7 @@ import type { Paths } from '../config/paths.ts'
 import type { ComponentStatus, DaemonStatus } from '../control/messages.ts'
 import type { Payload } from '../payload/payload.ts'
 import type { UsageSampler } from '../supervisor/usage.ts'
+import type { AddonMemory } from './addon-memory.ts'
 import type { Board } from './condition.ts'
 import { installedPayloads } from './tasks/payloads.ts'
 
@@ -24,6 +25,7 @@ interface StatusOptions {
   readonly components: readonly Component[]
   readonly board: Board
   readonly usage: UsageSampler
+  readonly addonMemory: AddonMemory
 }
 
 /** What `k8s status` shows. The Node is asked for when somebody asks, never in between. */
@@ -37,6 +39,7 @@ export async function clusterStatus({
   components,
   board,
   usage,
+  addonMemory,
 }: StatusOptions): Promise<DaemonStatus> {
   const { state, problems } = board.condition(components)
   const kubelet = components.find(({ provides }) => provides.includes('node'))
@@ -54,7 +57,7 @@ export async function clusterStatus({
     nodeReady: node.isReady,
     state: state === 'ready' && node.problems.length > 0 ? 'degraded' : state,
     problems: [...problems, ...node.problems.map((problem) => `Node ${config.nodeName}: ${problem}`)],
-    parts: board.parts(),
+    parts: addonMemory.addTo(board.parts()),
     components: components.map((component) => componentStatus(component, usage)),
     payloads: await installedPayloads(payload, paths),
   }

@@ -7,6 +7,9 @@ import type { ComponentContext } from './component.ts'
 import { apiserverUrl, probeWithAuthority } from './probe.ts'
 import type { ProcessRecipe } from './process-component.ts'
 
+/** Groups of the API that pods serve are asked for up to 5 s before it is ready, when no pod can be there yet. */
+const readiness = '/readyz?exclude=poststarthook/apiservice-discovery-controller'
+
 export function apiserver(context: ComponentContext): ProcessRecipe {
   const { config, paths, pki, credentials } = context
   return {
@@ -27,7 +30,7 @@ export function apiserver(context: ComponentContext): ProcessRecipe {
     // A storage that is away is no reason to start it again.
     alive: (signal) => probeWithAuthority({ pki, url: `${apiserverUrl(config)}/livez?exclude=etcd`, signal }),
     hangLimitMs: 120_000,
-    probe: (signal) => probeWithAuthority({ pki, url: `${apiserverUrl(config)}/readyz`, signal }),
+    probe: (signal) => probeWithAuthority({ pki, url: `${apiserverUrl(config)}${readiness}`, signal }),
   }
 }
 
@@ -54,6 +57,8 @@ export function apiserverArguments({
       'bind-address': config.bindAddress,
       'client-ca-file': pki.authorities.client.certFile,
       'enable-admission-plugins': 'NodeRestriction',
+      // To pods that serve a group of the API themselves: the address of a Service leads nowhere on a machine without a default route.
+      'enable-aggregator-routing': true,
       // Secrets of the type bootstrap.kubernetes.io/token let machines ask to join.
       'enable-bootstrap-token-auth': true,
       'encryption-provider-config': pki.encryptionConfigFile,

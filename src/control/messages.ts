@@ -44,6 +44,10 @@ export interface PartStatus {
   readonly state: 'pending' | 'ready' | 'degraded'
   /** Why it is not ready. */
   readonly message?: string
+  /** Proportional set size of its pods on this machine; absent where it has none. */
+  readonly memoryBytes?: number
+  /** false: the cluster is ready before it is. */
+  readonly isAwaited?: boolean
 }
 
 export interface PayloadStatus {

@@ -167,7 +167,7 @@ function client(commonName: string, ...organizations: readonly string[]): Leaf {
   return { authority: 'client', profile: { subject: { commonName, organizations }, usage: 'client' } }
 }
 
-function serving(commonName: string, names: readonly string[]): Leaf {
+export function serving(commonName: string, names: readonly string[]): Leaf {
   return { authority: 'server', profile: { subject: { commonName }, usage: 'server', ...splitNames(names) } }
 }
 

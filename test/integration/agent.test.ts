@@ -1,6 +1,7 @@
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { addTestImage, Cluster } from './harness/cluster.ts'
+import { nodesWithFigures } from './harness/figures.ts'
 import { Lan } from './harness/lan.ts'
 import { Machine } from './harness/machine.ts'
 import { pod, sleepForever } from './harness/manifests.ts'
@@ -66,6 +67,10 @@ test('its pods run, and their logs and shells are reached from the server', asyn
   )
   expect((await server.kubectl(['logs', 'remote'])).stdout).toBe('hello\n')
   expect(await server.shell('remote', 'hostname')).toBe(`${nodeName()}\n`)
+})
+
+test('what it uses is told by kubectl top, as of the server', async () => {
+  expect(await nodesWithFigures(server, 2)).toHaveLength(2)
 })
 
 test('killed and started again without token and server, it goes on, and its pods have not noticed', async () => {

@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { addTestImage, Cluster } from './harness/cluster.ts'
+import { nodesWithFigures } from './harness/figures.ts'
 import { Lan } from './harness/lan.ts'
 import { Machine } from './harness/machine.ts'
 import { pod, service, webServer } from './harness/manifests.ts'
@@ -85,4 +86,8 @@ test('both servers have a member that votes, and no node finds anything wrong', 
   })
   await server.k8s(['status', '--wait', '--timeout=3m'], { timeoutMs: 190_000 })
   for (const cluster of [server, second, agent]) expect((await cluster.status()).problems).toEqual([])
+})
+
+test('kubectl top tells of both nodes', async () => {
+  expect(await nodesWithFigures(server, 2)).toHaveLength(2)
 })

@@ -2,6 +2,7 @@ import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node
 import { gzipSync, zstdDecompressSync } from 'node:zlib'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Cluster, defaultDataDir, startCluster } from './harness/cluster.ts'
+import { nodesWithFigures } from './harness/figures.ts'
 import { busyboxArchive } from './harness/images.ts'
 import { busybox } from './harness/manifests.ts'
 import { reportFailures } from './harness/report.ts'
@@ -34,9 +35,39 @@ test('a cluster is ready when DNS answers, and each add-on is a row of the statu
   rmSync(cluster.machine.path(`${imagesDir}/damaged.tar`))
   const { exitCode, stdout } = await cluster.k8s(['status', '--wait', '--timeout=3m'])
   expect(exitCode).toBe(0)
-  expect(stdout).toMatch(/^coredns +ready$/m)
-  expect(stdout).toMatch(/^kubelet-access +ready$/m)
-  expect(stdout).toMatch(/^images +ready$/m)
+  expect(stdout).toMatch(/^coredns +ready +\d+Mi$/m)
+  expect(stdout).toMatch(/^kubelet-access +ready +-$/m)
+  expect(stdout).toMatch(/^images +ready +-$/m)
+})
+
+test('kubectl top tells what nodes and pods use', async () => {
+  expect(await nodesWithFigures(cluster, 1)).toHaveLength(1)
+  await cluster.waitFor(
+    'pods have figures',
+    async () => {
+      const { stdout } = await cluster.kubectl(['top', 'pods', '--no-headers', ...inSystem], { check: false })
+      return /^coredns-\S+ +\d+m +\d+Mi/m.test(stdout)
+    },
+    passLimit,
+  )
+  await cluster.waitFor(
+    'the status says so',
+    async () => (await part('metrics-server'))?.state === 'ready',
+    passLimit,
+  )
+})
+
+test('where metrics-server is away its group of the API is, too, and so holds nothing up', async () => {
+  const scale = (replicas: number) =>
+    cluster.kubectl([...inSystem, 'scale', 'deployment/metrics-server', `--replicas=${replicas}`])
+  const group = async () => (await cluster.kubectl(['get', 'apiservices', '-o', 'name'])).stdout
+  await scale(0)
+  await cluster.waitFor('the group is gone', async () => !(await group()).includes('metrics'), passLimit)
+  await cluster.kubectl(['create', 'namespace', 'short'])
+  await cluster.kubectl(['delete', 'namespace', 'short', '--timeout=60s'], { timeoutMs: 70_000 })
+  await scale(1)
+  await cluster.waitFor('the group is back', async () => (await group()).includes('metrics'), passLimit)
+  expect(await nodesWithFigures(cluster, 1)).toHaveLength(1)
 })
 
 test('what somebody changed or deleted is applied again, and what the API server refuses of it is told', async () => {
@@ -136,7 +167,7 @@ test('--disable removes what runs, but neither what is its user’s nor what oth
   }
   const objects = JSON.stringify([...(JSON.parse(inventory.data.objects) as object[]), innocent])
   await cluster.kubectl([...patch('configmap', 'k8s-addons'), JSON.stringify({ data: { objects } })])
-  await restart(['--disable=coredns'])
+  await restart(['--disable=coredns,metrics-server'])
   await cluster.waitFor(
     'it is gone',
     async () => {
@@ -144,11 +175,11 @@ test('--disable removes what runs, but neither what is its user’s nor what oth
         '-n',
         'kube-system',
         'get',
-        'deployment,service,serviceaccount',
+        'deployment,service,serviceaccount,apiservice,secret',
         '-o',
         'name',
       ])
-      return !/coredns|kube-dns/.test(stdout)
+      return !/coredns|kube-dns|metrics/.test(stdout)
     },
     passLimit,
   )

@@ -2,6 +2,7 @@ import { existsSync, readdirSync, writeFileSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { findProblems } from '../soak/check.ts'
 import { addTestImage, Cluster } from './harness/cluster.ts'
+import { nodesWithFigures } from './harness/figures.ts'
 import { Lan } from './harness/lan.ts'
 import { Machine } from './harness/machine.ts'
 import { reportFailures } from './harness/report.ts'
@@ -97,6 +98,10 @@ test('two servers join with one token at once, one of them killed again and agai
     const ips = status.addresses.filter(({ type }) => type === 'InternalIP')
     expect([spec.podCIDRs.length, ips.length]).toEqual([2, 2])
   }
+})
+
+test('kubectl top tells of all nodes, whichever server is asked', async () => {
+  for (const server of servers) expect(await nodesWithFigures(server, 3)).toHaveLength(3)
 })
 
 test('the keys of the cluster open for who has the token, and for nobody else', async () => {

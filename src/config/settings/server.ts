@@ -5,7 +5,14 @@ import type { Rows } from './rows.ts'
 const group = 'Server'
 
 /** Parts of a cluster that `--disable` leaves out. */
-export const disableable = ['coredns', 'kube-proxy', 'network-policy', 'servicelb', 'local-storage'] as const
+export const disableable = [
+  'coredns',
+  'kube-proxy',
+  'network-policy',
+  'servicelb',
+  'metrics-server',
+  'local-storage',
+] as const
 type Disableable = (typeof disableable)[number]
 /** Those that each node has by itself; all others are a part of the servers. */
 export const disableableOnAgents: readonly Disableable[] = ['kube-proxy', 'network-policy']

@@ -293,13 +293,16 @@ describe('status', () => {
   })
 
   test('what serves without a part of it has an exit code of its own, at once and after a wait', async () => {
-    const parts = [{ name: 'coredns', state: 'degraded', message: 'no answer at 10.96.0.10' }] as const
+    const memoryBytes = 36 * 2 ** 20
+    const parts = [
+      { name: 'coredns', state: 'degraded', memoryBytes, message: 'no answer at 10.96.0.10' },
+    ] as const
     const problems = ['coredns: no answer at 10.96.0.10']
     await using daemon = await serve(() => ({ ...running, state: 'degraded', problems, parts }))
     const args = ['status', `--data-dir=${daemon.dataDir}`]
     const { code, stdout } = await runCli({ args })
     expect(code).toBe(3)
-    expect(stdout).toMatch(/^coredns +degraded +no answer at 10\.96\.0\.10$/m)
+    expect(stdout).toMatch(/^coredns +degraded +36Mi +no answer at 10\.96\.0\.10$/m)
     expect(stdout).toContain('the cluster is degraded.\n  coredns: no answer at 10.96.0.10\n')
     expect((await runCli({ args: [...args, '--wait', '--timeout=0s'] })).code).toBe(3)
   })

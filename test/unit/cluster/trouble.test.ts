@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { AppError } from '../../../src/base/errors.ts'
 import { Board } from '../../../src/cluster/condition.ts'
+import type { Component } from '../../../src/components/component.ts'
 import { Trouble } from '../../../src/cluster/trouble.ts'
 import type { Logger } from '../../../src/base/logger.ts'
 
@@ -42,4 +43,17 @@ test('what was ended by the stop is no trouble', async () => {
   end.abort(new Error('stopped'))
   await expect(attempt(full)).rejects.toThrow('stopped')
   expect([...told, ...problems()]).toEqual([])
+})
+
+test('a part that nobody waits for makes a cluster neither late nor, before it is a problem, less than ready', () => {
+  const board = new Board()
+  const component = { name: 'kubelet', status: () => ({ name: 'kubelet', state: 'ready' }) } as Component
+  const state = () => board.condition([component]).state
+  board.report({ name: 'metrics-server', state: 'pending', message: 'not yet', isAwaited: false })
+  expect(state()).toBe('ready')
+  board.report({ name: 'coredns', state: 'pending', message: 'not yet' })
+  expect(state()).toBe('starting')
+  board.report({ name: 'coredns', state: 'ready' })
+  board.report({ name: 'metrics-server', state: 'degraded', message: 'no pod', isAwaited: false })
+  expect(board.condition([component])).toEqual({ state: 'degraded', problems: ['metrics-server: no pod'] })
 })

@@ -248,7 +248,7 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
     [
       'an empty item',
       { flags: ['--disable=coredns,'] },
-      'cannot use --disable: it has no value; allowed is coredns, kube-proxy, network-policy, servicelb or local-storage',
+      'cannot use --disable: it has no value; allowed is coredns, kube-proxy, network-policy, servicelb, metrics-server or local-storage',
     ],
   ],
   'labels and taints': [

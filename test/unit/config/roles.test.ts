@@ -96,6 +96,11 @@ describe('refused', () => {
       'cannot use --role=etcd: allowed is server, agent or datastore',
     ],
     [
+      'a part of the servers, of an agent',
+      { role: 'agent', flags: ['--server=https://192.0.2.1:6443', '--disable=kube-proxy,metrics-server'] },
+      'cannot use --disable=kube-proxy,metrics-server: metrics-server is a part of the servers; of an agent allowed are kube-proxy and network-policy',
+    ],
+    [
       'a certificate without its key',
       { role: 'datastore', flags: ['--cert-file=/x.crt'] },
       'cannot use --cert-file=/x.crt: it needs key-file beside it',
