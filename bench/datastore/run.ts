@@ -180,6 +180,8 @@ async function runClient(server: Server, args: readonly string[]): Promise<Row[]
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: clientTimeoutMs,
   })
+  // What takes minutes is watched.
+  if (keys >= manyKeys) child.stderr.pipe(process.stderr, { end: false })
   const [output, words, [exitCode]] = await Promise.all([
     text(child.stdout),
     text(child.stderr),
