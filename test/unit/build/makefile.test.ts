@@ -18,7 +18,6 @@ test.each([
   { target: 'build-fast', level: 'fast' },
   { target: 'build', level: 'best' },
   { target: 'install', level: 'best' },
-  { target: 'test', level: 'best' },
   { target: 'build/images/pause.tar.zst', level: 'best' },
 ])('make $target compresses everything with the level $level', ({ target, level }) => {
   const compressing = recipes(target).filter((line) => /scripts\/(pack|image)\.ts/.test(line))
