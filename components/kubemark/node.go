@@ -55,8 +55,6 @@ func (n node) run(ctx context.Context, access *rest.Config) error {
 	// A file that is watched takes one of the few that the kernel lets a user watch.
 	config.StaticPodPath = ""
 	config.MaxOpenFiles = openFiles
-	// Nothing is ever short here, and it cannot be looked for.
-	config.EvictionHard = nil
 
 	access.UserAgent = "hollow-kubelet"
 	access.ContentType = runtime.ContentTypeProtobuf
