@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Manifest } from './manifest.ts'
+import type { ObjectClient } from './objects.ts'
 
 interface LocalStorageOptions {
   readonly image: string
@@ -31,6 +32,13 @@ export function localStorage(options: LocalStorageOptions): Manifest[] {
     deployment(options, data),
     storageClass,
   ]
+}
+
+/** Why claims are not answered; undefined: its pod runs. What becomes of a claim is told by the claim's own Events. */
+export async function storageProblem(client: ObjectClient): Promise<string | undefined> {
+  const live = await client.get({ apiVersion: 'apps/v1', kind: 'Deployment', metadata: { name, namespace } })
+  const { availableReplicas = 0 } = (live?.['status'] ?? {}) as { availableReplicas?: number }
+  return availableReplicas > 0 ? undefined : 'its pod is not ready'
 }
 
 /** Who may make pods with directories of the node is root on all nodes: nothing but the provisioner has this account. */

@@ -3,7 +3,7 @@ import { isIPv6 } from 'node:net'
 import { coredns } from '../addons/coredns.ts'
 import { dnsPods, probeDns } from '../addons/dns.ts'
 import { joining } from '../addons/joining.ts'
-import { localStorage } from '../addons/local-storage.ts'
+import { localStorage, storageProblem } from '../addons/local-storage.ts'
 import type { Manifest } from '../addons/manifest.ts'
 import {
   isOfOthers,
@@ -152,8 +152,10 @@ function volumes({ config, payload }: TaskContext): KeptAddon {
     disabledBy: 'local-storage',
     isSinceInventory: true,
     ...needsOfPods,
-    isAwaited: true,
+    // Claims wait for it by themselves.
+    isAwaited: false,
     manifests: async () => localStorage({ image, helperImage, path: config.localStoragePath }),
+    problem: ({ client }) => storageProblem(client),
   }
 }
 

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
-import { localStorage } from '../../../src/addons/local-storage.ts'
+import { localStorage, storageProblem } from '../../../src/addons/local-storage.ts'
 import { type Manifest, manifestPath } from '../../../src/addons/manifest.ts'
+import type { LiveObject, ObjectClient } from '../../../src/addons/objects.ts'
 
 const options = {
   image: 'k8s.local/local-path-provisioner:1',
@@ -84,4 +85,12 @@ test('it starts anew when what it reads is another, and not otherwise', () => {
     )?.[1]
   expect(hashOf(options.path)).toBe(hashOf(options.path))
   expect(hashOf('/srv/volumes')).not.toBe(hashOf(options.path))
+})
+
+test('a provisioner that does not run is told', async () => {
+  const problemOf = (live: object | undefined) =>
+    storageProblem({ get: async () => live as LiveObject | undefined } as unknown as ObjectClient)
+  expect(await problemOf({ status: { availableReplicas: 1 } })).toBeUndefined()
+  for (const live of [undefined, {}, { status: { unavailableReplicas: 1 } }])
+    expect(await problemOf(live)).toBe('its pod is not ready')
 })
