@@ -275,7 +275,8 @@ func settledByLog(operations []porcupine.Operation, log eventLog) ([]porcupine.O
 	}
 	for _, operation := range answered {
 		r, out := operation.Input.(request), operation.Output.(response)
-		if r.kind == deleteKey {
+		// One that found nothing is answered with a revision of somebody else's, which may be that of a deletion without an answer.
+		if r.kind == deleteKey && out.cells[r.key].version != 0 {
 			delete(deletions, out.revision)
 		}
 		if r.value != 0 && out.succeeded && revisionOf[r.value] != out.revision {
@@ -341,6 +342,18 @@ func TestSettledByLog(t *testing.T) {
 	for at, want := range []struct{ revision, end int64 }{{3, 30}, {2, 30}, {4, math.MaxInt64}} {
 		if got := kept[at]; got.Output.(response).revision != want.revision || got.Return != want.end {
 			t.Errorf("%d: %+v", at, got)
+		}
+	}
+	deletion := &mvccpb.Event{Type: mvccpb.DELETE, Kv: &mvccpb.KeyValue{Key: keyName(0), ModRevision: 3}}
+	found := porcupine.Operation{Input: request{kind: deleteKey}, Output: response{succeeded: true, revision: 3, cells: [keyCount]cell{{version: 1}}}}
+	nothing := porcupine.Operation{Input: request{kind: deleteKey}, Output: response{succeeded: true, revision: 3}}
+	for _, row := range []struct {
+		answered porcupine.Operation
+		want     int
+	}{{found, 1}, {nothing, 2}} {
+		kept, _ := settledByLog([]porcupine.Operation{unknown(request{kind: deleteKey}), row.answered}, eventLog{3: {deletion}})
+		if len(kept) != row.want {
+			t.Errorf("beside %+v: %v", row.answered, kept)
 		}
 	}
 	refused := porcupine.Operation{Input: request{kind: compareAndSwap, value: 1}, Output: response{revision: 2}}
