@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { accessSync, constants, readFileSync, statfsSync } from 'node:fs'
+import { accessSync, constants, readFileSync, statfsSync, writeFileSync } from 'node:fs'
 
 /** statfs(2) f_type of overlayfs, on which containerd cannot stack its own. */
 const overlayfsMagic = 0x794c7630
@@ -17,6 +17,9 @@ const commands = [
 ] as const
 const filesystems = ['overlay', 'tmpfs', 'proc', 'sysfs'] as const
 const namespaces = ['mnt', 'net', 'pid', 'uts', 'cgroup'] as const
+
+/** Instances that all machines of all tests share: a server has 20 and an agent 8, and the kernel gives 128 by itself. */
+const inotifyLimit = { file: '/proc/sys/fs/inotify/max_user_instances', least: 1024 }
 
 /**
  * Throws one error that lists all that this machine lacks for a cluster. The tests fail with it: a
@@ -39,8 +42,21 @@ export function requireClusterHost(directory: string): void {
       `a real filesystem below ${directory}, which is on overlayfs (set K8S_TEST_DIRECTORY to another place)`,
     )
   }
+  if (!allowsInotify())
+    missing.push(`instances of inotify (sysctl -w fs.inotify.max_user_instances=${inotifyLimit.least})`)
   if (missing.length === 0 && !canMakeVeth()) missing.push("the kernel's veth and bridge devices")
   if (missing.length > 0) throw new Error(`cannot run clusters here: missing are ${missing.join('; ')}`)
+}
+
+/** Raises the limit of the host where it is lower: two files of five machines each would come to it. */
+function allowsInotify(): boolean {
+  const { file, least } = inotifyLimit
+  try {
+    if (Number(readFileSync(file, 'utf8')) < least) writeFileSync(file, String(least))
+    return true
+  } catch {
+    return false
+  }
 }
 
 function isCommand(name: string): boolean {
