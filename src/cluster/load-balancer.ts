@@ -20,6 +20,7 @@ import {
   statusManager,
 } from '../network/load-balancer/facts.ts'
 import { reservedPorts } from '../network/load-balancer/reserved-ports.ts'
+import { watchNodesFor } from '../network/node-watch.ts'
 import { watchObjects } from '../network/object-watch.ts'
 import { readIdentity } from '../pki/pki.ts'
 import { ClusterApi } from './join/cluster-api.ts'
@@ -54,7 +55,7 @@ export class LoadBalancer {
   readonly #assigner: Assigner
   readonly #events: ObjectEvents
   readonly #watching: Promise<void>
-  #nodes: Map<string, BalancingNode> | undefined
+  #nodes: ReadonlyMap<string, BalancingNode> | undefined
   #slices: SliceWatch | undefined
   /** The version of each Service for which its addresses were sent: what came of it, its watch tells. */
   #sent = new Map<string, string>()
@@ -72,23 +73,13 @@ export class LoadBalancer {
     const ranges = [...ofFamilies(config.clusterCidr), ...ofFamilies(config.serviceCidr)].flatMap(
       (text) => parseRange(text) ?? [],
     )
-    this.#watching = watchObjects<BalancingNode>({
+    this.#watching = watchNodesFor((object) => nodeFacts(object, ranges), {
       ...watchAccess(context, {
         ...{ name: 'servicelb-nodes', what: 'the Nodes', identity: access.nodesIdentity },
         ...{ wakeup, signal: this.#signal },
       }),
-      path: '/api/v1/nodes',
-      factsOf: (object) => nodeFacts(object, ranges),
-      onAll: (all) => {
-        this.#nodes = all
-        wakeup.wake()
-      },
-      onOne: (name, facts) => {
-        const nodes = this.#nodes
-        // They tell again and again that they are there.
-        if (nodes === undefined || JSON.stringify(nodes.get(name)) === JSON.stringify(facts)) return
-        if (facts === undefined) nodes.delete(name)
-        else nodes.set(name, facts)
+      onChange: (nodes) => {
+        this.#nodes = nodes
         wakeup.wake()
       },
     })

@@ -5,15 +5,23 @@ import { type WatchAccess, type WatchedObject, watchObjects } from './object-wat
 const entriesLimit = 8
 const textLimit = 128
 
-export interface NodeWatchOptions extends WatchAccess {
+export interface NodeWatchOptions<Facts = NodeFacts> extends WatchAccess {
   /** Gets all Nodes, whenever what is looked at of one has changed. */
-  readonly onChange: (nodes: ReadonlyMap<string, NodeFacts>) => void
+  readonly onChange: (nodes: ReadonlyMap<string, Facts>) => void
 }
 
 /** Watches all Nodes until the signal fires. What is kept of each is a few texts. */
-export function watchNodes({ onChange, ...access }: NodeWatchOptions): Promise<void> {
-  let nodes = new Map<string, NodeFacts>()
-  return watchObjects<NodeFacts>({
+export function watchNodes(options: NodeWatchOptions): Promise<void> {
+  return watchNodesFor(factsOf, options)
+}
+
+/** As `watchNodes`, for who looks at something else of them. They tell again and again that they are there, which nobody hears. */
+export function watchNodesFor<Facts>(
+  factsOf: (object: WatchedObject) => [string, Facts] | undefined,
+  { onChange, ...access }: NodeWatchOptions<Facts>,
+): Promise<void> {
+  let nodes = new Map<string, Facts>()
+  return watchObjects<Facts>({
     ...access,
     path: '/api/v1/nodes',
     what: 'the Nodes',
