@@ -1,4 +1,5 @@
 import type { Manifest } from './manifest.ts'
+import { clusterPlacement } from './placement.ts'
 
 interface CorednsOptions {
   readonly image: string
@@ -90,15 +91,10 @@ function deployment({ image }: CorednsOptions): Manifest {
       template: {
         metadata: { labels },
         spec: {
-          priorityClassName: 'system-cluster-critical',
+          ...clusterPlacement,
           serviceAccountName: name,
           // The node's resolv.conf: the cluster's own would make CoreDNS ask itself.
           dnsPolicy: 'Default',
-          nodeSelector: { 'kubernetes.io/os': 'linux' },
-          tolerations: [
-            { key: 'CriticalAddonsOnly', operator: 'Exists' },
-            { key: 'node-role.kubernetes.io/control-plane', operator: 'Exists', effect: 'NoSchedule' },
-          ],
           topologySpreadConstraints: [
             {
               maxSkew: 1,

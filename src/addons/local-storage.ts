@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Manifest } from './manifest.ts'
 import type { ObjectClient } from './objects.ts'
+import { clusterPlacement } from './placement.ts'
 
 interface LocalStorageOptions {
   readonly image: string
@@ -145,14 +146,9 @@ function deployment({ image }: LocalStorageOptions, data: Readonly<Record<string
         // It reads what changed anyway, but minutes later.
         metadata: { labels, annotations: { 'k8s.local/config-hash': configHash } },
         spec: {
-          priorityClassName: 'system-cluster-critical',
+          ...clusterPlacement,
           serviceAccountName: name,
           enableServiceLinks: false,
-          nodeSelector: { 'kubernetes.io/os': 'linux' },
-          tolerations: [
-            { key: 'CriticalAddonsOnly', operator: 'Exists' },
-            { key: 'node-role.kubernetes.io/control-plane', operator: 'Exists', effect: 'NoSchedule' },
-          ],
           securityContext: { runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } },
           containers: [container(image)],
           volumes: [{ name: 'config', configMap: { name: configName } }],

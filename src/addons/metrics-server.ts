@@ -1,5 +1,6 @@
 import type { Manifest } from './manifest.ts'
 import type { ObjectClient } from './objects.ts'
+import { clusterPlacement } from './placement.ts'
 import { isOurs } from './reconcile.ts'
 
 interface MetricsServerOptions {
@@ -128,13 +129,8 @@ function deployment({ image }: MetricsServerOptions): Manifest {
       template: {
         metadata: { labels },
         spec: {
-          priorityClassName: 'system-cluster-critical',
+          ...clusterPlacement,
           serviceAccountName: name,
-          nodeSelector: { 'kubernetes.io/os': 'linux' },
-          tolerations: [
-            { key: 'CriticalAddonsOnly', operator: 'Exists' },
-            { key: 'node-role.kubernetes.io/control-plane', operator: 'Exists', effect: 'NoSchedule' },
-          ],
           securityContext: {
             runAsNonRoot: true,
             fsGroup: 65_532,
