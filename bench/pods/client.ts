@@ -19,7 +19,7 @@ const createsAtATime = 16
 const pollIntervalMs = 50
 
 interface Pod {
-  readonly metadata: { readonly name: string }
+  readonly metadata: { readonly name: string; readonly resourceVersion: string }
   readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] }
 }
 
@@ -75,18 +75,24 @@ function podOf(name: string): object {
 /** Follows the pods of the namespace, from now on. */
 async function watch(): Promise<void> {
   const { body: list } = await ask('GET', `${namespace}/pods?limit=1`)
-  const { resourceVersion } = (JSON.parse(list) as { metadata: { resourceVersion: string } }).metadata
+  await watchFrom((JSON.parse(list) as { metadata: { resourceVersion: string } }).metadata.resourceVersion)
+}
+
+/** The API server closes a watch whose client has got too far behind, which a full machine is enough for: it goes on from there. */
+async function watchFrom(resourceVersion: string): Promise<void> {
   const request = https.get(`${server}${namespace}/pods?watch=1&resourceVersion=${resourceVersion}`, {
     ...identity,
     agent: false,
   })
   const [response] = (await once(request, 'response')) as [NodeJS.ReadableStream]
   const lines = createInterface({ input: response })
-  lines.on('close', () => allReady.reject(new Error('the watch of the pods has ended')))
+  let last = resourceVersion
+  lines.on('close', () => watchFrom(last).catch(allReady.reject))
   lines.on('line', (line) => {
     const { type, object } = JSON.parse(line) as { type: string; object: Pod }
     if (type === 'ERROR') throw new Error(`cannot watch the pods: ${line}`)
     const { name } = object.metadata
+    last = object.metadata.resourceVersion
     if (type === 'DELETED' && deleted.add(name).size === count) allDeleted.resolve()
     const isReady = object.status?.conditions?.some((one) => one.type === 'Ready' && one.status === 'True')
     if (type === 'MODIFIED' && isReady && ready.add(name).size === count) allReady.resolve()
