@@ -30,7 +30,7 @@ minor := $(shell sed -E 's/^v([0-9]+\.[0-9]+)\..*/\1/' <<<'$(K8S_VERSION)')
 sources := $(shell find src -name '*.ts' 2>/dev/null)
 
 # Build steps in their order; `$(call step,NAME)` prints "[3/14] NAME".
-steps := node kubernetes containerd containerd-shim-runc-v2 runc cni addons etcd-file pause images launcher bundle artifact
+steps := node kubernetes containerd containerd-shim-runc-v2 runc cni addons etcd-file cri-dockerd pause images launcher bundle artifact
 number = $(words $(shell sed 's/ $1 .*/ $1/' <<<' $(steps) '))
 step = @printf '[%s/%s] %s\n' $(call number,$1) $(words $(steps)) '$1$(if $2, $2)'
 
@@ -158,6 +158,10 @@ build/bin/containerd-shim-runc-v2: $(wildcard components/containerd/*) scripts/b
 	$(call step,$(@F))
 	@scripts/build-component.sh $(@F) $@
 
+build/bin/cri-dockerd: $(wildcard components/cri-dockerd/* patches/cri-dockerd/*.patch) scripts/build-component.sh scripts/lib.sh | setup
+	$(call step,$(@F))
+	@scripts/build-component.sh $(@F) $@
+
 build/bin/containerd build/bin/runc build/bin/cni build/bin/addons build/bin/etcd-file build/bin/pause: \
 build/bin/%: $$(wildcard components/%/* components/%/*/*) scripts/build-component.sh | setup
 	$(call step,$*)
@@ -172,6 +176,10 @@ build/peers/kubeadm: $(wildcard components/kubeadm/*) scripts/build-component.sh
 	@scripts/build-component.sh $(@F) $@
 
 build/peers/kubemark: $(wildcard components/kubemark/*) scripts/build-component.sh scripts/lib.sh | setup
+	@echo building $(@F)
+	@scripts/build-component.sh $(@F) $@
+
+build/peers/dockerd: $(wildcard components/dockerd/*) scripts/build-component.sh | setup
 	@echo building $(@F)
 	@scripts/build-component.sh $(@F) $@
 
@@ -204,7 +212,7 @@ build/bundle/main.js: $(sources) build/version.json package-lock.json scripts/bu
 	$(call step,bundle)
 	@$(node) scripts/bundle.ts build/version.json $(@D)
 
-binaries := $(addprefix build/bin/,node kubernetes containerd containerd-shim-runc-v2 runc cni etcd-file)
+binaries := $(addprefix build/bin/,node kubernetes containerd containerd-shim-runc-v2 runc cni etcd-file cri-dockerd)
 
 build/payload/.complete: $(binaries) build/images/pause.tar.zst build/images/addons.tar.zst build/bundle/main.js \
 		build/version.json src/lab/machine.sh scripts/stage-payload.sh

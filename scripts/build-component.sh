@@ -36,7 +36,7 @@ importable() {
 # The project's last commit on the sources of the Kubernetes build names what `kubectl version` and the Nodes report. It
 # is not HEAD: a commit elsewhere would link 150 MB again for nothing.
 kubernetes_ldflags() {
-  local sources=(components/kubernetes patches scripts/build-component.sh) commit=unknown date=1970-01-01T00:00:00Z
+  local sources=(components/kubernetes "patches/$(minor_of "$K8S_VERSION")" scripts/build-component.sh) commit=unknown date=1970-01-01T00:00:00Z
   local state=clean major minor pair package flags=''
   if git -C "$root" rev-parse --is-inside-work-tree >/dev/null 2>&1; then
     commit=$(git -C "$root" log -1 --format=%H -- "${sources[@]}")
@@ -117,6 +117,14 @@ build_addons() {
   CGO_ENABLED=0 go_build "$work" . "-X github.com/rancher/local-path-provisioner.VERSION=$version" -mod=vendor -tags grpcnotrace
 }
 
+build_cri-dockerd() {
+  local module=github.com/Mirantis/cri-dockerd patch
+  vendored cri-dockerd
+  for patch in $(patches_in cri-dockerd); do apply_patch "$patch" "$work/vendor" "$module"; done
+  CGO_ENABLED=0 go_build "$work" . "-X $module/cmd/version.Version=$(pinned cri-dockerd "$module" | sed s/^v//)
+    -X $module/cmd/version.GitCommit=patched" -mod=vendor
+}
+
 build_etcd-file() { CGO_ENABLED=0 go_build "$(component etcd-file)" . ''; }
 
 build_pause() {
@@ -161,6 +169,14 @@ build_kubemark() {
   vendored kubemark
   apply_patch components/kubemark/shared-process.patch "$work/vendor/k8s.io/kubernetes"
   CGO_ENABLED=0 go_build "$work" . '' -mod=vendor
+}
+
+# Upstream's, as a machine has it that runs Docker; its sources are a module whose requirements stand in another file.
+build_dockerd() {
+  local module=github.com/docker/docker version
+  version=$(pinned dockerd "$module" | sed 's/^v//; s/+.*//')
+  CGO_ENABLED=0 go_build "$(component dockerd)" "$module/cmd/dockerd" "-X $module/dockerversion.Version=$version" \
+    -tags 'netgo osusergo static_build exclude_graphdriver_btrfs exclude_graphdriver_zfs'
 }
 
 build_kine() {

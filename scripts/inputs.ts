@@ -16,7 +16,7 @@ const libraries = ['libc.a', 'libgcc.a', 'libseccomp.a', 'libzstd.a', 'libatomic
 const compilers = ['cc1', 'as', 'ld', 'strip']
 
 /** The modules that are in it, with Kubernetes. */
-const components = ['addons', 'cni', 'containerd', 'etcd-file', 'runc']
+const components = ['addons', 'cni', 'containerd', 'cri-dockerd', 'etcd-file', 'runc']
 
 const root = new URL('..', import.meta.url).pathname
 

@@ -59,30 +59,33 @@ require_series() {
   fail "build $K8S_VERSION: patches/ has series for ${available%, } (patches/README.md says how to make one)"
 }
 
-# series: the patches of K8S_VERSION's minor, in their order, as paths from the root of the repository.
-series() (
+# patches_in FOLDER: those of a folder of patches/ in their order, as paths from the root of the repository.
+patches_in() (
   cd "$root"
   shopt -s nullglob
-  for patch in "patches/$(minor_of "$K8S_VERSION")"/*.patch; do printf '%s\n' "$patch"; done
+  for patch in "patches/$1"/*.patch; do printf '%s\n' "$patch"; done
 )
 
-# apply_patch PATCH TREE: applies one patch of the series, and removes what its header says. A hunk that does not apply is
-# reported with its surroundings.
+# series: the patches of K8S_VERSION's minor.
+series() { patches_in "$(minor_of "$K8S_VERSION")"; }
+
+# apply_patch PATCH TREE [WHAT]: applies one patch of a series, to Kubernetes or WHAT, and removes what its header says. A hunk
+# that does not apply is reported with its surroundings.
 apply_patch() {
-  local patch=$1 tree=$2 rejected report path
+  local patch=$1 tree=$2 what=${3:-Kubernetes $K8S_VERSION} rejected report path
   rejected=$(mktemp)
   # --fuzz=0: a hunk whose surroundings changed upstream is looked at by a person.
   if ! report=$(patch --strip=1 --fuzz=0 --batch --forward --no-backup-if-mismatch --reject-file="$rejected" \
     --directory="$tree" <"$root/$patch" 2>&1); then
     report=${report//" -- saving rejects to file $rejected"/}
-    printf 'cannot apply %s to Kubernetes %s:\n%s\n' "$patch" "$K8S_VERSION" "$report" >&2
+    printf 'cannot apply %s to %s:\n%s\n' "$patch" "$what" "$report" >&2
     cat "$rejected" >&2
     rm "$rejected"
     return 1
   fi
   rm "$rejected"
   while read -r path; do
-    [[ /$path/ != */../* && -e $tree/$path ]] || fail "apply $patch to Kubernetes $K8S_VERSION: there is no $path to remove"
+    [[ /$path/ != */../* && -e $tree/$path ]] || fail "apply $patch to $what: there is no $path to remove"
     rm -r "${tree:?}/${path:?}"
   done < <(sed -n -e '/^--- /q' -e 's/^Removes: //p' "$root/$patch")
 }

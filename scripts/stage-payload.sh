@@ -29,6 +29,7 @@ link bin/containerd ctr crictl
 stage "$build/bin/containerd-shim-runc-v2" bin/containerd-shim-runc-v2
 stage "$build/bin/runc" bin/runc
 stage "$build/bin/etcd-file" bin/etcd-file
+stage "$build/bin/cri-dockerd" bin/cri-dockerd
 stage "$build/bin/cni" bin/cni/cni
 # The plugins' names are the table of components/cni/main.go.
 # shellcheck disable=SC2046

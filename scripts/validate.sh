@@ -17,6 +17,18 @@ step() {
   say "[$number/${#checks[@]}] ${checks[number - 1]}"
 }
 
+# Its series applies to its sources, in the place that `go mod vendor` gives them.
+check_cri_dockerd() (
+  module=github.com/Mirantis/cri-dockerd
+  cd "$root/components/cri-dockerd"
+  go mod download "$module"
+  tree=$(mktemp -d)
+  trap 'rm -rf "$tree"' EXIT
+  mkdir -p "$tree/$(dirname "$module")"
+  cp -r --no-preserve=mode "$(go list -m -f '{{.Dir}}' "$module")" "$tree/$module"
+  for patch in $(patches_in cri-dockerd); do apply_patch "$patch" "$tree" "$module"; done
+)
+
 step # every go.mod is tidy: nothing unpinned, nothing unused
 for directory in "$root"/{components,test/conformance,bench/datastore}/*/; do
   [[ -e $directory/go.mod ]] || continue
@@ -31,13 +43,14 @@ for module in api apimachinery client-go component-base kubectl kubelet; do
 done
 
 step # what is in the module cache is what go.sum says
-for directory in "$root"/components/{kubernetes,containerd,runc,cni,addons,etcd-file}; do
+for directory in "$root"/components/{kubernetes,containerd,runc,cni,addons,cri-dockerd,etcd-file}; do
   (cd "$directory" && go mod verify >/dev/null) || fail "trust the module cache: run go clean -modcache"
 done
 
 step
 "$root/scripts/download-k8s.sh"
 "$root/scripts/apply-patches.sh" --check
+check_cri_dockerd
 
 step
 # shellcheck disable=SC2016 # JavaScript

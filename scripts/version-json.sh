@@ -37,6 +37,7 @@ cat <<EOF_JSON
     "coredns": "$(pinned addons github.com/coredns/coredns)",
     "metrics-server": "$(pinned addons sigs.k8s.io/metrics-server)",
     "local-path-provisioner": "$(pinned addons github.com/rancher/local-path-provisioner)",
+    "cri-dockerd": "$(pinned cri-dockerd github.com/Mirantis/cri-dockerd)",
     "crictl": "$(pinned containerd sigs.k8s.io/cri-tools)",
     "etcd": "$(etcd_version)",
     "node": "$(node --version)",

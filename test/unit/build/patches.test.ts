@@ -93,15 +93,16 @@ test('a patch whose lines are not there fails with its name, the place and the l
   expect(stderr).toMatch(/^cannot apply patch to Kubernetes v\S+:\n[^]*file\.go[^]*\+deux/)
 })
 
-test('every patch says why, and each series has the same patches', () => {
-  const names = series.map((minor) =>
-    readdirSync(`${root}patches/${minor}`).filter((name) => name.endsWith('.patch')),
-  )
-  for (const [index, minor] of series.entries()) {
-    expect(names[index]).toEqual(names[0])
-    for (const name of names[index] ?? []) {
-      const [header = ''] = readFileSync(`${root}patches/${minor}/${name}`, 'utf8').split('\n--- ')
-      expect(header).toMatch(/^Subject: .+\n\n.+/)
-    }
+const patches = (folder: string) =>
+  readdirSync(`${root}patches/${folder}`).filter((name) => name.endsWith('.patch'))
+
+test.each([...series, 'cri-dockerd'])('every patch of %s says why', (folder) => {
+  for (const name of patches(folder)) {
+    const [header = ''] = readFileSync(`${root}patches/${folder}/${name}`, 'utf8').split('\n--- ')
+    expect(header).toMatch(/^Subject: .+\n\n.+/)
   }
+})
+
+test('each series of Kubernetes has the same patches', () => {
+  for (const minor of series) expect(patches(minor)).toEqual(patches(series[0] ?? ''))
 })
