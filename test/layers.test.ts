@@ -78,7 +78,7 @@ describe('a violation', () => {
       file: 'components/kubelet.ts',
       text: "const worker = new URL('../datastore/worker.ts', import.meta.url)",
       message:
-        'src/components/kubelet.ts imports src/datastore/worker.ts: components may import only supervisor, pki, node, payload, config, base',
+        'src/components/kubelet.ts imports src/datastore/worker.ts: components may import only api, supervisor, pki, node, payload, config, base',
     },
     {
       file: 'supervisor/state.ts',

@@ -19,9 +19,11 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
   control: ['base'],
   // A bundle of its own, of which the commands load what they need when they run.
   client: ['base'],
-  addons: ['base'],
+  // The daemon's own client of API servers; that of the commands is above.
+  api: ['base'],
+  addons: ['api', 'base'],
   node: ['config', 'base'],
-  network: ['node', 'config', 'base'],
+  network: ['node', 'config', 'api', 'base'],
   'datastore/log': ['base'],
   'datastore/mvcc': ['datastore/log', 'base'],
   'datastore/grpc': ['datastore/mvcc', 'base'],
@@ -30,9 +32,9 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
   'datastore/transfer': ['datastore/etcd-file', 'datastore/log', 'base'],
   // The files beside those folders put them together: the worker, and what starts it.
   datastore: ['datastore/log', 'datastore/mvcc', 'datastore/grpc', 'datastore/etcd-file', 'base'],
-  components: inComponents,
+  components: ['api', ...inComponents],
   lab: ['supervisor', 'base'],
-  balancer: ['components', 'supervisor', 'config', 'base'],
+  balancer: ['components', 'supervisor', 'config', 'api', 'base'],
   storage: ['components', 'datastore', ...inComponents],
   // Moves a cluster from one storage to another, while no daemon runs.
   migration: [
@@ -46,7 +48,7 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
     'components',
   ],
   // What a machine that joins and a server have in common.
-  'cluster/join': ['addons', 'pki', 'node', 'config', 'base'],
+  'cluster/join': ['addons', 'pki', 'node', 'config', 'api', 'base'],
   cluster: [
     'cluster/join',
     'components',
@@ -61,6 +63,7 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
     'addons',
     'payload',
     'config',
+    'api',
     'base',
   ],
   // The role of a datastore alone.

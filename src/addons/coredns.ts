@@ -1,4 +1,4 @@
-import type { Manifest } from './manifest.ts'
+import type { Manifest } from '../api/objects.ts'
 import { clusterPlacement } from './placement.ts'
 
 interface CorednsOptions {

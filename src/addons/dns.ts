@@ -1,6 +1,6 @@
 import { Resolver } from 'node:dns/promises'
 import { isIPv6 } from 'node:net'
-import type { ObjectClient } from './objects.ts'
+import type { Api } from '../api/client.ts'
 
 const answerTimeoutMs = 1_000
 
@@ -17,8 +17,8 @@ export async function probeDns({ server, clusterDomain }: { server: string; clus
 }
 
 /** The addresses of the pods that answer for the Service. */
-export async function dnsPods(client: ObjectClient): Promise<string[]> {
-  const { subsets = [] } = ((await client.get(endpoints)) ?? {}) as {
+export async function dnsPods(api: Api): Promise<string[]> {
+  const { subsets = [] } = ((await api.get(endpoints)) ?? {}) as {
     subsets?: readonly { readonly addresses?: readonly { readonly ip: string }[] }[]
   }
   return subsets.flatMap(({ addresses = [] }) => addresses.map(({ ip }) => ip))

@@ -1,5 +1,5 @@
-import type { Manifest, ObjectName } from './manifest.ts'
-import type { LiveObject, ObjectClient } from './objects.ts'
+import type { Api } from '../api/client.ts'
+import type { LiveObject, Manifest, ObjectName } from '../api/objects.ts'
 
 /**
  * What the add-ons have brought into this cluster, so that it can be taken away when it is not wanted any more. It is kept
@@ -13,17 +13,17 @@ const inventoryName = {
 } as const
 
 export class Inventory {
-  readonly #client: ObjectClient
+  readonly #api: Api
   /** undefined: this cluster has none yet. */
   readonly objects: readonly ObjectName[] | undefined
 
-  private constructor(client: ObjectClient, objects: readonly ObjectName[] | undefined) {
-    this.#client = client
+  private constructor(api: Api, objects: readonly ObjectName[] | undefined) {
+    this.#api = api
     this.objects = objects
   }
 
-  static async read(client: ObjectClient): Promise<Inventory> {
-    return new Inventory(client, objectsOf(await client.get(inventoryName)))
+  static async read(api: Api): Promise<Inventory> {
+    return new Inventory(api, objectsOf(await api.get(inventoryName)))
   }
 
   /** Writes it where it differs. */
@@ -31,8 +31,8 @@ export class Inventory {
     const names = objects.map(nameOf)
     if (JSON.stringify(this.objects) === JSON.stringify(names)) return this
     const manifest: Manifest = { ...inventoryName, data: { objects: JSON.stringify(names) } }
-    await this.#client.apply(manifest)
-    return new Inventory(this.#client, names)
+    await this.#api.apply(manifest)
+    return new Inventory(this.#api, names)
   }
 }
 

@@ -11,7 +11,7 @@
  * that, and looks at whose name is asked for.
  */
 import { renderYaml } from '../base/yaml.ts'
-import type { Manifest } from './manifest.ts'
+import type { Manifest } from '../api/objects.ts'
 import { refuseRemovedNodes } from './removed-nodes.ts'
 
 export interface JoiningOptions {

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
-import type { Manifest } from './manifest.ts'
-import type { ObjectClient } from './objects.ts'
+import type { Manifest } from '../api/objects.ts'
+import type { Api } from '../api/client.ts'
 import { clusterPlacement } from './placement.ts'
 
 interface LocalStorageOptions {
@@ -36,8 +36,8 @@ export function localStorage(options: LocalStorageOptions): Manifest[] {
 }
 
 /** Why claims are not answered; undefined: its pod runs. What becomes of a claim is told by the claim's own Events. */
-export async function storageProblem(client: ObjectClient): Promise<string | undefined> {
-  const live = await client.get({ apiVersion: 'apps/v1', kind: 'Deployment', metadata: { name, namespace } })
+export async function storageProblem(api: Api): Promise<string | undefined> {
+  const live = await api.get({ apiVersion: 'apps/v1', kind: 'Deployment', metadata: { name, namespace } })
   const { availableReplicas = 0 } = (live?.['status'] ?? {}) as { availableReplicas?: number }
   return availableReplicas > 0 ? undefined : 'its pod is not ready'
 }

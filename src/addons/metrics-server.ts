@@ -1,5 +1,5 @@
-import type { Manifest } from './manifest.ts'
-import type { ObjectClient } from './objects.ts'
+import type { Manifest } from '../api/objects.ts'
+import type { Api } from '../api/client.ts'
 import { clusterPlacement } from './placement.ts'
 import { isOurs } from './reconcile.ts'
 
@@ -186,22 +186,22 @@ function service(): Manifest {
 }
 
 /** Whether somebody else serves the group: a metrics-server of the user's own, or what k3s has left. It stays his. */
-export async function isOfOthers(client: ObjectClient): Promise<boolean> {
-  const live = await client.get(apiName)
+export async function isOfOthers(api: Api): Promise<boolean> {
+  const live = await api.get(apiName)
   return live !== undefined && !isOurs(live)
 }
 
 /** Whether a pod of it is ready. */
-export async function servesMetrics(client: ObjectClient): Promise<boolean> {
-  const { subsets = [] } = ((await client.get(endpoints)) ?? {}) as {
+export async function servesMetrics(api: Api): Promise<boolean> {
+  const { subsets = [] } = ((await api.get(endpoints)) ?? {}) as {
     subsets?: readonly { readonly addresses?: readonly unknown[] }[]
   }
   return subsets.some(({ addresses = [] }) => addresses.length > 0)
 }
 
 /** What the API server of this machine says of it; undefined: it reaches it. */
-export async function metricsProblem(client: ObjectClient): Promise<string | undefined> {
-  const live = await client.get(apiName)
+export async function metricsProblem(api: Api): Promise<string | undefined> {
+  const live = await api.get(apiName)
   if (live === undefined) return 'none of its pods is ready'
   const { conditions = [] } = (live['status'] ?? {}) as {
     conditions?: readonly { readonly type: string; readonly status: string; readonly message?: string }[]

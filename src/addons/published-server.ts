@@ -1,5 +1,5 @@
 import { clusterInfoName } from './joining.ts'
-import type { ObjectClient } from './objects.ts'
+import type { Api } from '../api/client.ts'
 
 /** Where the Service `kubernetes` finds the servers. */
 const endpointsName = {
@@ -16,8 +16,8 @@ interface Subset {
  * The server that cluster-info names: the one that it has named before, as long as that is one of the servers, or else `own`. Whichever of
  * them writes it, it stays the same: who joins sees its signature change, and would take it for a forged one.
  */
-export async function publishedServer(client: Pick<ObjectClient, 'get'>, own: string): Promise<string> {
-  const [info, endpoints] = await Promise.all([client.get(clusterInfoName), client.get(endpointsName)])
+export async function publishedServer(api: Pick<Api, 'get'>, own: string): Promise<string> {
+  const [info, endpoints] = await Promise.all([api.get(clusterInfoName), api.get(endpointsName)])
   const { kubeconfig = '' } = (info?.['data'] ?? {}) as { kubeconfig?: string }
   const named = /^\s*"?server"?: "?(https:\/\/[^"\s]+)"?$/m.exec(kubeconfig)?.[1]
   if (named === undefined) return own

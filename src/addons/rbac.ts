@@ -1,4 +1,4 @@
-import type { Manifest } from './manifest.ts'
+import type { Manifest } from '../api/objects.ts'
 
 /**
  * What the API server itself may do at kubelets (logs, exec, port-forward): its client certificate is

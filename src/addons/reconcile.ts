@@ -8,17 +8,23 @@
  *
  * The inventory is written before the first object, so that nothing that was made is ever missing from it.
  */
+import { type Api, fieldManager } from '../api/client.ts'
+import { isKnownKind, type LiveObject, type Manifest, type ObjectName, objectPath } from '../api/objects.ts'
 import { describeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import { Inventory, nameOf } from './inventory.ts'
-import { type Addon, isKnownKind, type Manifest, manifestPath, type ObjectName } from './manifest.ts'
-import { fieldManager, type LiveObject, type ObjectClient } from './objects.ts'
 
 /** `kubectl annotate ... k8s.local/owner=user`: the object is changed and removed by nobody but its user. */
 const ownerAnnotation = 'k8s.local/owner'
 
+/** Objects that belong together and come and go at once, in the order in which they are applied. */
+export interface Addon {
+  readonly name: string
+  readonly manifests: readonly Manifest[]
+}
+
 interface ReconcileOptions {
-  readonly client: ObjectClient
+  readonly api: Api
   /** In the order in which they are applied. */
   readonly wanted: readonly Addon[]
   /** Those of them that are not applied yet, and not removed either. */
@@ -37,23 +43,23 @@ export class Reconciler {
 
   /** The reasons why an add-on is not applied in full, by its name; the pass goes on with the others. */
   async pass({
-    client,
+    api,
     wanted,
     held = [],
     known,
     mayRemove = true,
     log,
   }: ReconcileOptions): Promise<ReadonlyMap<string, string>> {
-    const inventory = await Inventory.read(client)
+    const inventory = await Inventory.read(api)
     const names = wanted.flatMap(({ manifests }) => manifests.map(nameOf))
     const before = inventory.objects ?? known.flatMap(({ manifests }) => manifests.map(nameOf))
-    const paths = new Set(names.map(manifestPath))
-    const surplus = before.filter((name) => isKnownKind(name) && !paths.has(manifestPath(name)))
+    const paths = new Set(names.map(objectPath))
+    const surplus = before.filter((name) => isKnownKind(name) && !paths.has(objectPath(name)))
     const written = await inventory.write([...names, ...surplus])
     const failures = new Map<string, string>()
     for (const { name, manifests } of wanted.filter((addon) => !held.includes(addon))) {
       for (const manifest of manifests) {
-        await this.#keep(client, manifest, log).catch((error: unknown) => {
+        await this.#keep(api, manifest, log).catch((error: unknown) => {
           if (!failures.has(name)) failures.set(name, describeError(error))
         })
       }
@@ -62,7 +68,7 @@ export class Reconciler {
     const left: ObjectName[] = []
     // What refers to others came after them, and goes before.
     for (const name of surplus.toReversed()) {
-      await this.#prune(client, name, log).catch((error: unknown) => {
+      await this.#prune(api, name, log).catch((error: unknown) => {
         left.unshift(name)
         log.warn(
           { reason: describeError(error) },
@@ -74,25 +80,25 @@ export class Reconciler {
     return failures
   }
 
-  async #keep(client: ObjectClient, manifest: Manifest, log: Logger): Promise<void> {
-    const path = manifestPath(manifest)
+  async #keep(api: Api, manifest: Manifest, log: Logger): Promise<void> {
+    const path = objectPath(manifest)
     const text = JSON.stringify(manifest)
     const known = this.#applied.get(path)
-    const live = await client.get(manifest)
+    const live = await api.get(manifest)
     if (live !== undefined && isUsers(live)) return
     if (live !== undefined && known?.resourceVersion === live.metadata.resourceVersion && known.text === text)
       return
-    const { metadata } = await client.apply(manifest)
+    const { metadata } = await api.apply(manifest)
     this.#applied.set(path, { resourceVersion: metadata.resourceVersion, text })
     const isChanged = live?.metadata.resourceVersion !== metadata.resourceVersion
     if (isChanged) log.info({ kind: manifest.kind, name: manifest.metadata.name }, 'applied')
   }
 
-  async #prune(client: ObjectClient, name: ObjectName, log: Logger): Promise<void> {
-    this.#applied.delete(manifestPath(name))
-    const live = await client.get(name)
+  async #prune(api: Api, name: ObjectName, log: Logger): Promise<void> {
+    this.#applied.delete(objectPath(name))
+    const live = await api.get(name)
     if (live === undefined || isUsers(live) || !isOurs(live)) return
-    await client.remove(name, live.metadata.uid)
+    await api.remove(name, live.metadata.uid)
     log.info({ kind: name.kind, name: name.metadata.name }, 'removed, as it is not wanted any more')
   }
 }

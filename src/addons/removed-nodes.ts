@@ -7,7 +7,7 @@
  *
  * until a machine joins under that name with a token (cluster/join/approver.ts).
  */
-import type { Manifest } from './manifest.ts'
+import type { Manifest } from '../api/objects.ts'
 
 /** The names of removed Nodes, each with when it was. */
 export const removedNodes = { namespace: 'kube-system', name: 'k8s-removed-nodes' } as const

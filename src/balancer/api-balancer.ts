@@ -65,7 +65,12 @@ export class ApiBalancer implements Component {
     }
     this.#work ??= Promise.all([
       servers.watch(signal),
-      followServers({ server: `https://${host}:${port}`, identity, onList, log: this.#log, signal }),
+      followServers({
+        access: { server: `https://${host}:${port}`, identity },
+        onList,
+        log: this.#log,
+        signal,
+      }),
     ])
     this.#enter('running')
   }

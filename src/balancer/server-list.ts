@@ -1,12 +1,13 @@
 import { isIP, isIPv6 } from 'node:net'
-import { setTimeout as sleep } from 'node:timers/promises'
+import type { ApiAccess } from '../api/client.ts'
+import { watchObjects } from '../api/watch.ts'
 import { describeError } from '../base/errors.ts'
-import { request, requestStream, type TlsIdentity } from '../base/http.ts'
 import type { Logger } from '../base/logger.ts'
 
+const slicesPath =
+  '/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3Dkubernetes'
+/** At most, after which a watch that has ended is begun anew. */
 const retryMs = 2_000
-/** How long a watch lasts before the list is read anew. */
-const watchSeconds = 240
 /** No cluster has more servers; what is beyond is passed over. */
 const serversLimit = 64
 
@@ -14,11 +15,6 @@ const serversLimit = 64
 interface EndpointSlice {
   readonly endpoints?: readonly { readonly addresses?: readonly unknown[] }[] | null
   readonly ports?: readonly { readonly name?: string; readonly port?: unknown }[] | null
-}
-
-interface SliceList {
-  readonly metadata?: { readonly resourceVersion?: string }
-  readonly items?: readonly EndpointSlice[]
 }
 
 /** The API servers that the slices of the Service default/kubernetes name, sorted. Pure; what it cannot read it passes over. */
@@ -33,56 +29,40 @@ export function serversIn(slices: readonly EndpointSlice[]): string[] {
         : [],
     )
   })
-  return [...new Set(found)].sort().slice(0, serversLimit)
+  return sorted(found)
+}
+
+function sorted(servers: readonly string[]): string[] {
+  return [...new Set(servers)].sort().slice(0, serversLimit)
 }
 
 interface FollowOptions {
-  /** Where it is asked: through the balancer itself. */
-  readonly server: string
-  readonly identity: () => Promise<TlsIdentity>
+  /** How it is asked: through the balancer itself. */
+  readonly access: ApiAccess
   readonly onList: (endpoints: readonly string[]) => void
   readonly log: Logger
   readonly signal: AbortSignal
 }
 
-/** Reads the list of servers, and again whenever the cluster says that it has changed, until the signal fires. */
-export async function followServers(options: FollowOptions): Promise<void> {
-  const { onList, log, signal } = options
-  while (!signal.aborted) {
-    try {
-      const list = await readSlices(options)
-      onList(serversIn(list.items ?? []))
-      await untilChange(options, list.metadata?.resourceVersion ?? '')
-      continue
-    } catch (error) {
-      log.debug({ reason: describeError(error) }, 'cannot read the list of servers; it is read again')
-    }
-    await sleep(retryMs, undefined, { signal, ref: false }).catch(() => {})
-  }
-}
-
-function urlOf(server: string, query: Readonly<Record<string, string>> = {}): string {
-  const parameters = new URLSearchParams({ labelSelector: 'kubernetes.io/service-name=kubernetes', ...query })
-  return `${server}/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?${parameters.toString()}`
-}
-
-async function readSlices({ server, identity, signal }: FollowOptions): Promise<SliceList> {
-  const url = urlOf(server)
-  const { status, body } = await request({ url, tls: await identity(), signal })
-  if (status !== 200) throw new Error(`${url} answers ${status}`)
-  return JSON.parse(body) as SliceList
-}
-
-/** Resolves with the first word of a watch, whatever it is, or when it ends. */
-async function untilChange(
-  { server, identity, signal }: FollowOptions,
-  resourceVersion: string,
-): Promise<void> {
-  const url = urlOf(server, { watch: 'true', resourceVersion, timeoutSeconds: String(watchSeconds) })
-  const { status, body } = await requestStream({
-    ...{ url, tls: await identity(), signal },
-    timeoutMs: (watchSeconds + 30) * 1000,
+/** Tells of the list of servers, and again whenever the cluster says that it has changed, until the signal fires. */
+export function followServers({ access, onList, log, signal }: FollowOptions): Promise<void> {
+  let slices = new Map<string, readonly string[]>()
+  const tell = () => onList(sorted([...slices.values()].flat()))
+  return watchObjects<readonly string[]>({
+    ...{ access, signal, path: slicesPath, longestPauseMs: retryMs },
+    factsOf: (object) => [String(object.metadata?.name), serversIn([object as EndpointSlice])],
+    onAll(all) {
+      slices = all
+      tell()
+    },
+    onOne(name, servers) {
+      if (servers === undefined) slices.delete(name)
+      else slices.set(name, servers)
+      tell()
+    },
+    onTrouble(error) {
+      if (error !== undefined)
+        log.debug({ reason: describeError(error) }, 'cannot read the list of servers; it is read again')
+    },
   })
-  if (status !== 200) throw new Error(`${url} answers ${status}`)
-  for await (const _ of body) return
 }

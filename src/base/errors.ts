@@ -40,6 +40,11 @@ export function errorCode(thrown: unknown): string | undefined {
   return typeof thrown.code === 'string' ? thrown.code : undefined
 }
 
+/** Whether an API server has answered with one of these. */
+export function isStatus(error: unknown, ...statuses: readonly number[]): error is AppError {
+  return error instanceof AppError && statuses.includes(Number(error.fields['status']))
+}
+
 /** For invariants: a false condition is a bug of ours, never a bad input. */
 export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw new Error(`bug: ${message}`)

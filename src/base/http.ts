@@ -78,26 +78,31 @@ export async function requestStream(asked: HttpRequest): Promise<HttpStream> {
   }
 }
 
-/**
- * By what they show and trust, the last ones: to read certificates costs more than a request, and a server that knows the
- * session asks for less. Their connections are not kept.
- */
-const agents = new Map<string, https.Agent>()
-const agentsLimit = 8
+/** By what they show and trust, the last ones: to read certificates costs more than a request. */
+const secured = new Map<string, Secured>()
+const securedLimit = 8
 
-function agentOf(tls: TlsIdentity = {}): https.Agent {
+interface Secured {
+  /** What each connection is made with. */
+  readonly options: https.AgentOptions
+  /** Its connections are not kept, but a server that knows the session asks for less. */
+  readonly agent: https.Agent
+}
+
+function securedBy(tls: TlsIdentity = {}): Secured {
   const key = JSON.stringify([tls.ca, tls.cert, tls.key, tls.checkedAs, tls.isUnchecked])
-  const agent =
-    agents.get(key) ??
-    new https.Agent({
-      secureContext: createSecureContext({ ...secretsOf(tls), minVersion: 'TLSv1.2' }),
-      ...checksOf(tls),
-    })
-  agents.delete(key)
-  agents.set(key, agent)
-  const [oldest] = agents.keys()
-  if (agents.size > agentsLimit && oldest !== undefined) agents.delete(oldest)
-  return agent
+  const found = secured.get(key) ?? secure(tls)
+  secured.delete(key)
+  secured.set(key, found)
+  const [oldest] = secured.keys()
+  if (secured.size > securedLimit && oldest !== undefined) secured.delete(oldest)
+  return found
+}
+
+function secure(tls: TlsIdentity): Secured {
+  const secureContext = createSecureContext({ ...secretsOf(tls), minVersion: 'TLSv1.2' })
+  const options = { secureContext, ...checksOf(tls) }
+  return { options, agent: new https.Agent(options) }
 }
 
 function secretsOf({ ca, cert, key }: TlsIdentity): https.AgentOptions {
@@ -120,7 +125,7 @@ export class Connections implements Disposable {
 
   constructor(url: string, tls: TlsIdentity = {}) {
     this.agent = isTls(url)
-      ? new https.Agent({ keepAlive: true, ...secretsOf(tls), ...checksOf(tls) })
+      ? new https.Agent({ keepAlive: true, ...securedBy(tls).options })
       : new http.Agent({ keepAlive: true })
   }
 
@@ -141,7 +146,7 @@ function send(asked: HttpRequest, limit: TimeLimit): Promise<http.IncomingMessag
       ...(body !== undefined && { 'content-length': String(Buffer.byteLength(body)) }),
       ...(connections === undefined && { connection: 'close' }),
     },
-    agent: connections?.agent ?? (isTls(url) ? agentOf(tls) : false),
+    agent: connections?.agent ?? (isTls(url) ? securedBy(tls).agent : false),
     ...(socketPath !== undefined && { socketPath }),
   }
   return new Promise((resolve, reject) => {

@@ -1,5 +1,5 @@
 import { ApiException, DiscoveryV1Api, KubeConfig } from '@kubernetes/client-node'
-import { AppError, describeError, errorCode } from '../base/errors.ts'
+import { AppError, describeError, errorCode, isStatus } from '../base/errors.ts'
 
 /** Of what the API server says no to. */
 const messageLimit = 500
@@ -101,9 +101,4 @@ function messageOf(body: unknown): string {
   } catch {
     return text.slice(0, messageLimit)
   }
-}
-
-/** Whether the API server has answered with this status. */
-export function isStatus(error: unknown, ...statuses: readonly number[]): error is AppError {
-  return error instanceof AppError && statuses.includes(Number(error.fields['status']))
 }

@@ -9,8 +9,8 @@ import {
   type V1Pod,
   type V1PodList,
 } from '@kubernetes/client-node'
-import { AppError } from '../base/errors.ts'
-import { ask, connect, find, isStatus } from './connection.ts'
+import { AppError, isStatus } from '../base/errors.ts'
+import { ask, connect, find } from './connection.ts'
 import { listed, planDrain, podName, type PodRules } from './drain-plan.ts'
 
 export interface DrainOptions extends PodRules {

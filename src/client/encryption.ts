@@ -1,7 +1,7 @@
 import { type KubeConfig, CoreV1Api, type V1Secret, type V1SecretList } from '@kubernetes/client-node'
-import { AppError } from '../base/errors.ts'
+import { AppError, isStatus } from '../base/errors.ts'
 import { request } from '../base/http.ts'
-import { ask, connect, find, isStatus } from './connection.ts'
+import { ask, connect, find } from './connection.ts'
 
 /** Of the metrics of an API server, which has thousands. */
 const metricsLimitBytes = 64 << 20

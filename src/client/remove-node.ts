@@ -10,8 +10,8 @@ import {
   type V1Node,
   type V1PersistentVolume,
 } from '@kubernetes/client-node'
-import { AppError } from '../base/errors.ts'
-import { apiserverAddresses, ask, connect, find, isStatus } from './connection.ts'
+import { AppError, isStatus } from '../base/errors.ts'
+import { apiserverAddresses, ask, connect, find } from './connection.ts'
 import { type DrainOptions, drainNode } from './drain.ts'
 
 export interface RemoveOptions extends Omit<DrainOptions, 'ignoreDaemonsets'> {

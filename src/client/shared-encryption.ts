@@ -1,5 +1,6 @@
 import { CoreV1Api, type V1Secret } from '@kubernetes/client-node'
-import { ask, connect, find, isStatus } from './connection.ts'
+import { isStatus } from '../base/errors.ts'
+import { ask, connect, find } from './connection.ts'
 
 /** Servers write their entries at the same time. */
 const writesLimit = 20

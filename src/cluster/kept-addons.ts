@@ -4,7 +4,6 @@ import { coredns } from '../addons/coredns.ts'
 import { dnsPods, probeDns } from '../addons/dns.ts'
 import { joining } from '../addons/joining.ts'
 import { localStorage, storageProblem } from '../addons/local-storage.ts'
-import type { Manifest } from '../addons/manifest.ts'
 import {
   isOfOthers,
   metricsApi,
@@ -12,9 +11,10 @@ import {
   metricsServer,
   servesMetrics,
 } from '../addons/metrics-server.ts'
-import type { ObjectClient } from '../addons/objects.ts'
 import { publishedServer } from '../addons/published-server.ts'
 import { kubeletAccess } from '../addons/rbac.ts'
+import type { Api } from '../api/client.ts'
+import type { Manifest } from '../api/objects.ts'
 import { formatAddress, ofFamilies } from '../base/address.ts'
 import { describeError } from '../base/errors.ts'
 import type { Capability } from '../components/component.ts'
@@ -27,7 +27,7 @@ import type { TaskContext } from './tasks/task.ts'
 
 /** Of what is asked within one pass. */
 export interface Asking {
-  readonly client: ObjectClient
+  readonly api: Api
   readonly signal: AbortSignal
 }
 
@@ -109,10 +109,10 @@ async function dnsProblem(context: TaskContext, asking: Asking): Promise<string 
 }
 
 /** Pods find Services by their own default route; a machine that has none itself, without a network, asks a pod of DNS. */
-async function askDns({ config }: TaskContext, { client }: Asking): Promise<void> {
+async function askDns({ config }: TaskContext, { api }: Asking): Promise<void> {
   const { clusterDns, clusterDomain } = config
   if ((await routeSource(clusterDns)) !== undefined) return probeDns({ server: clusterDns, clusterDomain })
-  const [server] = await dnsPods(client)
+  const [server] = await dnsPods(api)
   if (server === undefined) throw new Error('none of its pods is ready')
   await probeDns({ server, clusterDomain })
 }
@@ -136,7 +136,7 @@ async function forJoiners(context: TaskContext, asking: Asking): Promise<readonl
   const own = `https://${isIPv6(advertiseAddress) ? `[${advertiseAddress}]` : advertiseAddress}:${httpsListenPort}`
   return joining({
     // Of several servers any may be the one that publishes it.
-    server: config.serverMode === 'single' ? own : await publishedServer(asking.client, own),
+    server: config.serverMode === 'single' ? own : await publishedServer(asking.api, own),
     authorities,
     kubernetesVersion: payload.version.k8sVersion,
     ...{ clusterCidr, serviceCidr, clusterDomain, networkBackend },
@@ -155,7 +155,7 @@ function volumes({ config, payload }: TaskContext): KeptAddon {
     // Claims wait for it by themselves.
     isAwaited: false,
     manifests: async () => localStorage({ image, helperImage, path: config.localStoragePath }),
-    problem: ({ client }) => storageProblem(client),
+    problem: ({ api }) => storageProblem(api),
   }
 }
 
@@ -168,15 +168,15 @@ function metrics({ payload, pki }: TaskContext): KeptAddon {
     ...needsOfPods,
     // It has figures when it has looked twice.
     isAwaited: false,
-    manifests: async ({ client, isHeld }) => {
+    manifests: async ({ api, isHeld }) => {
       const image = payload.version.images['metrics-server']
       if (isHeld)
         return [...metricsServer({ image, certificate: '', key: '' }), ...metricsApi({ authority: '' })]
-      if (await isOfOthers(client)) return []
-      const { certificate, key, authority } = await keyPair.current(client)
-      const api = (await servesMetrics(client)) ? metricsApi({ authority }) : []
-      return [...metricsServer({ image, certificate, key }), ...api]
+      if (await isOfOthers(api)) return []
+      const { certificate, key, authority } = await keyPair.current(api)
+      const group = (await servesMetrics(api)) ? metricsApi({ authority }) : []
+      return [...metricsServer({ image, certificate, key }), ...group]
     },
-    problem: ({ client }) => metricsProblem(client),
+    problem: ({ api }) => metricsProblem(api),
   }
 }

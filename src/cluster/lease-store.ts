@@ -1,9 +1,5 @@
-import { AppError } from '../base/errors.ts'
+import { type Api, type ApiAccess, openApi } from '../api/client.ts'
 import { firstAnswer } from '../base/first-answer.ts'
-import { request } from '../base/http.ts'
-import type { ComponentContext } from '../components/component.ts'
-import { apiserverUrl } from '../components/probe.ts'
-import { readIdentity } from '../pki/pki.ts'
 import type { HeldLease, LeaseStore } from './lease-election.ts'
 
 const path = '/apis/coordination.k8s.io/v1/namespaces/kube-system/leases'
@@ -27,48 +23,37 @@ const names = {
   joining: 'k8s-joining-server',
 } as const
 
-interface LeaseStoreOptions extends Pick<ComponentContext, 'pki' | 'credentials'> {
+interface LeaseStoreOptions {
   readonly lease: keyof typeof names
-  /** https://HOST:PORT of API servers; the first that answers is spoken to. */
-  readonly servers: readonly string[]
-}
-
-/** That of who leads, in the API of this server. */
-export function leadersLease(context: Pick<ComponentContext, 'config' | 'pki' | 'credentials'>): LeaseStore {
-  return leaseStore({ ...context, lease: 'server', servers: [apiserverUrl(context.config)] })
+  /** Of API servers; the first that answers is spoken to. */
+  readonly servers: readonly ApiAccess[]
 }
 
 /** A Lease of the servers. */
-export function leaseStore({ lease: which, servers, pki, credentials }: LeaseStoreOptions): LeaseStore {
+export function leaseStore({ lease: which, servers }: LeaseStoreOptions): LeaseStore {
   const name = names[which]
-  const ask = async (
-    asked: { method?: 'GET' | 'POST' | 'PUT'; url: string; body?: string },
-    signal: AbortSignal,
-  ) => {
-    await credentials
-    const tls = { ...(await readIdentity(pki, 'admin-client')), checkedAs: '127.0.0.1' }
-    const send = (server: string) =>
-      request({
-        ...asked,
-        url: `${server}${asked.url}`,
-        headers: { 'content-type': 'application/json', accept: 'application/json' },
-        ...{ tls, timeoutMs: answerLimitMs, signal },
-      })
-    const { status, body } = await firstAnswer(servers, send, 'no server is known')
-    if (status === 404 && asked.method === undefined) return undefined
-    if (status < 300) return heldLease(JSON.parse(body) as Lease)
-    throw new AppError(`the API answers ${status} for the Lease ${name}`, { code: 'LEASE_REQUEST', status })
-  }
-  const write = async (method: 'POST' | 'PUT', lease: Partial<HeldLease>, signal: AbortSignal) => {
-    const url = method === 'POST' ? path : `${path}/${name}`
-    const written = await ask({ method, url, body: JSON.stringify(manifest(name, lease)) }, signal)
-    if (written === undefined) throw new Error('bug: a lease that was written is not there')
-    return written
+  const ask = (signal: AbortSignal, send: (api: Api) => Promise<Lease | undefined>) =>
+    firstAnswer(
+      servers,
+      async (access) => {
+        using api = await openApi(access, signal, answerLimitMs)
+        return await send(api)
+      },
+      'no server is known',
+    )
+  const write = async (signal: AbortSignal, send: (api: Api) => Promise<Lease | undefined>) => {
+    const written = await ask(signal, send)
+    if (written === undefined) throw new Error(`somebody else has written the Lease ${name}`)
+    return heldLease(written)
   }
   return {
-    get: (signal) => ask({ url: `${path}/${name}` }, signal),
-    create: (lease, signal) => write('POST', lease, signal),
-    replace: (lease, signal) => write('PUT', lease, signal),
+    async get(signal) {
+      const found = await ask(signal, (api) => api.get<Lease>(`${path}/${name}`))
+      return found && heldLease(found)
+    },
+    create: (lease, signal) => write(signal, (api) => api.create<Lease>(path, manifest(name, lease))),
+    replace: (lease, signal) =>
+      write(signal, (api) => api.replace<Lease>(`${path}/${name}`, manifest(name, lease))),
   }
 }
 

@@ -7,6 +7,8 @@
  * Nodes and slices are watched while there is such a Service; of slices those of the API servers, whose ports are nobody's, and those of Services
  * that only Nodes with a pod of theirs answer for.
  */
+import { type Api, openApi } from '../api/client.ts'
+import { watchObjects } from '../api/watch.ts'
 import { ofFamilies, parseRange } from '../base/address.ts'
 import { Assigner, type Assignment } from '../network/load-balancer/assign.ts'
 import {
@@ -21,9 +23,6 @@ import {
 } from '../network/load-balancer/facts.ts'
 import { reservedPorts } from '../network/load-balancer/reserved-ports.ts'
 import { watchNodesFor } from '../network/node-watch.ts'
-import { watchObjects } from '../network/object-watch.ts'
-import { readIdentity } from '../pki/pki.ts'
-import { ClusterApi } from './join/cluster-api.ts'
 import { ObjectEvents } from './object-events.ts'
 import type { TaskContext } from './tasks/task.ts'
 import type { Wakeup } from './wakeup.ts'
@@ -35,7 +34,7 @@ const selectedLimit = 100
 const namedLimit = 3
 const shownLength = 64
 
-export type BalancerContext = Pick<TaskContext, 'access' | 'board' | 'config' | 'log' | 'pki'>
+export type BalancerContext = Pick<TaskContext, 'access' | 'board' | 'config' | 'log'>
 
 type Services = ReadonlyMap<string, ServiceFacts>
 
@@ -67,7 +66,7 @@ export class LoadBalancer {
     this.#signal = AbortSignal.any([signal, this.#over.signal])
     this.#assigner = new Assigner(reservedPorts(config))
     this.#events = new ObjectEvents(context, {
-      ...{ apiVersion: 'v1', kind: 'Service', identity: access.nodesIdentity },
+      ...{ apiVersion: 'v1', kind: 'Service', access: access.nodes },
       logged: 'a Service of type LoadBalancer gets no address',
     })
     const ranges = [...ofFamilies(config.clusterCidr), ...ofFamilies(config.serviceCidr)].flatMap(
@@ -75,7 +74,7 @@ export class LoadBalancer {
     )
     this.#watching = watchNodesFor((object) => nodeFacts(object, ranges), {
       ...watchAccess(context, {
-        ...{ name: 'servicelb-nodes', what: 'the Nodes', identity: access.nodesIdentity },
+        ...{ name: 'servicelb-nodes', what: 'the Nodes', access: access.nodes },
         ...{ wakeup, signal: this.#signal },
       }),
       onChange: (nodes) => {
@@ -116,7 +115,7 @@ export class LoadBalancer {
       watching: watchObjects<SliceFacts>({
         ...watchAccess(this.#context, {
           ...{ name: 'servicelb-endpoints', what: 'the EndpointSlices of Services' },
-          identity: this.#context.access.nodesIdentity,
+          access: this.#context.access.nodes,
           ...{ wakeup: this.#wakeup, signal: AbortSignal.any([this.#signal, over.signal]) },
         }),
         path: `/apis/discovery.k8s.io/v1/endpointslices?labelSelector=${encodeURIComponent(selector)}`,
@@ -150,7 +149,7 @@ export class LoadBalancer {
     // A port that goes from one to another is never seen with both.
     due.sort((a, b) => a.wanted.length - b.wanted.length)
     const failures: unknown[] = []
-    using api = await apiOf(this.#context, this.#signal)
+    using api = await openApi(this.#context.access.admin, this.#signal)
     for (const { key, service, wanted } of due) {
       const isTaken = await write(api, service, wanted).catch((error: unknown) => {
         this.#signal.throwIfAborted()
@@ -170,7 +169,7 @@ export async function takeBackAddresses(
   services: Services,
   signal: AbortSignal,
 ): Promise<void> {
-  using api = await apiOf(context, signal)
+  using api = await openApi(context.access.admin, signal)
   for (const [key, service] of services) {
     if (isHeld(service) && (await write(api, service, [])))
       context.log.info({ service: key }, 'took the addresses of a Service back')
@@ -181,28 +180,21 @@ function isAsWanted({ addresses, finalizers }: ServiceFacts, wanted: readonly st
   return addresses.join() === wanted.join() && finalizers === undefined
 }
 
-async function apiOf({ access, pki }: BalancerContext, signal: AbortSignal): Promise<ClusterApi> {
-  return new ClusterApi({ server: access.server, tls: await readIdentity(pki, 'admin-client'), signal })
-}
-
 /** False: the Service has changed meanwhile. What is left to do after one write, its watch tells. */
-function write(
-  api: ClusterApi,
+async function write(
+  api: Api,
   { namespace, name, uid, version, finalizers }: ServiceFacts,
   addresses: readonly string[],
 ): Promise<boolean> {
   const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/services/${encodeURIComponent(name)}`
   const metadata = { uid, resourceVersion: version }
-  if (finalizers !== undefined)
-    return api.write('PATCH', `${path}?fieldManager=${statusManager}`, {
-      metadata: { ...metadata, finalizers },
-    })
+  const send = async (to: string, changes: object) =>
+    (await api.patch(`${to}?fieldManager=${statusManager}`, changes)) !== undefined
+  if (finalizers !== undefined) return send(path, { metadata: { ...metadata, finalizers } })
   // Of the mode Proxy kube-proxy would think that something else answers there.
   const ingress = addresses.map((ip) => ({ ip, ipMode: 'VIP' }))
-  return api.write('PATCH', `${path}/status?fieldManager=${statusManager}`, {
-    metadata,
-    status: { loadBalancer: { ingress: ingress.length > 0 ? ingress : null } },
-  })
+  const loadBalancer = { ingress: ingress.length > 0 ? ingress : null }
+  return send(`${path}/status`, { metadata, status: { loadBalancer } })
 }
 
 function summaryOf(services: Services, { addresses, refused }: Assignment): string {

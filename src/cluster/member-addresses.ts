@@ -1,4 +1,4 @@
-import type { Manifest } from '../addons/manifest.ts'
+import type { Manifest } from '../api/objects.ts'
 import { clientUrl } from '../config/table/kinds.ts'
 import { Refused } from '../config/table/option.ts'
 

@@ -1,5 +1,5 @@
 import { metricsSecret, servedName } from '../addons/metrics-server.ts'
-import type { ObjectClient } from '../addons/objects.ts'
+import type { Api } from '../api/client.ts'
 import { openAuthority } from '../pki/authority.ts'
 import { issueLeaf, renewalOf, serving } from '../pki/leaves.ts'
 
@@ -21,13 +21,13 @@ export class MetricsCertificate {
   }
 
   /** Issued anew months before its end, or where it is not of this authority. */
-  async current(client: ObjectClient, now = new Date()): Promise<KeyPair & { authority: string }> {
+  async current(api: Api, now = new Date()): Promise<KeyPair & { authority: string }> {
     const authority = await openAuthority({ name: 'server', dir: this.#pkiDir, now, mayCreate: false })
     const leaf = serving('metrics-server', [servedName])
     const isGood = ({ certificate, key }: KeyPair) =>
       renewalOf({ leaf, authority, certificatePem: certificate, keyPem: key, now }) === undefined
     if (this.#current === undefined || !isGood(this.#current)) {
-      const kept = await keptPair(client)
+      const kept = await keptPair(api)
       this.#current = kept !== undefined && isGood(kept) ? kept : issueLeaf(leaf, authority, now)
     }
     return { ...this.#current, authority: authority.certificatePem }
@@ -35,8 +35,8 @@ export class MetricsCertificate {
 }
 
 /** That of the cluster, whoever wrote it. */
-async function keptPair(client: ObjectClient): Promise<KeyPair | undefined> {
-  const { data } = ((await client.get(metricsSecret)) ?? {}) as { data?: Readonly<Record<string, string>> }
+async function keptPair(api: Api): Promise<KeyPair | undefined> {
+  const { data } = ((await api.get(metricsSecret)) ?? {}) as { data?: Readonly<Record<string, string>> }
   const text = (key: string) => Buffer.from(data?.[key] ?? '', 'base64').toString()
   return data && { certificate: text('tls.crt'), key: text('tls.key') }
 }

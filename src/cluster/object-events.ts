@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
+import { type ApiAccess, openApi } from '../api/client.ts'
 import { describeError } from '../base/errors.ts'
-import { request, type TlsIdentity } from '../base/http.ts'
 import type { NodeTaskContext } from './tasks/task.ts'
 
 /** Of events that are told in one pass, and of those that are remembered as told. */
@@ -8,7 +8,7 @@ const passLimit = 20
 const toldLimit = 10_000
 const nameLimit = 200
 
-type EventContext = Pick<NodeTaskContext, 'access' | 'config' | 'log'>
+type EventContext = Pick<NodeTaskContext, 'config' | 'log'>
 
 interface EventObject {
   readonly namespace: string
@@ -27,7 +27,7 @@ export interface Problem {
 interface EventKind {
   readonly apiVersion: string
   readonly kind: string
-  readonly identity: () => Promise<TlsIdentity>
+  readonly access: ApiAccess
   /** What the log says of each. */
   readonly logged: string
 }
@@ -75,27 +75,17 @@ export class ObjectEvents {
     { id, kind: reason, reason: message }: Problem & { id: string },
     signal: AbortSignal,
   ): Promise<void> {
-    const { access, config } = this.#context
-    const { apiVersion, kind, identity } = this.#kind
+    const { apiVersion, kind, access } = this.#kind
     const now = new Date().toISOString().replace(/\.\d+/, '')
-    const { status } = await request({
-      ...{
-        method: 'POST',
-        url: `${access.server}/api/v1/namespaces/${encodeURIComponent(namespace)}/events`,
-      },
-      ...{ tls: await identity(), signal, headers: { 'content-type': 'application/json' } },
-      body: JSON.stringify({
-        ...{
-          apiVersion: 'v1',
-          kind: 'Event',
-          metadata: { namespace, name: `${name.slice(0, nameLimit).replace(/[^a-z0-9]+$/, '')}.${id}` },
-        },
-        involvedObject: { apiVersion, kind, namespace, name, uid },
-        ...{ type: 'Warning', reason, message, count: 1 },
-        ...{ firstTimestamp: now, lastTimestamp: now, source: { component: 'k8s', host: config.nodeName } },
-      }),
+    const host = this.#context.config.nodeName
+    using api = await openApi(access, signal)
+    // Where there is one already, another node has told it.
+    await api.create(`/api/v1/namespaces/${encodeURIComponent(namespace)}/events`, {
+      ...{ apiVersion: 'v1', kind: 'Event' },
+      metadata: { namespace, name: `${name.slice(0, nameLimit).replace(/[^a-z0-9]+$/, '')}.${id}` },
+      involvedObject: { apiVersion, kind, namespace, name, uid },
+      ...{ type: 'Warning', reason, message, count: 1 },
+      ...{ firstTimestamp: now, lastTimestamp: now, source: { component: 'k8s', host } },
     })
-    // 409: another node has told it.
-    if (status >= 300 && status !== 409) throw new Error(`the API server answers ${status}`)
   }
 }

@@ -17,7 +17,7 @@ import type { Storage, StorageOptions } from '../storage/storage.ts'
 import { type CredentialOptions, prepareCredentials } from './credentials.ts'
 import { alone, type Leadership } from './leadership.ts'
 import { LeaseElection } from './lease-election.ts'
-import { leadersLease } from './lease-store.ts'
+import { leaseStore } from './lease-store.ts'
 import { addons } from './tasks/addons.ts'
 import { certificates } from './tasks/certificates.ts'
 import { encryption } from './tasks/encryption.ts'
@@ -96,7 +96,7 @@ function sharedStorage(options: StorageOptions): Storage {
 
 function byLease(context: ComponentContext): Leadership {
   return new LeaseElection({
-    store: leadersLease(context),
+    store: leaseStore({ lease: 'server', servers: [context.access.admin] }),
     name: context.config.nodeName,
     log: context.log.child({ task: 'leadership' }),
   })

@@ -11,12 +11,12 @@
 import { existsSync, type FSWatcher, watch as watchDirectory } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { setImmediate as turn } from 'node:timers/promises'
+import { watchObjects } from '../api/watch.ts'
 import { familyOf, formatRange, parseRange } from '../base/address.ts'
 import { AppError, describeError, errorCode } from '../base/errors.ts'
 import type { Exposition } from '../base/exposition.ts'
 import { publicMode, writeFileAtomically } from '../base/files.ts'
 import { readNode } from '../components/node.ts'
-import { watchObjects } from '../network/object-watch.ts'
 import { Connections } from '../network/policy/connections.ts'
 import { PolicyEngine } from '../network/policy/engine.ts'
 import { type Family, namespaceFacts, podFacts } from '../network/policy/facts.ts'
@@ -104,7 +104,7 @@ export class PolicyKeeper {
       ...{
         apiVersion: 'networking.k8s.io/v1',
         kind: 'NetworkPolicy',
-        identity: context.access.policyIdentity,
+        access: context.access.policies,
       },
       logged: 'a network policy is not enforced as it stands',
     })

@@ -12,6 +12,7 @@ import { refuseLostKeys } from '../snapshot/lost-keys.ts'
 import { takeDataDir } from './daemon.ts'
 import { prepareDirectories } from './directories.ts'
 import { planRole, roleRow } from './plan.ts'
+import type { joinQueue } from './server/queue.ts'
 import { type Prepared, type PrepareOptions, settleNode, underWay } from './prepare-node.ts'
 
 /**
@@ -45,13 +46,14 @@ async function prepareServer(given: Config, options: PrepareOptions): Promise<Pr
   const { addresses, moveNode } = node
   const row = roleRow(roleOf(config))
   const credentials = underWay(row.issueCredentials({ config, addresses, paths, log }))
+  const access = serverAccess(config, paths, credentials)
   const plan = planRole(row, {
     ...{ config, addresses, paths, payload, host, credentials, environment, log },
-    access: serverAccess(config, paths),
+    access,
     pki: pkiFiles(paths.pkiDir),
     podCidr: row.podCidr(config, paths),
     choices: chooseForNode(config, host),
-    joining: readNodeRecord(paths).isJoining ? await joining(config, { paths, credentials, log }) : undefined,
+    joining: readNodeRecord(paths).isJoining ? await joining(config, { paths, log, ...access }) : undefined,
   })
   return { plan, moveNode }
 }
@@ -92,16 +94,9 @@ async function requireOthersVersion(config: Config, options: PrepareOptions): Pr
 }
 
 /** How its member comes in: one server after the other, as long as the note "joining" is there. */
-async function joining(
-  config: Config,
-  {
-    paths,
-    credentials,
-    log,
-  }: Pick<PrepareOptions, 'paths' | 'log'> & { credentials: Promise<AppError | undefined> },
-) {
+async function joining(config: Config, given: Parameters<typeof joinQueue>[1]) {
   const { joinQueue } = await import('./server/queue.ts')
-  return { queue: joinQueue(config, { paths, credentials, log }) }
+  return { queue: joinQueue(config, given) }
 }
 
 /** What a member had must not meet others that had the same, when the cluster has gone on without them. */

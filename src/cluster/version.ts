@@ -1,8 +1,8 @@
-import { readFile } from 'node:fs/promises'
+import { type ApiAccess, openApi } from '../api/client.ts'
 import { AppError, describeError } from '../base/errors.ts'
-import { request, type TlsIdentity } from '../base/http.ts'
+import type { TlsIdentity } from '../base/http.ts'
 import type { Logger } from '../base/logger.ts'
-import { joinedFiles } from '../components/node-access.ts'
+import { joinedIdentity } from '../components/node-access.ts'
 import type { AgentConfig, Config } from '../config/config.ts'
 import { readNodeRecord, updateNodeRecord } from '../config/facts.ts'
 import type { Paths } from '../config/paths.ts'
@@ -31,15 +31,9 @@ export async function requireAgentVersion(config: AgentConfig, options: VersionO
   const { gitVersion } = payload.version
   const { version, servers = [], joinedAt = [] } = readNodeRecord(paths)
   if (version === gitVersion) return
-  const { serverCaFile, certificateFile } = joinedFiles(paths)
   const haveAnswered = await requireVersion(options, {
     servers: [...config.server, ...servers, ...joinedAt],
-    async identity() {
-      const [ca, pair] = await Promise.all(
-        [serverCaFile, certificateFile].map((path) => readFile(path, 'utf8')),
-      )
-      return { ca, cert: pair, key: pair }
-    },
+    identity: () => joinedIdentity(paths),
     refusal: (server) => refusalOfSkew({ kubelet: gitVersion, server }),
   })
   if (!haveAnswered) return
@@ -79,7 +73,10 @@ async function requireVersion(
   const versions = await Promise.all(
     [...new Set(servers)].map(async (server) => {
       try {
-        return await versionOf(server, { ...(await identity()), checkedAs }, signal)
+        return await versionOf(
+          { server, identity: async () => ({ ...(await identity()), checkedAs }) },
+          signal,
+        )
       } catch {
         return undefined
       }
@@ -97,10 +94,8 @@ async function requireVersion(
 }
 
 /** undefined: it does not say. */
-async function versionOf(server: string, tls: TlsIdentity, signal: AbortSignal): Promise<string | undefined> {
-  const { status, body } = await request({
-    ...{ url: `${server}/version`, tls, signal, timeoutMs: answerLimitMs },
-  })
-  const { gitVersion } = JSON.parse(body) as { gitVersion?: unknown }
-  return status === 200 && typeof gitVersion === 'string' ? gitVersion : undefined
+async function versionOf(access: ApiAccess, signal: AbortSignal): Promise<string | undefined> {
+  using api = await openApi(access, signal, answerLimitMs)
+  const about = await api.get<{ readonly gitVersion?: unknown }>('/version')
+  return typeof about?.gitVersion === 'string' ? about.gitVersion : undefined
 }

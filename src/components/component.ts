@@ -14,7 +14,7 @@ import type { HostFacts } from '../node/facts/host.ts'
 import type { Payload } from '../payload/payload.ts'
 import type { PkiFiles } from '../pki/pki.ts'
 import type { ProcessStatus } from '../supervisor/supervised-process.ts'
-import type { NodeAccess } from './node-access.ts'
+import type { NodeAccess, ServerAccess } from './node-access.ts'
 
 /**
  * What a component needs of others, without their names: whoever provides it may change with the role.
@@ -96,6 +96,7 @@ export interface NodeContext {
 /** What the components of a server are made from. */
 export interface ComponentContext extends NodeContext {
   readonly config: Config
+  readonly access: ServerAccess
   readonly pki: PkiFiles
   /** The flags by which kube-apiserver finds its storage. */
   readonly storageFlags: Readonly<Record<string, string>>

@@ -1,23 +1,21 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { ApiAccess } from '../api/client.ts'
 import type { TlsIdentity } from '../base/http.ts'
 import type { Config } from '../config/config.ts'
 import type { Paths } from '../config/paths.ts'
 import type { KeyPairFiles } from '../pki/authority.ts'
 import { kubeconfigPath } from '../pki/kubeconfig.ts'
+import type { LeafName } from '../pki/leaves.ts'
 import { pkiFiles, readIdentity } from '../pki/pki.ts'
 import { apiserverUrl } from './probe.ts'
 
-/** How what runs on this machine for its Node reaches the API server, and what it shows there. */
-export interface NodeAccess {
-  /** https://127.0.0.1:6443 */
-  readonly server: string
-  /** The Node's own, from the files as they are now. Rejects while there is none. */
-  readonly identity: () => Promise<TlsIdentity>
-  /** What may see all Nodes. */
-  readonly nodesIdentity: () => Promise<TlsIdentity>
-  /** What may see policies, and all pods and namespaces. */
-  readonly policyIdentity: () => Promise<TlsIdentity>
+/** How what runs on this machine for its Node reaches the API server: with the Node's own identity. */
+export interface NodeAccess extends ApiAccess {
+  /** With what may see all Nodes. */
+  readonly nodes: ApiAccess
+  /** With what may see policies, and all pods and namespaces. */
+  readonly policies: ApiAccess
   readonly kubelet: KubeletCredentials
 }
 
@@ -32,14 +30,31 @@ export interface KubeletCredentials {
 }
 
 /** Of a server, whose daemon issues all certificates. */
-export function serverAccess(config: Config, { pkiDir, kubeconfigDir }: Paths): NodeAccess {
+export interface ServerAccess extends NodeAccess {
+  /** With what may do everything. */
+  readonly admin: ApiAccess
+}
+
+/** credentials: settled when they are there. */
+export function serverAccess(
+  config: Config,
+  { pkiDir, kubeconfigDir }: Paths,
+  credentials: Promise<unknown> = Promise.resolve(),
+): ServerAccess {
   const pki = pkiFiles(pkiDir)
-  return {
+  const as = (name: LeafName) => ({
     server: apiserverUrl(config),
-    identity: () => readIdentity(pki, 'kubelet-client'),
+    identity: async () => {
+      await credentials
+      return await readIdentity(pki, name)
+    },
+  })
+  const admin = as('admin-client')
+  return {
+    ...as('kubelet-client'),
     // Kubelets may see others only once there are some that have joined (addons/joining.ts); a server may stand beside one without.
-    nodesIdentity: () => readIdentity(pki, 'kube-proxy-client'),
-    policyIdentity: () => readIdentity(pki, 'admin-client'),
+    nodes: as('kube-proxy-client'),
+    ...{ policies: admin, admin },
     kubelet: {
       clientCaFile: pki.authorities.client.certFile,
       kubeconfig: kubeconfigPath(kubeconfigDir, 'kubelet'),
@@ -66,19 +81,21 @@ export function joinedFiles({ pkiDir }: Pick<Paths, 'pkiDir'>): JoinedFiles {
   }
 }
 
+/** What such a machine shows. */
+export async function joinedIdentity(paths: Pick<Paths, 'pkiDir'>): Promise<TlsIdentity> {
+  const { serverCaFile, certificateFile } = joinedFiles(paths)
+  const [ca, pair] = await Promise.all([serverCaFile, certificateFile].map((path) => readFile(path, 'utf8')))
+  return { ca, cert: pair, key: pair }
+}
+
 /** Of an agent, which asks the cluster for its certificates. */
 export function joinedAccess(paths: Paths, server: string): NodeAccess {
-  const { serverCaFile, clientCaFile, certificateFile } = joinedFiles(paths)
-  const identity = async () => {
-    const [ca, pair] = await Promise.all(
-      [serverCaFile, certificateFile].map((path) => readFile(path, 'utf8')),
-    )
-    return { ca, cert: pair, key: pair }
-  }
+  const own = { server, identity: () => joinedIdentity(paths) }
   return {
-    ...{ server, identity, nodesIdentity: identity, policyIdentity: identity },
+    ...own,
+    ...{ nodes: own, policies: own },
     kubelet: {
-      clientCaFile,
+      clientCaFile: joinedFiles(paths).clientCaFile,
       kubeconfig: kubeconfigPath(paths.kubeconfigDir, 'kubelet'),
       requestedDir: paths.pkiDir,
     },

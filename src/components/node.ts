@@ -1,4 +1,4 @@
-import { request } from '../base/http.ts'
+import { openApi } from '../api/client.ts'
 import type { NodeContext } from './component.ts'
 
 /** What is looked at of this machine's Node. */
@@ -22,7 +22,7 @@ type AskerContext = Pick<NodeContext, 'config' | 'access'>
  * there is none. Rejects when there is no answer.
  */
 export function readNode(context: AskerContext, signal: AbortSignal): Promise<Node | undefined> {
-  return read<Node>('api/v1/nodes', context, signal)
+  return read<Node>('/api/v1/nodes', context, signal)
 }
 
 /** What is looked at of the Lease by which its kubelet says that it lives. */
@@ -32,7 +32,7 @@ interface Lease {
 
 /** As `readNode`, the Lease of this machine's Node. */
 export function readLease(context: AskerContext, signal: AbortSignal): Promise<Lease | undefined> {
-  return read<Lease>('apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases', context, signal)
+  return read<Lease>('/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases', context, signal)
 }
 
 async function read<Type>(
@@ -40,11 +40,8 @@ async function read<Type>(
   { config, access }: AskerContext,
   signal: AbortSignal,
 ): Promise<Type | undefined> {
-  const url = `${access.server}/${where}/${encodeURIComponent(config.nodeName)}`
-  const { status, body } = await request({ url, tls: await access.identity(), signal })
-  if (status === 404) return undefined
-  if (status !== 200) throw new Error(`${url} answers ${status}`)
-  return JSON.parse(body) as Type
+  using api = await openApi(access, signal)
+  return await api.get<Type>(`${where}/${encodeURIComponent(config.nodeName)}`)
 }
 
 function readyOf({ status }: Node) {

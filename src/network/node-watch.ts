@@ -1,5 +1,5 @@
 import type { NodeFacts } from './desired.ts'
-import { type WatchAccess, type WatchedObject, watchObjects } from './object-watch.ts'
+import { type WatchAccess, type WatchedObject, watchObjects } from '../api/watch.ts'
 
 /** Of what a Node says of itself; more is not looked at. */
 const entriesLimit = 8
@@ -24,7 +24,6 @@ export function watchNodesFor<Facts>(
   return watchObjects<Facts>({
     ...access,
     path: '/api/v1/nodes',
-    what: 'the Nodes',
     factsOf,
     onAll(all) {
       nodes = all

@@ -79,7 +79,7 @@ test('what somebody changed or deleted is applied again, and what the API server
   await cluster.kubectl([...patch('configmap', 'k8s-addons'), frozen])
   const isTold = async () =>
     (await cluster.status()).problems.some((problem) =>
-      /^coredns: cannot apply ConfigMap k8s-addons: HTTP 422: .*immutable/.test(problem),
+      /^coredns: cannot apply ConfigMap k8s-addons: HTTP 422 Invalid: .*immutable/.test(problem),
     )
   await cluster.waitFor('the status says so', isTold, passLimit)
   await cluster.kubectl(['-n', 'kube-system', 'delete', 'configmap', 'k8s-addons'])

@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto'
+import type { Api, Row } from '../../api/client.ts'
 import { parseAddress, formatAddress } from '../../base/address.ts'
 import type { Logger } from '../../base/logger.ts'
-import type { ClusterApi, Row } from './cluster-api.ts'
 import { type Promises, readPromises, writePromises } from './promises.ts'
 import { takeBack } from './removed-nodes.ts'
 import { type Asked, isOurs, type Known, type Reserved, signers, type Verdict, verdictOn } from './verdict.ts'
@@ -43,7 +43,7 @@ interface NodeObject {
 }
 
 interface PassOptions {
-  readonly api: ClusterApi
+  readonly api: Api
   /** Of this server. */
   readonly reserved: Reserved
   readonly log: Logger
@@ -109,7 +109,7 @@ function mayBeOurs({ SignerName: signer = '', Requestor: requestor = '', Conditi
   return condition === 'Pending' && (isBootstrapper || isNode)
 }
 
-async function readRequests(api: ClusterApi, rows: readonly Row[]): Promise<SigningRequest[]> {
+async function readRequests(api: Api, rows: readonly Row[]): Promise<SigningRequest[]> {
   const requests: SigningRequest[] = []
   for (const { Name: name = '' } of rows) {
     const request = await api.get<SigningRequest>(`${requestsPath}/${encodeURIComponent(name)}`)
@@ -126,7 +126,7 @@ function someOf(rows: readonly Row[]): Row[] {
 }
 
 /** Who floods the cluster with requests has those removed that were not approved. */
-async function removeSurplus(api: ClusterApi, rows: readonly Row[], log: Logger): Promise<void> {
+async function removeSurplus(api: Api, rows: readonly Row[], log: Logger): Promise<void> {
   const refused = rows.filter((row) => {
     const { Requestor: requestor = '', Condition: condition = '' } = row
     return requestor.startsWith(bootstrapUser) && !condition.startsWith('Approved') && !mayBeOurs(row)
@@ -139,10 +139,7 @@ async function removeSurplus(api: ClusterApi, rows: readonly Row[], log: Logger)
   )
   for (let count = 0; count < surplus; count++) {
     const [{ Name: name = '' } = {}] = refused.splice(randomInt(refused.length), 1)
-    await api.write('DELETE', `${requestsPath}/${encodeURIComponent(name)}`, {
-      apiVersion: 'v1',
-      kind: 'DeleteOptions',
-    })
+    await api.remove(`${requestsPath}/${encodeURIComponent(name)}`)
   }
 }
 
@@ -164,7 +161,7 @@ interface Working extends Omit<Known, 'promised'> {
   promises: Promises
 }
 
-async function knownOf(api: ClusterApi, reserved: Reserved): Promise<Working> {
+async function knownOf(api: Api, reserved: Reserved): Promise<Working> {
   const [nodes, servers, promises] = await Promise.all([
     api.list<NodeObject>('/api/v1/nodes'),
     apiservers(api),
@@ -179,16 +176,16 @@ async function knownOf(api: ClusterApi, reserved: Reserved): Promise<Working> {
   }
 }
 
-interface Slices {
-  readonly items: readonly { readonly endpoints?: readonly { readonly addresses?: readonly string[] }[] }[]
+interface Slice {
+  readonly endpoints?: readonly { readonly addresses?: readonly string[] }[] | null
 }
 
 /** At which addresses the Service `kubernetes` finds the API servers, this one's among them. */
-async function apiservers(api: ClusterApi): Promise<string[]> {
+async function apiservers(api: Api): Promise<string[]> {
   const path =
     '/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3Dkubernetes'
-  const slices = await api.get<Slices>(path)
-  const endpoints = slices?.items.flatMap((slice) => slice.endpoints ?? []) ?? []
+  const { items } = await api.list<Slice>(path)
+  const endpoints = items.flatMap((slice) => slice.endpoints ?? [])
   return endpoints.flatMap(({ addresses = [] }) => addresses.map(shortest))
 }
 
@@ -203,7 +200,7 @@ function shortest(text: string): string {
 }
 
 async function decide(given: {
-  api: ClusterApi
+  api: Api
   known: Working
   request: SigningRequest
   verdict: Verdict
@@ -232,7 +229,7 @@ async function decide(given: {
 
 /** Whether the name is kept for the key by now. */
 async function promise(
-  api: ClusterApi,
+  api: Api,
   known: Working,
   { nodeName, keyHash }: { nodeName: string; keyHash: string },
 ): Promise<boolean> {
@@ -242,44 +239,39 @@ async function promise(
 }
 
 /** Nodes that have come are no promises any more: one that is deleted makes its name free. */
-async function forgetThoseWhoCame(api: ClusterApi, known: Working): Promise<void> {
+async function forgetThoseWhoCame(api: Api, known: Working): Promise<void> {
   const { names } = known.promises
   const left = new Map([...names].filter(([name]) => !known.nodes.has(name)))
   if (left.size < names.size) await keepPromises(api, known, left)
 }
 
 /** Whether it was written; not, when another server was faster. */
-async function keepPromises(
-  api: ClusterApi,
-  known: Working,
-  names: ReadonlyMap<string, string>,
-): Promise<boolean> {
+async function keepPromises(api: Api, known: Working, names: ReadonlyMap<string, string>): Promise<boolean> {
   if (!(await writePromises(api, { ...known.promises, names }))) return false
   known.promises = await readPromises(api)
   return true
 }
 
 /** Whether it was taken: not when somebody else was faster, with which the next pass begins anew. */
-function answer(
-  api: ClusterApi,
+async function answer(
+  api: Api,
   request: SigningRequest,
   condition: Pick<Condition, 'type' | 'reason' | 'message'>,
 ): Promise<boolean> {
   const conditions = [...(request.status?.conditions ?? []), { ...condition, status: 'True' }]
-  return api.write('PUT', `${requestsPath}/${encodeURIComponent(request.metadata.name)}/approval`, {
-    ...request,
-    status: { ...request.status, conditions },
-  })
+  const path = `${requestsPath}/${encodeURIComponent(request.metadata.name)}/approval`
+  const taken = await api.replace(path, { ...request, status: { ...request.status, conditions } })
+  return taken !== undefined
 }
 
 /** `kubectl describe csr` shows no conditions, and events. */
 async function tell(
-  api: ClusterApi,
+  api: Api,
   { metadata: { name, uid } }: SigningRequest,
   { reason, message }: { reason: string; message: string },
 ): Promise<void> {
   const now = new Date().toISOString().replace(/\.\d+/, '')
-  await api.write('POST', '/api/v1/namespaces/default/events', {
+  await api.create('/api/v1/namespaces/default/events', {
     apiVersion: 'v1',
     kind: 'Event',
     metadata: { name: `denied-${uid}`, namespace: 'default' },

@@ -1,6 +1,6 @@
 import { clusterInfoAccess } from '../../addons/joining.ts'
-import { manifestPath } from '../../addons/manifest.ts'
-import type { LiveObject, ObjectClient } from '../../addons/objects.ts'
+import type { Api } from '../../api/client.ts'
+import { objectPath } from '../../api/objects.ts'
 import { isOurs, isUsers } from '../../addons/reconcile.ts'
 import type { Logger } from '../../base/logger.ts'
 
@@ -35,17 +35,17 @@ function textOf({ data }: TokenSecret, key: string): string {
 }
 
 /** Lets all read cluster-info, or nobody any more. A user's own binding of that name stays as it is. Repeatable. */
-export async function keepOpen(client: ObjectClient, isOpen: boolean, log: Logger): Promise<void> {
-  const live: LiveObject | undefined = await client.get(clusterInfoAccess)
+export async function keepOpen(api: Api, isOpen: boolean, log: Logger): Promise<void> {
+  const live = await api.get(clusterInfoAccess)
   if (isOpen && live === undefined) {
-    await client.apply(clusterInfoAccess)
+    await api.apply(clusterInfoAccess)
     log.info(
-      { path: manifestPath(clusterInfoAccess) },
+      { path: objectPath(clusterInfoAccess) },
       'cluster-info can be read by all, as there are join tokens',
     )
   }
   if (!isOpen && live !== undefined && isOurs(live) && !isUsers(live)) {
-    await client.remove(clusterInfoAccess, live.metadata.uid)
+    await api.remove(clusterInfoAccess, live.metadata.uid)
     log.info('cluster-info can be read by nobody without credentials any more, as there is no join token')
   }
 }

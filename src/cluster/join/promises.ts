@@ -1,4 +1,4 @@
-import type { ClusterApi } from './cluster-api.ts'
+import type { Api } from '../../api/client.ts'
 import { promisesName } from './verdict.ts'
 
 /** To whom the names of Nodes that have not come yet are promised. */
@@ -13,7 +13,7 @@ const [namespace, name] = promisesName.split('/') as [string, string]
 const collection = `/api/v1/namespaces/${namespace}/configmaps`
 const path = `${collection}/${name}`
 
-export async function readPromises(api: Pick<ClusterApi, 'get'>): Promise<Promises> {
+export async function readPromises(api: Pick<Api, 'get'>): Promise<Promises> {
   const found = await api.get<{
     readonly metadata: { readonly resourceVersion: string }
     readonly data?: Readonly<Record<string, string>>
@@ -25,8 +25,8 @@ export async function readPromises(api: Pick<ClusterApi, 'get'>): Promise<Promis
 }
 
 /** Whether they were written; not, when somebody else has written since they were read. */
-export function writePromises(
-  api: Pick<ClusterApi, 'write'>,
+export async function writePromises(
+  api: Pick<Api, 'create' | 'replace'>,
   { names, resourceVersion }: Promises,
 ): Promise<boolean> {
   const object = {
@@ -35,7 +35,8 @@ export function writePromises(
     metadata: { namespace, name, ...(resourceVersion !== undefined && { resourceVersion }) },
     data: Object.fromEntries(names),
   }
-  return resourceVersion === undefined
-    ? api.write('POST', collection, object)
-    : api.write('PUT', path, object)
+  const written = await (resourceVersion === undefined
+    ? api.create(collection, object)
+    : api.replace(path, object))
+  return written !== undefined
 }

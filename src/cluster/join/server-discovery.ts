@@ -2,11 +2,11 @@
  * How a further server learns of its cluster: it finds whom the token is for as an agent does (discovery.ts), and is given the
  * bundle of that token, which tells all else. With the authority in it, it is a server like the others from then on.
  */
+import { Api } from '../../api/client.ts'
 import { AppError } from '../../base/errors.ts'
 import type { TlsIdentity } from '../../base/http.ts'
 import { authorityOf } from '../../pki/authority.ts'
 import { adminLeaf, issueLeaf } from '../../pki/leaves.ts'
-import { ClusterApi } from './cluster-api.ts'
 import {
   ask,
   dataOf,
@@ -96,13 +96,13 @@ export interface NameOptions {
 
 /** Rejects with JOIN_REFUSED when the name is that of another Node, or is promised to another machine. */
 export async function requireFreeName(found: FoundCluster, options: NameOptions): Promise<void> {
-  using api = new ClusterApi({ ...found, signal: options.signal })
+  using api = new Api({ ...found, signal: options.signal })
   await readFreeName(api, found.server, options)
 }
 
 /** The same, and has it promised to this machine, so that nobody else gets it until its Node is there. Repeatable. */
 export async function promiseName(found: FoundCluster, options: NameOptions): Promise<void> {
-  using api = new ClusterApi({ ...found, signal: options.signal })
+  using api = new Api({ ...found, signal: options.signal })
   const { nodeName, holder } = options
   for (let writes = 0; writes < writesLimit; writes++) {
     const promises = await readFreeName(api, found.server, options)
@@ -117,7 +117,7 @@ export async function promiseName(found: FoundCluster, options: NameOptions): Pr
 }
 
 /** undefined: it is this machine's already. */
-async function readFreeName(api: ClusterApi, server: string, { nodeName, holder, isKnown }: NameOptions) {
+async function readFreeName(api: Api, server: string, { nodeName, holder, isKnown }: NameOptions) {
   const promises = await readPromises(api)
   const promised = promises.names.get(nodeName)
   if (promised === holder) return undefined
@@ -140,15 +140,4 @@ async function readFreeName(api: ClusterApi, server: string, { nodeName, holder,
       'remove some from the ConfigMap kube-system/k8s-promised-nodes',
     )
   return promises
-}
-
-/** How pods of different nodes reach each other there; undefined: it is not known. */
-export async function networkBackendOf(
-  found: FoundCluster,
-  signal: AbortSignal,
-): Promise<string | undefined> {
-  using api = new ClusterApi({ ...found, signal })
-  const path = '/api/v1/namespaces/kube-system/configmaps/kubeadm-config'
-  const config = await api.get<{ data?: Readonly<Record<string, string>> }>(path)
-  return config?.data?.['network-backend']
 }

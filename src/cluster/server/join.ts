@@ -9,6 +9,7 @@
  *    ...              its member is let into the etcd of the others (storage/enrolment.ts), its Node comes: the note goes
  */
 import { join } from 'node:path'
+import { Api } from '../../api/client.ts'
 import { AppError } from '../../base/errors.ts'
 import { preparePrivateDirectory, writeFileAtomically } from '../../base/files.ts'
 import type { Config } from '../../config/config.ts'
@@ -19,12 +20,11 @@ import type { Paths } from '../../config/paths.ts'
 import { usageError } from '../../config/table/setting.ts'
 import type { Payload } from '../../payload/payload.ts'
 import { bundleFiles } from '../../pki/bundle.ts'
-import { ClusterApi } from '../join/cluster-api.ts'
 import { refused } from '../join/discovery.ts'
+import { networkBackendOf } from '../join/network-backend.ts'
 import {
   discoverAsServer,
   type FoundCluster,
-  networkBackendOf,
   promiseName,
   requireFreeName,
 } from '../join/server-discovery.ts'
@@ -95,7 +95,8 @@ async function requireSameNetwork(
   found: FoundCluster,
   signal: AbortSignal,
 ): Promise<void> {
-  const theirs = await networkBackendOf(found, signal)
+  using api = new Api({ ...found, signal })
+  const theirs = await networkBackendOf(api)
   if (theirs === undefined || theirs === networkBackend) return
   throw refused(
     found.server,
@@ -120,7 +121,7 @@ async function requireSameEtcd(
 }
 
 async function memberAddresses(found: FoundCluster, signal: AbortSignal): Promise<MemberAddresses> {
-  using api = new ClusterApi({ ...found, signal })
+  using api = new Api({ ...found, signal })
   const members = readMemberAddresses(await api.get(memberAddressesPath))
   if (members.length > 0) return members
   throw new AppError(`${found.server} does not say yet where the members of etcd are`, {

@@ -1,11 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Addon } from '../../addons/manifest.ts'
-import { ObjectClient } from '../../addons/objects.ts'
-import { Reconciler } from '../../addons/reconcile.ts'
+import { type Addon, Reconciler } from '../../addons/reconcile.ts'
+import { openApi } from '../../api/client.ts'
 import { describeError, errorCode } from '../../base/errors.ts'
 import type { Capability } from '../../components/component.ts'
-import { apiserverUrl } from '../../components/probe.ts'
-import { readIdentity } from '../../pki/pki.ts'
 import { type Asking, type KeptAddon, keptAddons } from '../kept-addons.ts'
 import type { Task, TaskContext } from './task.ts'
 
@@ -92,12 +89,12 @@ async function pass(given: Pass): Promise<Map<string, string> | undefined> {
   const { context, wanted, signal } = given
   try {
     // One handshake for a pass, with the identity as it is by now.
-    using client = await clientOf(context, signal)
-    return await passWith({ client, signal }, given)
+    using api = await openApi(context.access.admin, signal)
+    return await passWith({ api, signal }, given)
   } catch (error) {
     const reason = describeError(error)
     // It serves, and refuses what has to come before all objects.
-    if (errorCode(error) === 'ADDON_REQUEST' && context.isReady('kube-apiserver'))
+    if (errorCode(error) === 'API_REFUSED' && context.isReady('kube-apiserver'))
       return new Map(wanted.map(({ name }) => [name, reason]))
     context.log.debug({ reason }, 'cannot look at the add-ons')
     return undefined
@@ -119,7 +116,7 @@ async function passWith(asking: Asking, given: Pass): Promise<Map<string, string
   }
   const addonsOf = (rows: readonly KeptAddon[]) => rows.flatMap((kept) => made.get(kept) ?? [])
   const failures = await reconciler.pass({
-    client: asking.client,
+    api: asking.api,
     wanted: addonsOf(wanted),
     held: addonsOf([...held]),
     known: addonsOf(known),
@@ -167,12 +164,4 @@ function report(found: {
     if (!isOnItsWay && former?.message !== message)
       context.log.error({ addon: name, reason: message }, 'not well')
   }
-}
-
-async function clientOf({ config, pki }: TaskContext, signal: AbortSignal): Promise<ObjectClient> {
-  return new ObjectClient({
-    server: apiserverUrl(config),
-    tls: await readIdentity(pki, 'admin-client'),
-    signal,
-  })
 }

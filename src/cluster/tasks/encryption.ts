@@ -1,10 +1,8 @@
 import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { type Api, openApi } from '../../api/client.ts'
 import { AppError, describeError, errorCode } from '../../base/errors.ts'
 import { privateMode, writeFileAtomically } from '../../base/files.ts'
-import { request } from '../../base/http.ts'
-import { apiserverUrl } from '../../components/probe.ts'
-import { readIdentity } from '../../pki/pki.ts'
 import {
   configKey,
   digestOfConfig,
@@ -14,7 +12,6 @@ import {
   openConfig,
   sharedEncryption,
 } from '../../pki/shared-encryption.ts'
-import { ClusterApi } from '../join/cluster-api.ts'
 import { Trouble } from '../trouble.ts'
 import type { Task, TaskContext } from './task.ts'
 
@@ -70,18 +67,16 @@ export const encryption: Task<TaskContext> = {
 
 /** Whether the others know what this server works with. */
 async function look(context: TaskContext, signal: AbortSignal): Promise<boolean> {
-  const { config, pki, log } = context
-  const server = apiserverUrl(config)
-  const tls = await readIdentity(pki, 'admin-client')
-  using api = new ClusterApi({ server, tls, signal })
+  const { access, config, pki, log } = context
+  using api = await openApi(access.admin, signal)
   const found = await api.get<SharedSecret>(path)
   const own = await readFile(pki.encryptionConfigFile, 'utf8')
   const sealed = found?.data?.[configKey]
   const text = sealed === undefined ? own : await follow(context, { own, sealed })
   const digest = digestOfConfig(text)
   if (loadedOf(found?.data).get(config.nodeName) === digest) return true
-  const { body } = await request({ url: `${server}/metrics`, tls, signal, maxBytes: metricsLimitBytes })
-  if (loadedPattern.exec(body)?.[1] !== digest) return false
+  const metrics = await api.text('/metrics', metricsLimitBytes)
+  if (loadedPattern.exec(metrics)?.[1] !== digest) return false
   log.debug({ digest }, 'the API server has loaded its encryption keys')
   return await tell(api, { found, nodeName: config.nodeName, digest })
 }
@@ -109,12 +104,13 @@ async function follow(
 }
 
 /** False where somebody else was faster: the next look does it. */
-function tell(
-  api: ClusterApi,
+async function tell(
+  api: Api,
   { found, nodeName, digest }: { found: SharedSecret | undefined; nodeName: string; digest: string },
 ): Promise<boolean> {
   const data = { ...found?.data, [entryOf(nodeName)]: Buffer.from(digest).toString('base64') }
-  return found === undefined
-    ? api.write('POST', collection, { apiVersion: 'v1', kind: 'Secret', metadata: { namespace, name }, data })
-    : api.write('PUT', path, { ...found, data })
+  const written = await (found === undefined
+    ? api.create(collection, { apiVersion: 'v1', kind: 'Secret', metadata: { namespace, name }, data })
+    : api.replace(path, { ...found, data }))
+  return written !== undefined
 }

@@ -1,10 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { ObjectClient } from '../../addons/objects.ts'
-import { apiserverUrl } from '../../components/probe.ts'
-import { readIdentity } from '../../pki/pki.ts'
+import { openApi } from '../../api/client.ts'
 import type { Membership } from '../../storage/membership.ts'
 import { GoneMembers } from '../gone-members.ts'
-import { ClusterApi } from '../join/cluster-api.ts'
 import { namesOfRemoved } from '../join/removed-nodes.ts'
 import { memberAddressesManifest } from '../member-addresses.ts'
 import { Trouble } from '../trouble.ts'
@@ -46,8 +43,8 @@ export const etcdMembers: Task<TaskContext> = {
         const addresses = voterAddresses(membership)
         const nowMs = performance.now()
         if (addresses.length > 0 && (addresses.join() !== told.text || nowMs - told.atMs > tellIntervalMs)) {
-          using client = new ObjectClient({ ...(await accessOf(context)), signal })
-          await client.apply(memberAddressesManifest(addresses))
+          using api = await openApi(context.access.admin, signal)
+          await api.apply(memberAddressesManifest(addresses))
           told = { text: addresses.join(), atMs: nowMs }
         }
         if (nowMs - lookedAtMs < goneIntervalMs) return
@@ -66,16 +63,12 @@ function voterAddresses({ listed }: Membership): string[] {
     .sort()
 }
 
-async function hasNode(context: TaskContext, name: string, signal: AbortSignal): Promise<boolean> {
-  using api = new ClusterApi({ ...(await accessOf(context)), signal })
+async function hasNode({ access }: TaskContext, name: string, signal: AbortSignal): Promise<boolean> {
+  using api = await openApi(access.admin, signal)
   return (await api.get(`/api/v1/nodes/${encodeURIComponent(name)}`)) !== undefined
 }
 
-async function removedNodes(context: TaskContext, signal: AbortSignal): Promise<ReadonlySet<string>> {
-  using api = new ClusterApi({ ...(await accessOf(context)), signal })
+async function removedNodes({ access }: TaskContext, signal: AbortSignal): Promise<ReadonlySet<string>> {
+  using api = await openApi(access.admin, signal)
   return await namesOfRemoved(api)
-}
-
-async function accessOf({ config, pki }: TaskContext) {
-  return { server: apiserverUrl(config), tls: await readIdentity(pki, 'admin-client') }
 }

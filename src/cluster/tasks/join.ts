@@ -1,8 +1,8 @@
 import { X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { openApi } from '../../api/client.ts'
 import { AppError, describeError } from '../../base/errors.ts'
-import { request } from '../../base/http.ts'
 import { joinedFiles } from '../../components/node-access.ts'
 import { readNode } from '../../components/node.ts'
 import { readNodeRecord, updateNodeRecord } from '../../config/facts.ts'
@@ -68,8 +68,8 @@ async function leaveIfRemoved(context: NodeTaskContext, signal: AbortSignal): Pr
   const { nodeName } = context.config
   try {
     if ((await readNode(context, signal)) !== undefined) return
-    const { server, identity } = context.access
-    const at = await removedAt(nodeName, { server, tls: await identity(), signal })
+    using api = await openApi(context.access, signal)
+    const at = await removedAt(nodeName, api)
     if (at === undefined) return
     context.leave(
       new AppError(
@@ -125,13 +125,9 @@ async function overdue({ paths }: NodeTaskContext): Promise<string | undefined> 
 }
 
 async function skew({ access, payload }: NodeTaskContext, signal: AbortSignal): Promise<string | undefined> {
-  const { status, body } = await request({
-    url: `${access.server}/version`,
-    tls: await access.identity(),
-    signal,
-  })
-  if (status !== 200) return undefined
-  const { gitVersion } = JSON.parse(body) as { gitVersion?: string }
-  const found = refusalOfSkew({ kubelet: payload.version.gitVersion, server: gitVersion ?? '' })
+  using api = await openApi(access, signal)
+  const { gitVersion } = (await api.get<{ gitVersion?: string }>('/version')) ?? {}
+  if (gitVersion === undefined) return undefined
+  const found = refusalOfSkew({ kubelet: payload.version.gitVersion, server: gitVersion })
   return found === undefined ? undefined : `${found.reason}; ${found.remedy}`
 }

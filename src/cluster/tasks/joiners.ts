@@ -1,13 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { clusterInfoName } from '../../addons/joining.ts'
-import { ObjectClient } from '../../addons/objects.ts'
+import { type Api, openApi } from '../../api/client.ts'
 import { ofFamilies, parseRange } from '../../base/address.ts'
 import { describeError } from '../../base/errors.ts'
-import { apiserverUrl } from '../../components/probe.ts'
 import { leaves } from '../../pki/leaves.ts'
-import { readIdentity } from '../../pki/pki.ts'
 import { Approver, requestsPath } from '../join/approver.ts'
-import { changed, ClusterApi } from '../join/cluster-api.ts'
 import { keepOpen, openUntil, type TokenSecret, tokensPath } from '../join/join-tokens.ts'
 import type { Reserved } from '../join/verdict.ts'
 import { Trouble } from '../trouble.ts'
@@ -36,25 +33,17 @@ export const joiners: Task<TaskContext> = {
 }
 
 /** One look at what a watch tells the changes of; returns what it saw, and when to look again, ms. */
-type Look = (identity: Identity) => Promise<{ resourceVersion: string; againMs: number }>
-
-interface Identity {
-  readonly server: string
-  readonly tls: Awaited<ReturnType<typeof readIdentity>>
-  readonly signal: AbortSignal
-}
+type Look = (api: Api) => Promise<{ resourceVersion: string; againMs: number }>
 
 async function keepTokens(context: TaskContext, signal: AbortSignal): Promise<void> {
   const { log, reached } = context
   const purpose = 'look for join tokens'
-  await watch({ context, signal, purpose, part: 'join-tokens', path: tokensPath }, async (identity) => {
-    using api = new ClusterApi(identity)
-    using client = new ObjectClient(identity)
+  await watch({ context, signal, purpose, part: 'join-tokens', path: tokensPath }, async (api) => {
     const { items, resourceVersion } = await api.list<TokenSecret>(tokensPath)
     const end = openUntil(items, Date.now())
     // What there was for joiners once is kept for those who have.
-    if (end !== undefined || (await client.get(clusterInfoName)) !== undefined) reached('joiners')
-    await keepOpen(client, end !== undefined, log)
+    if (end !== undefined || (await api.get(clusterInfoName)) !== undefined) reached('joiners')
+    await keepOpen(api, end !== undefined, log)
     return { resourceVersion, againMs: (end ?? Number.POSITIVE_INFINITY) - Date.now() }
   })
 }
@@ -62,8 +51,7 @@ async function keepTokens(context: TaskContext, signal: AbortSignal): Promise<vo
 async function approve(context: TaskContext, signal: AbortSignal): Promise<void> {
   const approver = new Approver()
   const purpose = 'look at requests for certificates'
-  await watch({ context, signal, purpose, part: 'join-requests', path: requestsPath }, async (identity) => {
-    using api = new ClusterApi(identity)
+  await watch({ context, signal, purpose, part: 'join-requests', path: requestsPath }, async (api) => {
     const result = await approver.pass({ api, reserved: reservedOf(context), log: context.log })
     const againMs = result.isWaiting ? waitingIntervalMs : calmIntervalMs
     return { resourceVersion: result.resourceVersion, againMs }
@@ -87,13 +75,13 @@ async function watch(
   look: Look,
 ): Promise<never> {
   const { context, signal, purpose, part, path } = given
-  const { config, pki, board, log } = context
+  const { access, board, log } = context
   const trouble = new Trouble({ name: part, purpose, board, log })
   const round = async () => {
-    const identity = { server: apiserverUrl(config), tls: await readIdentity(pki, 'admin-client'), signal }
-    const { resourceVersion, againMs } = await look(identity)
+    using api = await openApi(access.admin, signal)
+    const { resourceVersion, againMs } = await look(api)
     const limitMs = Math.min(Math.max(againMs, waitingIntervalMs), calmIntervalMs)
-    await changed(path, { ...identity, resourceVersion, limitMs })
+    await api.changed(path, resourceVersion, limitMs)
   }
   for (;;) {
     // kube-apiserver has a row of its own for not answering.

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { watchObjects } from '../../network/object-watch.ts'
+import { watchObjects } from '../../api/watch.ts'
 import { type PolicyFacts, policyFacts } from '../../network/policy/facts.ts'
 import { policyAccess } from '../policy-access.ts'
 import type { PolicyKeeper } from '../policy-keeper.ts'

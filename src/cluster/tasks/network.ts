@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { openApi } from '../../api/client.ts'
 import { familyOf, ofFamilies, parseRange } from '../../base/address.ts'
 import { AppError } from '../../base/errors.ts'
 import { publicMode, writeFileAtomically } from '../../base/files.ts'
-import { request } from '../../base/http.ts'
 import { nodeIps } from '../../components/component.ts'
 import { type NetworkBackend, networkBackends } from '../../config/settings/cluster.ts'
 import {
@@ -21,8 +21,10 @@ import { hostPath } from '../../node/facts/host-path.ts'
 import { nodeCidrMaskSize } from '../../node/render/cni-config.ts'
 import { applySysctls, networkSysctls } from '../../node/render/sysctls.ts'
 import { runCommand } from '../../supervisor/spawn.ts'
+import { networkBackendOf } from '../join/network-backend.ts'
 import { Trouble } from '../trouble.ts'
 import { Wakeup } from '../wakeup.ts'
+import { watchAccess } from '../watch-access.ts'
 import type { NodeTaskContext, Task } from './task.ts'
 
 /** How often it is looked whether all is still there; each look is a process of a few milliseconds. */
@@ -47,22 +49,17 @@ export const network: Task = {
     await context.whenReady('node')
     const keeper = new NetworkKeeper(context)
     const trouble = new Trouble({ ...network, board, log })
-    const watchTrouble = new Trouble({ name: 'nodes', purpose: 'watch the Nodes', board, log })
     let nodes: ReadonlyMap<string, NodeFacts> | undefined
     const wakeup = new Wakeup()
     const over = new AbortController()
     const watching = watchNodes({
-      ...{ server: access.server, identity: access.nodesIdentity },
-      signal: AbortSignal.any([signal, over.signal]),
+      ...watchAccess(context, {
+        ...{ name: 'nodes', what: 'the Nodes', access: access.nodes },
+        ...{ wakeup, signal: AbortSignal.any([signal, over.signal]) },
+      }),
       onChange(found) {
         nodes = found
         wakeup.wake()
-      },
-      onTrouble(reason) {
-        const tell = () => {
-          if (reason !== undefined) throw new Error(reason)
-        }
-        watchTrouble.attempt(tell, signal).catch(() => {})
       },
     })
     try {
@@ -190,14 +187,11 @@ export class NetworkKeeper {
     if (config.cniConfDir !== undefined) return 'none'
     const known = this.#backend
     if (known !== undefined && performance.now() - known.readAtMs < backendIntervalMs) return known.value
-    const url = `${access.server}/api/v1/namespaces/kube-system/configmaps/kubeadm-config`
-    const text = await request({ url, tls: await access.identity(), signal }).then(
-      ({ status, body }) =>
-        status === 200
-          ? (JSON.parse(body) as { data?: Readonly<Record<string, unknown>> }).data?.['network-backend']
-          : undefined,
-      () => known?.value,
-    )
+    const read = async () => {
+      using api = await openApi(access, signal)
+      return await networkBackendOf(api)
+    }
+    const text = await read().catch(() => undefined)
     signal.throwIfAborted()
     const value = networkBackends.find((one) => one === text) ?? known?.value ?? config.networkBackend
     this.#backend = { value, readAtMs: performance.now() }

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isHeld, type ServiceFacts, serviceFacts } from '../../network/load-balancer/facts.ts'
-import { watchObjects } from '../../network/object-watch.ts'
+import { watchObjects } from '../../api/watch.ts'
 import type { LoadBalancer } from '../load-balancer.ts'
 import { Trouble } from '../trouble.ts'
 import { Wakeup } from '../wakeup.ts'
@@ -31,7 +31,7 @@ export const servicelb: Task<TaskContext> = {
     const watching = watchObjects<ServiceFacts>({
       ...watchAccess(context, {
         ...{ name: 'servicelb-services', what: 'the Services of type LoadBalancer' },
-        ...{ identity: access.nodesIdentity, wakeup, signal: AbortSignal.any([signal, over.signal]) },
+        ...{ access: access.nodes, wakeup, signal: AbortSignal.any([signal, over.signal]) },
       }),
       path: servicesPath,
       factsOf: serviceFacts,

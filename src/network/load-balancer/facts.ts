@@ -10,7 +10,7 @@ import {
   parseAddress,
   type Range,
 } from '../../base/address.ts'
-import type { WatchedObject } from '../object-watch.ts'
+import type { WatchedObject } from '../../api/watch.ts'
 import { arrayOf, objectOf, ordinaryAddress, textOf } from '../untrusted.ts'
 
 export type Family = Address['family']

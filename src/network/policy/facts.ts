@@ -3,7 +3,7 @@
  * address, no port or no selector allows nothing, and what is too long is cut off, which allows less than was said.
  */
 import { type Address, familyOf, parseRange } from '../../base/address.ts'
-import type { WatchedObject } from '../object-watch.ts'
+import type { WatchedObject } from '../../api/watch.ts'
 import { arrayOf, objectOf, ordinaryAddress } from '../untrusted.ts'
 import { addressUnion, blockWithout, type Interval, portUnion } from './intervals.ts'
 import { type Labels, labelsOf, parseSelector, type Selector } from './selector.ts'

@@ -57,13 +57,14 @@ class FakeServer {
       if (url.pathname !== slicesPath) return answer.end(this.name)
       if (url.searchParams.has('watch')) {
         answer.writeHead(200).flushHeaders()
-        const tell = () => answer.end('{"type":"MODIFIED"}\n')
+        const tell = () => answer.end('{"type":"ERROR","object":{"code":410}}\n')
         this.#watches.add(tell)
         answer.on('close', () => this.#watches.delete(tell))
         return
       }
       const endpoints = this.listed().map(() => ({ addresses: ['127.0.0.1'] }))
-      const items = this.listed().map(({ port }, index) => ({
+      const items = this.listed().map(({ name, port }, index) => ({
+        metadata: { name },
         endpoints: [endpoints[index]],
         ports: [{ name: 'https', port }],
       }))

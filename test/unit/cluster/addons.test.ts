@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { Inventory } from '../../../src/addons/inventory.ts'
-import type { ObjectClient } from '../../../src/addons/objects.ts'
-import { manifestPath } from '../../../src/addons/manifest.ts'
+import type { Api } from '../../../src/api/client.ts'
+import { objectPath } from '../../../src/api/objects.ts'
 import { joining } from '../../../src/addons/joining.ts'
 import { publishedServer } from '../../../src/addons/published-server.ts'
 import { coredns } from '../../../src/addons/coredns.ts'
@@ -14,7 +14,7 @@ const options = {
 }
 
 test('every object of CoreDNS has a path at the API server', () => {
-  expect(coredns(options).map(manifestPath)).toEqual([
+  expect(coredns(options).map(objectPath)).toEqual([
     '/api/v1/namespaces/kube-system/serviceaccounts/coredns',
     '/apis/rbac.authorization.k8s.io/v1/clusterroles/system:coredns',
     '/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/system:coredns',
@@ -63,7 +63,7 @@ test.for([
         ? named && info
         : { subsets: [{ addresses: addresses.map((ip) => ({ ip })) }, {}] },
     )
-  const client = { get } as unknown as ObjectClient
+  const client = { get } as unknown as Api
   expect(await publishedServer(client, 'https://192.0.2.2:6443')).toBe(expected)
 })
 
@@ -80,7 +80,7 @@ describe('the inventory', () => {
   }
   const read = async (objects: unknown) => {
     const get = () => Promise.resolve({ data: { objects: JSON.stringify(objects) } })
-    return (await Inventory.read({ get } as unknown as ObjectClient)).objects
+    return (await Inventory.read({ get } as unknown as Api)).objects
   }
 
   test('is what was written', async () => {

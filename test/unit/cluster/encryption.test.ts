@@ -7,7 +7,7 @@ import { Board } from '../../../src/cluster/condition.ts'
 import { encryption } from '../../../src/cluster/tasks/encryption.ts'
 import type { TaskContext } from '../../../src/cluster/tasks/task.ts'
 import { newEncryptionKey, readEncryptionKeys, renderEncryptionKeys } from '../../../src/pki/encryption.ts'
-import { pkiFiles, preparePki } from '../../../src/pki/pki.ts'
+import { pkiFiles, preparePki, readIdentity } from '../../../src/pki/pki.ts'
 import { sealConfig } from '../../../src/pki/shared-encryption.ts'
 import { temporaryDirectory } from '../datastore/support.ts'
 import { FakeCluster } from './join/fake-cluster.ts'
@@ -47,7 +47,8 @@ async function server() {
   const board = new Board()
   const context = {
     ...{ pki, board, log: silentLogger },
-    config: { serverMode: 'ha', nodeName: 'a', bindAddress: '127.0.0.1', httpsListenPort: fake.port },
+    config: { serverMode: 'ha', nodeName: 'a' },
+    access: { admin: { server: fake.url, identity: () => readIdentity(pki, 'admin-client') } },
     whenReady: () => Promise.resolve(),
     isReady: () => true,
   } as unknown as TaskContext

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { localStorage, storageProblem } from '../../../src/addons/local-storage.ts'
-import { type Manifest, manifestPath } from '../../../src/addons/manifest.ts'
-import type { LiveObject, ObjectClient } from '../../../src/addons/objects.ts'
+import { type LiveObject, type Manifest, objectPath } from '../../../src/api/objects.ts'
+import type { Api } from '../../../src/api/client.ts'
 
 const options = {
   image: 'k8s.local/local-path-provisioner:1',
@@ -22,7 +22,7 @@ function parsed<Content>(key: string, of?: readonly Manifest[]): Content {
 }
 
 test('every object of it has a path at the API server', () => {
-  expect(manifests.map(manifestPath)).toEqual([
+  expect(manifests.map(objectPath)).toEqual([
     '/api/v1/namespaces/kube-system/serviceaccounts/local-path-provisioner',
     '/apis/rbac.authorization.k8s.io/v1/clusterroles/system:local-path-provisioner',
     '/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/system:local-path-provisioner',
@@ -89,7 +89,7 @@ test('it starts anew when what it reads is another, and not otherwise', () => {
 
 test('a provisioner that does not run is told', async () => {
   const problemOf = (live: object | undefined) =>
-    storageProblem({ get: async () => live as LiveObject | undefined } as unknown as ObjectClient)
+    storageProblem({ get: async () => live as LiveObject | undefined } as unknown as Api)
   expect(await problemOf({ status: { availableReplicas: 1 } })).toBeUndefined()
   for (const live of [undefined, {}, { status: { unavailableReplicas: 1 } }])
     expect(await problemOf(live)).toBe('its pod is not ready')

@@ -3,7 +3,7 @@ import { mkdtempDisposableSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { type Manifest, manifestPath } from '../../../src/addons/manifest.ts'
+import { type LiveObject, type Manifest, objectPath } from '../../../src/api/objects.ts'
 import {
   isOfOthers,
   metricsApi,
@@ -12,20 +12,20 @@ import {
   servedName,
   servesMetrics,
 } from '../../../src/addons/metrics-server.ts'
-import type { LiveObject, ObjectClient } from '../../../src/addons/objects.ts'
+import type { Api } from '../../../src/api/client.ts'
 import { MetricsCertificate } from '../../../src/cluster/metrics-certificate.ts'
 import { preparePki } from '../../../src/pki/pki.ts'
 
 const options = { image: 'k8s.local/metrics-server:1', certificate: 'CERTIFICATE', key: 'KEY' }
 
-function clientOf(objects: Readonly<Record<string, unknown>>): ObjectClient {
+function clientOf(objects: Readonly<Record<string, unknown>>): Api {
   const get = ({ kind }: Manifest) => Promise.resolve(objects[kind] as LiveObject | undefined)
-  return { get } as unknown as ObjectClient
+  return { get } as unknown as Api
 }
 
 test('every object of metrics-server has a path at the API server', () => {
   const rbac = '/apis/rbac.authorization.k8s.io/v1'
-  expect([...metricsServer(options), ...metricsApi({ authority: 'A' })].map(manifestPath)).toEqual([
+  expect([...metricsServer(options), ...metricsApi({ authority: 'A' })].map(objectPath)).toEqual([
     '/api/v1/namespaces/kube-system/serviceaccounts/metrics-server',
     `${rbac}/clusterroles/system:metrics-server`,
     `${rbac}/clusterrolebindings/system:metrics-server`,

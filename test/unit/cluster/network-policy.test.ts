@@ -35,7 +35,7 @@ afterEach(() => {
 function run(disable: readonly string[] = []): Promise<void> {
   const { port } = server.address() as AddressInfo
   const context = {
-    access: { server: `http://127.0.0.1:${port}`, policyIdentity: () => Promise.resolve({}) },
+    access: { policies: { server: `http://127.0.0.1:${port}`, identity: () => Promise.resolve({}) } },
     board: {
       report({ name, state, message }: { name: string; state: string; message?: string }) {
         reported.push(`${name} is ${state}: ${message}`)

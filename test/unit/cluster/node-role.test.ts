@@ -1,9 +1,6 @@
-import { writeFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { nodeRole } from '../../../src/cluster/tasks/node-role.ts'
 import type { TaskContext } from '../../../src/cluster/tasks/task.ts'
-import { pkiFiles } from '../../../src/pki/pki.ts'
-import { temporaryDirectory } from '../datastore/support.ts'
 import { FakeCluster } from './join/fake-cluster.ts'
 
 const label = 'node-role.kubernetes.io/control-plane'
@@ -17,19 +14,10 @@ async function run(answers: [number, object][]) {
     return answers.shift()
   }
   await cluster.start()
-  const pki = pkiFiles(temporaryDirectory())
   const { cert, key } = cluster.clientAuthority.issue({ usage: 'client' })
-  const admin = pki.leaves['admin-client']
-  writeFileSync(pki.authorities.server.certFile, cluster.authority.cert)
-  writeFileSync(admin.certFile, cert)
-  writeFileSync(admin.keyFile, key)
+  const own = { server: cluster.url, identity: async () => ({ ca: cluster.authority.cert, cert, key }) }
   const context = {
-    ...{
-      config: { nodeName: 'a', bindAddress: '0.0.0.0', httpsListenPort: cluster.port },
-      whenReady: async () => {},
-      pki,
-    },
-    access: { server: cluster.url, identity: async () => ({ ca: cluster.authority.cert, cert, key }) },
+    ...{ config: { nodeName: 'a' }, whenReady: async () => {}, access: { ...own, admin: own } },
   } as unknown as TaskContext
   return { sent, done: nodeRole.run(context, new AbortController().signal) }
 }
@@ -57,5 +45,8 @@ test('a new one is marked, and a refusal told', async () => {
     [200, {}],
     [403, {}],
   ])
-  await expect(refused.done).rejects.toMatchObject({ code: 'NODE_ROLE' })
+  await expect(refused.done).rejects.toMatchObject({
+    code: 'API_REFUSED',
+    message: expect.stringContaining('HTTP 403'),
+  })
 })

@@ -6,7 +6,7 @@ import { ApiBalancer, balancerUrl } from '../../../src/balancer/api-balancer.ts'
 import { Servers } from '../../../src/balancer/servers.ts'
 import { planAgent, planRole, roleRow } from '../../../src/cluster/plan.ts'
 import type { ComponentContext, NodeContext } from '../../../src/components/component.ts'
-import { joinedAccess } from '../../../src/components/node-access.ts'
+import { joinedAccess, serverAccess } from '../../../src/components/node-access.ts'
 import { loadAnyConfig } from '../../../src/config/load.ts'
 import { paths } from '../../../src/config/paths.ts'
 import { pkiFiles } from '../../../src/pki/pki.ts'
@@ -22,6 +22,7 @@ async function plan(mode: 'single' | 'ha' | 'agent', ...flags: string[]) {
     config,
     paths: places,
     pki: pkiFiles(places.pkiDir),
+    access: serverAccess(config, places),
     payload: { bin: (name: string) => name, dir: '' },
     environment: {},
     log: silentLogger,

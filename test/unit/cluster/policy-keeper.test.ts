@@ -9,7 +9,7 @@ import { type KeeperContext, PolicyKeeper } from '../../../src/cluster/policy-ke
 import { Wakeup } from '../../../src/cluster/wakeup.ts'
 import { policyFacts } from '../../../src/network/policy/facts.ts'
 import { directions } from '../../../src/network/policy/ruleset.ts'
-import type { WatchedObject } from '../../../src/network/object-watch.ts'
+import type { WatchedObject } from '../../../src/api/watch.ts'
 import { hostTree } from '../node/host-tree.ts'
 import { namespace, pod, policy } from '../network/policy/objects.ts'
 
@@ -102,9 +102,9 @@ function nft(args: readonly string[], _: AbortSignal, input?: string): Promise<s
 
 function context(): KeeperContext {
   const { port } = server.address() as AddressInfo
-  const identity = () => Promise.resolve({})
+  const access = { server: `http://127.0.0.1:${port}`, identity: () => Promise.resolve({}) }
   return {
-    access: { server: `http://127.0.0.1:${port}`, identity, policyIdentity: identity },
+    access: { ...access, policies: access },
     board: {
       report: ({ name, message }: { name: string; message?: string }) => void parts.set(name, message),
       forget: (name: string) => void parts.delete(name),

@@ -1,14 +1,11 @@
 import { once } from 'node:events'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { servicelb } from '../../../src/cluster/tasks/servicelb.ts'
 import type { TaskContext } from '../../../src/cluster/tasks/task.ts'
-import type { WatchedObject } from '../../../src/network/object-watch.ts'
+import type { WatchedObject } from '../../../src/api/watch.ts'
 import { node, service, slice, vip } from '../network/load-balancer/objects.ts'
 
 type Kind = 'services' | 'nodes' | 'endpointslices'
@@ -33,7 +30,6 @@ let events: { reason: string; message: string; involvedObject: { name: string } 
 /** Answered to the next writes in place of what would be. */
 let refusals: number[]
 let version: number
-let dir: string
 let end: AbortController
 let row: string
 let wake: () => void
@@ -45,8 +41,6 @@ beforeEach(async () => {
   row = ''
   wake = () => {}
   end = new AbortController()
-  dir = mkdtempSync(join(tmpdir(), 'servicelb-'))
-  for (const name of ['ca', 'cert', 'key']) writeFileSync(join(dir, name), name)
   server = createServer((request, response) => void answer(request, response))
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -55,7 +49,6 @@ afterEach(() => {
   end.abort()
   server.closeAllConnections()
   server.close()
-  rmSync(dir, { recursive: true })
 })
 
 async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -121,9 +114,9 @@ function tell(kind: Kind, type: string, object: WatchedObject): void {
 
 function run(disable: readonly string[] = []): Promise<void> {
   const { port } = server.address() as AddressInfo
-  const leaf = { certFile: join(dir, 'cert'), keyFile: join(dir, 'key') }
+  const access = { server: `http://127.0.0.1:${port}`, identity: () => Promise.resolve({}) }
   const context = {
-    access: { server: `http://127.0.0.1:${port}`, nodesIdentity: () => Promise.resolve({}) },
+    access: { nodes: access, admin: access },
     board: {
       report({ state, message }: { state: string; message?: string }) {
         row = `${state}: ${message}`
@@ -139,7 +132,6 @@ function run(disable: readonly string[] = []): Promise<void> {
       ...{ httpsListenPort: 6443, kubeApiserverArg: [] },
     },
     log: { info() {}, error() {}, warn() {}, debug() {} },
-    pki: { authorities: { server: { certFile: join(dir, 'ca') } }, leaves: { 'admin-client': leaf } },
     whenReady: () => Promise.resolve(),
   } as unknown as TaskContext
   return servicelb.run(context, end.signal)

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { createServer, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { describeError } from '../../../src/base/errors.ts'
 import type { NodeFacts } from '../../../src/network/desired.ts'
 import { watchNodes } from '../../../src/network/node-watch.ts'
 
@@ -40,16 +41,15 @@ afterEach(() => {
 function start(): Promise<void> {
   const { port } = server.address() as AddressInfo
   return watchNodes({
-    server: `http://127.0.0.1:${port}`,
-    identity: () => Promise.resolve({}),
+    access: { server: `http://127.0.0.1:${port}`, identity: () => Promise.resolve({}) },
     signal: end.signal,
     pauseMs: 1,
     onChange(nodes) {
       told.push([...nodes.values()].map(describe).join(' '))
       wake()
     },
-    onTrouble(reason) {
-      troubles.push(reason)
+    onTrouble(error) {
+      troubles.push(error === undefined ? undefined : describeError(error))
       wake()
     },
   })
@@ -176,7 +176,7 @@ test('a refusal is told when it lasts, and when it is over', async () => {
   ]
   void start()
   await until(() => troubles.length === 2)
-  expect(troubles).toEqual(['the API server answers 403 to who asks for the Nodes', undefined])
+  expect(troubles).toEqual(['cannot list /api/v1/nodes: HTTP 403: {}', undefined])
 })
 
 test('it ends when the signal fires', async () => {

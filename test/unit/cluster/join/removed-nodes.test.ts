@@ -5,9 +5,9 @@ import { mkdtempDisposableSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { refuseRemovedNodes } from '../../../../src/addons/removed-nodes.ts'
-import { manifestPath } from '../../../../src/addons/manifest.ts'
+import { objectPath } from '../../../../src/api/objects.ts'
 import { Board } from '../../../../src/cluster/condition.ts'
-import { ClusterApi } from '../../../../src/cluster/join/cluster-api.ts'
+import { Api } from '../../../../src/api/client.ts'
 import { removedAt, takeBack } from '../../../../src/cluster/join/removed-nodes.ts'
 import { join } from '../../../../src/cluster/tasks/join.ts'
 import type { NodeTaskContext } from '../../../../src/cluster/tasks/task.ts'
@@ -49,17 +49,18 @@ test.each<[string, object | number, string | undefined]>([
   ['where it may not be read', 403, undefined],
   ['of the name of what every object has', { data: {} }, undefined],
 ])('a Node %s', async (what, list, expected) => {
-  const access = await serve({ [path]: list })
-  expect(await removedAt(what.includes('every object') ? 'constructor' : 'a', access)).toBe(expected)
+  using api = new Api(await serve({ [path]: list }))
+  expect(await removedAt(what.includes('every object') ? 'constructor' : 'a', api)).toBe(expected)
 })
 
 test('where the API server is not well, nothing is known', async () => {
-  await expect(removedAt('a', await serve({ [path]: 500 }))).rejects.toThrow('answers 500')
+  using api = new Api(await serve({ [path]: 500 }))
+  await expect(removedAt('a', api)).rejects.toThrow('HTTP 500')
 })
 
 test('a name that is taken back leaves the others', async () => {
   const access = await serve({ [path]: { metadata: { resourceVersion: '7' }, data: { a: '1', b: '2' } } })
-  using api = new ClusterApi(access)
+  using api = new Api(access)
   expect(await takeBack(api, 'a')).toBe(true)
   expect(access.objects[path]).toEqual({ metadata: { resourceVersion: '7' }, data: { b: '2' } })
   expect(await takeBack(api, 'a')).toBe(true)
@@ -69,7 +70,7 @@ test('a name that is taken back leaves the others', async () => {
 
 test('the cluster refuses them by objects that it knows how to apply', () => {
   const objects = refuseRemovedNodes('system:nodes')
-  expect(objects.map(manifestPath)).toContain(
+  expect(objects.map(objectPath)).toContain(
     '/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/k8s-removed-nodes',
   )
 })

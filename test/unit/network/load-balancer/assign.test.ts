@@ -3,7 +3,7 @@ import { parseRange } from '../../../../src/base/address.ts'
 import { Assigner } from '../../../../src/network/load-balancer/assign.ts'
 import { nodeFacts, serviceFacts, sliceFacts } from '../../../../src/network/load-balancer/facts.ts'
 import { reservedPorts } from '../../../../src/network/load-balancer/reserved-ports.ts'
-import type { WatchedObject } from '../../../../src/network/object-watch.ts'
+import type { WatchedObject } from '../../../../src/api/watch.ts'
 import { node, service, slice, vip } from './objects.ts'
 
 const ranges = ['10.244.0.0/16', '10.96.0.0/12'].flatMap((text) => parseRange(text) ?? [])

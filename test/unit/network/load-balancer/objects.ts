@@ -1,4 +1,4 @@
-import type { WatchedObject } from '../../../../src/network/object-watch.ts'
+import type { WatchedObject } from '../../../../src/api/watch.ts'
 
 interface ServiceParts {
   readonly spec?: object

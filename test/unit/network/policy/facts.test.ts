@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { PolicyEngine } from '../../../../src/network/policy/engine.ts'
 import { namespaceFacts, podFacts, policyFacts } from '../../../../src/network/policy/facts.ts'
 import { renderAll } from '../../../../src/network/policy/nft.ts'
-import type { WatchedObject } from '../../../../src/network/object-watch.ts'
+import type { WatchedObject } from '../../../../src/api/watch.ts'
 import { fuzz, fuzzCases, oneOf, type Random } from '../../../random.ts'
 import { pod, settle } from './objects.ts'
 

@@ -1,6 +1,6 @@
 import { policyFacts, podFacts, namespaceFacts } from '../../../../src/network/policy/facts.ts'
 import { PolicyEngine } from '../../../../src/network/policy/engine.ts'
-import type { WatchedObject } from '../../../../src/network/object-watch.ts'
+import type { WatchedObject } from '../../../../src/api/watch.ts'
 
 /** Objects as the API server gives them, of which tests say what matters. */
 export interface World {

@@ -5,12 +5,6 @@ export interface ObjectName {
   readonly metadata: { readonly name: string; readonly namespace?: string }
 }
 
-/** Objects that belong together and come and go at once, in the order in which they are applied. */
-export interface Addon {
-  readonly name: string
-  readonly manifests: readonly Manifest[]
-}
-
 /** A Kubernetes object as it is applied; the server checks the rest. */
 export interface Manifest {
   readonly apiVersion: string
@@ -19,7 +13,18 @@ export interface Manifest {
   readonly [key: string]: unknown
 }
 
-/** The resource names of the kinds that our add-ons use, or ask for. */
+/** What the API server has of one; whoever wrote it. */
+export interface LiveObject {
+  readonly metadata: {
+    readonly uid: string
+    readonly resourceVersion: string
+    readonly annotations?: Readonly<Record<string, string>>
+    readonly managedFields?: readonly { readonly manager?: string; readonly operation?: string }[]
+  }
+  readonly [key: string]: unknown
+}
+
+/** The resource names of the kinds that are applied, or asked for by name. */
 const resources: Readonly<Record<string, string>> = {
   APIService: 'apiservices',
   ClusterRole: 'clusterroles',
@@ -38,7 +43,7 @@ const resources: Readonly<Record<string, string>> = {
 }
 
 /** The object's path at the API server: /apis/apps/v1/namespaces/kube-system/deployments/coredns. */
-export function manifestPath({ apiVersion, kind, metadata }: ObjectName): string {
+export function objectPath({ apiVersion, kind, metadata }: ObjectName): string {
   const resource = resources[kind]
   if (resource === undefined) throw new Error(`bug: no resource name for kind ${kind}`)
   const group = apiVersion.includes('/') ? `/apis/${apiVersion}` : `/api/${apiVersion}`
