@@ -1,5 +1,5 @@
 import { X509Certificate } from 'node:crypto'
-import { mkdtempDisposableSync } from 'node:fs'
+import { copyFileSync, mkdtempDisposableSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
@@ -123,6 +123,24 @@ describe('its certificate', () => {
     const yearLater = new Date('2028-05-01')
     expect((await other().current(kept(first), yearLater)).certificate).not.toBe(first.certificate)
     expect((await one.current(kept(first), yearLater)).certificate).not.toBe(first.certificate)
+  })
+
+  test('is looked at again after an hour, when the clock was set, and when the authority is another one', async () => {
+    using directory = mkdtempDisposableSync(join(tmpdir(), 'k8s-metrics-'))
+    using elsewhere = mkdtempDisposableSync(join(tmpdir(), 'k8s-metrics-'))
+    const [pki, other] = await Promise.all([pkiIn(directory.path), pkiIn(elsewhere.path)])
+    const kept = new MetricsCertificate(directory.path)
+    const first = await kept.current(none, now)
+    const later = (hours: number) => kept.current(none, new Date(now.getTime() + hours * 3_600_000))
+    expect(await later(0.9)).toBe(first)
+    for (const hours of [1.1, -2]) {
+      const again = await later(hours)
+      expect([again === first, again.certificate]).toEqual([false, first.certificate])
+    }
+    const [from, to] = [other.authorities.server, pki.authorities.server]
+    copyFileSync(from.certFile, to.certFile)
+    copyFileSync(from.keyFile, to.keyFile)
+    expect((await later(-2)).authority).toBe(readFileSync(from.certFile, 'utf8'))
   })
 
   test.each([
