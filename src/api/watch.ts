@@ -45,6 +45,29 @@ export interface WatchedObject {
   readonly status?: unknown
 }
 
+/** As `watchObjects`, for who wants to know all of them whenever what is kept of one has changed. What else happens to them nobody hears. */
+export function keepObjects<Facts>({
+  onChange,
+  ...options
+}: Omit<ObjectWatchOptions<Facts>, 'onAll' | 'onOne'> & {
+  readonly onChange: (all: ReadonlyMap<string, Facts>) => void
+}): Promise<void> {
+  let kept = new Map<string, Facts>()
+  return watchObjects<Facts>({
+    ...options,
+    onAll(all) {
+      kept = all
+      onChange(kept)
+    },
+    onOne(key, facts) {
+      if (JSON.stringify(kept.get(key)) === JSON.stringify(facts)) return
+      if (facts === undefined) kept.delete(key)
+      else kept.set(key, facts)
+      onChange(kept)
+    },
+  })
+}
+
 /** Watches all objects of a kind until the signal fires. It keeps none of them. */
 export async function watchObjects<Facts>(options: ObjectWatchOptions<Facts>): Promise<void> {
   const { access, path, signal, onAll, onOne, onTrouble, factsOf } = options

@@ -1,6 +1,6 @@
 import { isIP, isIPv6 } from 'node:net'
 import type { ApiAccess } from '../api/client.ts'
-import { watchObjects } from '../api/watch.ts'
+import { keepObjects } from '../api/watch.ts'
 import { describeError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 
@@ -46,20 +46,10 @@ interface FollowOptions {
 
 /** Tells of the list of servers, and again whenever the cluster says that it has changed, until the signal fires. */
 export function followServers({ access, onList, log, signal }: FollowOptions): Promise<void> {
-  let slices = new Map<string, readonly string[]>()
-  const tell = () => onList(sorted([...slices.values()].flat()))
-  return watchObjects<readonly string[]>({
+  return keepObjects<readonly string[]>({
     ...{ access, signal, path: slicesPath, longestPauseMs: retryMs },
     factsOf: (object) => [String(object.metadata?.name), serversIn([object as EndpointSlice])],
-    onAll(all) {
-      slices = all
-      tell()
-    },
-    onOne(name, servers) {
-      if (servers === undefined) slices.delete(name)
-      else slices.set(name, servers)
-      tell()
-    },
+    onChange: (slices) => onList(sorted([...slices.values()].flat())),
     onTrouble(error) {
       if (error !== undefined)
         log.debug({ reason: describeError(error) }, 'cannot read the list of servers; it is read again')

@@ -8,7 +8,7 @@
  * that only Nodes with a pod of theirs answer for.
  */
 import { type Api, openApi } from '../api/client.ts'
-import { watchObjects } from '../api/watch.ts'
+import { keepObjects } from '../api/watch.ts'
 import { ofFamilies, parseRange } from '../base/address.ts'
 import { Assigner, type Assignment } from '../network/load-balancer/assign.ts'
 import {
@@ -22,7 +22,7 @@ import {
   statusManager,
 } from '../network/load-balancer/facts.ts'
 import { reservedPorts } from '../network/load-balancer/reserved-ports.ts'
-import { watchNodesFor } from '../network/node-watch.ts'
+import { nodesPath } from '../network/node-watch.ts'
 import { ObjectEvents } from './object-events.ts'
 import type { TaskContext } from './tasks/task.ts'
 import type { Wakeup } from './wakeup.ts'
@@ -43,7 +43,7 @@ interface SliceWatch {
   readonly over: AbortController
   readonly watching: Promise<void>
   /** undefined: not listed yet. */
-  slices: Map<string, SliceFacts> | undefined
+  slices: ReadonlyMap<string, SliceFacts> | undefined
 }
 
 export class LoadBalancer {
@@ -72,11 +72,13 @@ export class LoadBalancer {
     const ranges = [...ofFamilies(config.clusterCidr), ...ofFamilies(config.serviceCidr)].flatMap(
       (text) => parseRange(text) ?? [],
     )
-    this.#watching = watchNodesFor((object) => nodeFacts(object, ranges), {
+    this.#watching = keepObjects<BalancingNode>({
       ...watchAccess(context, {
         ...{ name: 'servicelb-nodes', what: 'the Nodes', access: access.nodes },
         ...{ wakeup, signal: this.#signal },
       }),
+      path: nodesPath,
+      factsOf: (object) => nodeFacts(object, ranges),
       onChange: (nodes) => {
         this.#nodes = nodes
         wakeup.wake()
@@ -112,7 +114,7 @@ export class LoadBalancer {
     const over = new AbortController()
     const found: SliceWatch = {
       ...{ selector, over, slices: undefined },
-      watching: watchObjects<SliceFacts>({
+      watching: keepObjects<SliceFacts>({
         ...watchAccess(this.#context, {
           ...{ name: 'servicelb-endpoints', what: 'the EndpointSlices of Services' },
           access: this.#context.access.nodes,
@@ -120,13 +122,8 @@ export class LoadBalancer {
         }),
         path: `/apis/discovery.k8s.io/v1/endpointslices?labelSelector=${encodeURIComponent(selector)}`,
         factsOf: sliceFacts,
-        onAll: (all) => {
+        onChange: (all) => {
           found.slices = all
-          this.#wakeup.wake()
-        },
-        onOne: (key, facts) => {
-          if (facts === undefined) found.slices?.delete(key)
-          else found.slices?.set(key, facts)
           this.#wakeup.wake()
         },
       }),

@@ -1,41 +1,19 @@
+import { keepObjects, type WatchAccess, type WatchedObject } from '../api/watch.ts'
 import type { NodeFacts } from './desired.ts'
-import { type WatchAccess, type WatchedObject, watchObjects } from '../api/watch.ts'
 
+export const nodesPath = '/api/v1/nodes'
 /** Of what a Node says of itself; more is not looked at. */
 const entriesLimit = 8
 const textLimit = 128
 
-export interface NodeWatchOptions<Facts = NodeFacts> extends WatchAccess {
+interface NodeWatchOptions extends WatchAccess {
   /** Gets all Nodes, whenever what is looked at of one has changed. */
-  readonly onChange: (nodes: ReadonlyMap<string, Facts>) => void
+  readonly onChange: (nodes: ReadonlyMap<string, NodeFacts>) => void
 }
 
-/** Watches all Nodes until the signal fires. What is kept of each is a few texts. */
+/** Watches all Nodes until the signal fires. What is kept of each is a few texts: they tell again and again that they are there, which nobody hears. */
 export function watchNodes(options: NodeWatchOptions): Promise<void> {
-  return watchNodesFor(factsOf, options)
-}
-
-/** As `watchNodes`, for who looks at something else of them. They tell again and again that they are there, which nobody hears. */
-export function watchNodesFor<Facts>(
-  factsOf: (object: WatchedObject) => [string, Facts] | undefined,
-  { onChange, ...access }: NodeWatchOptions<Facts>,
-): Promise<void> {
-  let nodes = new Map<string, Facts>()
-  return watchObjects<Facts>({
-    ...access,
-    path: '/api/v1/nodes',
-    factsOf,
-    onAll(all) {
-      nodes = all
-      onChange(nodes)
-    },
-    onOne(name, facts) {
-      if (JSON.stringify(nodes.get(name)) === JSON.stringify(facts)) return
-      if (facts === undefined) nodes.delete(name)
-      else nodes.set(name, facts)
-      onChange(nodes)
-    },
-  })
+  return keepObjects<NodeFacts>({ ...options, path: nodesPath, factsOf })
 }
 
 function factsOf({ metadata, ...object }: WatchedObject): [string, NodeFacts] | undefined {

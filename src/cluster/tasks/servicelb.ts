@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isHeld, type ServiceFacts, serviceFacts } from '../../network/load-balancer/facts.ts'
-import { watchObjects } from '../../api/watch.ts'
+import { keepObjects } from '../../api/watch.ts'
 import type { LoadBalancer } from '../load-balancer.ts'
 import { Trouble } from '../trouble.ts'
 import { Wakeup } from '../wakeup.ts'
@@ -26,22 +26,17 @@ export const servicelb: Task<TaskContext> = {
     const trouble = new Trouble({ ...servicelb, board, log })
     const wakeup = new Wakeup()
     const over = new AbortController()
-    let services: Map<string, ServiceFacts> | undefined
+    let services: ReadonlyMap<string, ServiceFacts> | undefined
     let balancer: LoadBalancer | undefined
-    const watching = watchObjects<ServiceFacts>({
+    const watching = keepObjects<ServiceFacts>({
       ...watchAccess(context, {
         ...{ name: 'servicelb-services', what: 'the Services of type LoadBalancer' },
         ...{ access: access.nodes, wakeup, signal: AbortSignal.any([signal, over.signal]) },
       }),
       path: servicesPath,
       factsOf: serviceFacts,
-      onAll(all) {
+      onChange(all) {
         services = all
-        wakeup.wake()
-      },
-      onOne(key, facts) {
-        if (facts === undefined) services?.delete(key)
-        else services?.set(key, facts)
         wakeup.wake()
       },
     })
