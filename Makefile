@@ -10,6 +10,11 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 K8S_VERSION ?= v1.37.1
 # The kine that benchmarks and tests compare with; none is in the artifact.
 KINE_VERSION ?= $(shell awk '$$1 == "github.com/k3s-io/kine" {print $$2; exit}' components/kine/go.mod)
+# Of `make images`: the architectures, in Go's names (arm is v7); how layers are compressed, zstd, or gzip for old runtimes; and what
+# stands before their names.
+ARCH ?= amd64 arm64 arm
+LAYERS ?= zstd
+IMAGE_REPOSITORY ?= k8s.local
 # Set it to true where a build is made from sources that were validated before.
 SKIP_VALIDATE ?=
 # Of `make soak`.
@@ -19,6 +24,8 @@ KEYS ?=
 PREFIX ?= /usr/local
 DESTDIR ?=
 export K8S_VERSION KINE_VERSION SKIP_VALIDATE
+# Of the user's environment, where it means something else, nothing reaches what is built for this machine.
+unexport ARCH
 # What tests and benchmarks compile is compiled by the pinned Go, too.
 export PATH := $(CURDIR)/build/tools/go/bin:$(PATH)
 
@@ -29,13 +36,28 @@ vitest := node_modules/vitest/vitest.mjs
 minor := $(shell sed -E 's/^v([0-9]+\.[0-9]+)\..*/\1/' <<<'$(K8S_VERSION)')
 sources := $(shell find src -name '*.ts' 2>/dev/null)
 
+kubernetes-sources := $(wildcard components/kubernetes/*.* patches/$(minor)/*.patch) \
+  $(addprefix scripts/,build-component.sh download-k8s.sh apply-patches.sh pin-kubernetes.sh)
+
+# Files of Debian's packages in images: what is in all of a kubelet, what its volumes on block devices need, and what a kube-proxy needs.
+base-files := busybox-static -- usr/bin/busybox
+block-files := e2fsprogs util-linux mount libmount1 libselinux1 libpcre2-8-0 libblkid1 libuuid1 libext2fs2 libcom-err2 libsmartcols1 \
+  libc6 -- $(addprefix usr/sbin/,blkid fsck mke2fs mkfs.ext? e2fsck fsck.ext? resize2fs losetup) usr/bin/mount usr/bin/umount etc/mke2fs.conf
+nft-files := iptables nftables libnftables1 libnftnl11 libmnl0 libxtables12 libjansson4 libgmp10 libedit2 libbsd0 libmd0 libtinfo6 \
+  libnfnetlink0 libnetfilter-conntrack3 libc6 -- usr/sbin/nft usr/sbin/xtables-nft-multi usr/lib/*/xtables/*
+arches := amd64 arm64 arm
+node-images := $(foreach arch,$(filter $(arches),$(ARCH)),$(addprefix build/arch/$(arch)/,cni crictl base/.complete block/.complete nft/.complete \
+  $(addprefix $(K8S_VERSION)/,kubelet kubelet-kubeadm kube-proxy)))
+comma := ,
+list = $(subst $(eval) ,$(comma),$(strip $1))
+
 # Build steps in their order; `$(call step,NAME)` prints "[3/14] NAME".
 steps := node kubernetes containerd containerd-shim-runc-v2 runc cni addons etcd-file cri-dockerd pause images launcher bundle artifact
 number = $(words $(shell sed 's/ $1 .*/ $1/' <<<' $(steps) '))
 step = @printf '[%s/%s] %s\n' $(call number,$1) $(words $(steps)) '$1$(if $2, $2)'
 
-.PHONY: all setup replay-day coverage soak test-all download generate deps validate lint check test build build-fast run install uninstall clean clean-all \
-	help peers FORCE
+.PHONY: all setup replay-day coverage soak test-all images image-sizes download generate deps validate lint check test build build-fast run install uninstall clean clean-all \
+	help peers image-settings FORCE
 
 all: build ## What a plain `make` does: build
 
@@ -96,6 +118,19 @@ build: $(built) ## Build dist/artifacts/k8s
 build-fast: level := fast
 build-fast: $(built) ## Build it with light compression: minutes less
 
+images: level := best
+images: image-settings $(node-images) ## Pack the images of nodes into dist/images (docs/images.md)
+	@$(node) scripts/node-images.ts $(K8S_VERSION) $(call list,$(ARCH)) $(LAYERS) $(level) $(IMAGE_REPOSITORY) \
+	  dist/images$(if $(filter gzip,$(LAYERS)),/gzip)
+
+# Before anything is compiled for them.
+image-settings:
+	@$(if $(filter-out $(arches),$(ARCH)),$(error cannot pack images for ARCH=$(ARCH): want some of $(arches)))
+	@$(if $(filter zstd gzip,$(LAYERS)),,$(error cannot pack images with LAYERS=$(LAYERS): want zstd or gzip))
+
+image-sizes: setup ## Write the sizes of what is in dist/images into docs/images.md
+	@$(node) scripts/image-sizes.ts $(K8S_VERSION)
+
 run: build-fast ## Start a cluster in the foreground on build/run (as root)
 	@scripts/run.sh
 
@@ -114,7 +149,7 @@ clean-all: ## Remove build/, dist/ and node_modules/
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo 'Settings: K8S_VERSION=$(K8S_VERSION) KINE_VERSION=$(KINE_VERSION) SKIP_VALIDATE=$(SKIP_VALIDATE) DURATION=$(DURATION) KEYS=$(KEYS) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
+	@echo 'Settings: K8S_VERSION=$(K8S_VERSION) KINE_VERSION=$(KINE_VERSION) ARCH="$(ARCH)" LAYERS=$(LAYERS) IMAGE_REPOSITORY=$(IMAGE_REPOSITORY) SKIP_VALIDATE=$(SKIP_VALIDATE) DURATION=$(DURATION) KEYS=$(KEYS) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
 
 peers: build/peers/etcd build/peers/etcdctl build/peers/etcdutl build/peers/kine ## Build what benchmarks and tests compare with
 
@@ -149,8 +184,7 @@ build/bin/node: package-lock.json | setup
 	$(call step,node)
 	@mkdir -p $(@D) && cp $(node) $@.tmp && strip $@.tmp && mv $@.tmp $@
 
-build/bin/kubernetes: $(wildcard components/kubernetes/* patches/$(minor)/*.patch) build/.k8s-version \
-		scripts/build-component.sh scripts/download-k8s.sh scripts/apply-patches.sh scripts/pin-kubernetes.sh | setup
+build/bin/kubernetes: $(kubernetes-sources) build/.k8s-version | setup
 	$(call step,kubernetes,$(K8S_VERSION))
 	@scripts/build-component.sh kubernetes $@
 
@@ -195,11 +229,30 @@ build/bin/busybox: scripts/build-component.sh | setup
 images-of-pause := pause volume
 images-of-addons := coredns metrics-server local-path-provisioner
 
-build/images/%.tar.zst: build/bin/% build/.level scripts/image.ts scripts/compress.ts src/base/tar.ts \
-		scripts/image-reference.sh build/.k8s-version
+build/images/%.tar.zst: build/bin/% build/.level src/base/tar.ts build/.k8s-version \
+		$(addprefix scripts/,image.ts image-archive.ts busybox-applets.ts compress.ts image-reference.sh)
 	$(if $(filter busybox,$*),@echo 'packing the image of busybox',$(call step,images,$*))
 	@mkdir -p $(@D)
 	@$(node) scripts/image.ts $$(scripts/image-reference.sh $(or $(images-of-$*),$*)) $< $@ $(level)
+
+# What images of nodes are made of, for each architecture: programs of one version of Kubernetes, others, and files of Debian's packages.
+define parts-of-images
+build/arch/$1/$(K8S_VERSION)/kubelet build/arch/$1/$(K8S_VERSION)/kubelet-kubeadm build/arch/$1/$(K8S_VERSION)/kube-proxy: \
+		$(kubernetes-sources) $(wildcard components/kubernetes/images/*) | setup
+	@echo building $$(@F) for $1
+	@ARCH=$1 scripts/build-component.sh $$(@F) $$@
+
+build/arch/$1/cni: $(wildcard components/cni/*)
+build/arch/$1/crictl: $(wildcard components/containerd/*)
+build/arch/$1/cni build/arch/$1/crictl: scripts/build-component.sh | setup
+	@echo building $$(@F) for $1
+	@ARCH=$1 scripts/build-component.sh $$(@F) $$@
+
+build/arch/$1/base/.complete build/arch/$1/block/.complete build/arch/$1/nft/.complete: scripts/debian-files.sh | setup
+	@echo taking files of Debian for $1
+	@ARCH=$1 scripts/debian-files.sh $$(@D) $$($$(notdir $$(@D))-files) && touch $$@
+endef
+$(foreach arch,$(arches),$(eval $(call parts-of-images,$(arch))))
 
 build/bin/launcher: $(wildcard components/launcher/*) scripts/build-component.sh | setup
 	$(call step,launcher)
@@ -218,8 +271,8 @@ build/payload/.complete: $(binaries) build/images/pause.tar.zst build/images/add
 		build/version.json src/lab/machine.sh scripts/stage-payload.sh
 	@scripts/stage-payload.sh
 
-$(artifact): build/payload/.complete build/bin/launcher build/.level scripts/pack.ts scripts/artifact.ts scripts/compress.ts \
-		src/base/tar.ts
+$(artifact): build/payload/.complete build/bin/launcher build/.level src/base/tar.ts \
+		$(addprefix scripts/,pack.ts artifact.ts tree.ts compress.ts)
 	$(call step,artifact)
 	@mkdir -p $(@D)
 	@$(node) scripts/pack.ts build/bin/launcher build/payload $@ $(level)

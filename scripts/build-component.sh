@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Builds one component into a file, written under a temporary name and renamed when it is whole.
 #
-#   build-component.sh NAME OUTPUT
+#   [ARCH=amd64|arm64|arm] build-component.sh NAME OUTPUT
 #
-# All are static and stripped. Versions come from the go.mod files, so that a pin is changed in one place.
+# ARCH has Go's names (arm is v7), and is for programs in Go alone. All are static and stripped. Versions come from the go.mod
+# files, so that a pin is changed in one place.
 source "$(dirname "$0")/lib.sh"
 
 name=${1:?usage: build-component.sh NAME OUTPUT}
@@ -17,14 +18,19 @@ trap 'rm -rf "$temporary" "$work"' EXIT
 go_build() {
   local directory=$1 package=$2 ldflags=$3
   shift 3
+  local arch=${ARCH:-amd64}
+  [[ $arch =~ ^(amd64|arm64|arm)$ ]] || fail "build for ARCH=$arch: want amd64, arm64 or arm"
   [[ $(go env GOVERSION) == "go$(pinned_go)" ]] || fail "build with $(go env GOVERSION): run make setup, which brings Go $(pinned_go)"
-  (cd "$directory" && go build -trimpath -buildvcs=false -ldflags "-s -w $ldflags" -o "$temporary" "$@" "$package")
+  (cd "$directory" && GOARCH=$arch GOARM=7 go build -trimpath -buildvcs=false -ldflags "-s -w $ldflags" -o "$temporary" "$@" "$package")
 }
 
-# vendored COMPONENT: makes a copy of its sources with those of its modules in $work, to be changed before they are compiled.
+# vendored COMPONENT [PACKAGE...]: makes a copy of its sources, and its own packages', with those of its modules in $work, to be
+# changed before they are compiled.
 vendored() {
+  local package
   work=$(mktemp -d "$build/$1.XXXXXX")
   cp "$(component "$1")"/{go.mod,go.sum,*.go} "$work"
+  for package in "${@:2}"; do cp -R "$(component "$1")/$package" "$work"; done
   (cd "$work" && go mod vendor)
 }
 
@@ -53,28 +59,47 @@ kubernetes_ldflags() {
   printf '%s' "$flags"
 }
 
-build_kubernetes() {
+# build_patched PACKAGE [go build flags]
+build_patched() {
+  local package=$1
+  shift
   "$root/scripts/download-k8s.sh"
   "$root/scripts/apply-patches.sh"
-  CGO_ENABLED=0 go_build "$build/kubernetes/$K8S_VERSION/patched" . "$(kubernetes_ldflags)" -mod=vendor
+  CGO_ENABLED=0 go_build "$build/kubernetes/$K8S_VERSION/patched" "$package" "$(kubernetes_ldflags)" -mod=vendor "$@"
 }
 
-# crictl is a main package. It names systems by constants of its tests, with which it would bring a test framework of 2 MB, and
-# warns, with every command, that it has no configuration file.
-build_containerd() {
-  local containerd_version crictl_version crictl
-  local tools=sigs.k8s.io/cri-tools
-  containerd_version=$(pinned containerd github.com/containerd/containerd/v2)
-  crictl_version=$(pinned containerd "$tools")
+build_kubernetes() { build_patched .; }
+
+# What images of nodes run.
+build_kubelet() { build_patched ./images -tags kubelet; }
+build_kubelet-kubeadm() { build_patched ./images -tags kubelet,kubeadm; }
+build_kube-proxy() { build_patched ./images -tags kubeproxy; }
+
+# vendored_crictl: makes the copy in which crictl is. It names systems by constants of its tests, with which it would bring a test
+# framework of 2 MB, and warns, with every command, that it has no configuration file.
+crictl_module=sigs.k8s.io/cri-tools
+vendored_crictl() {
   vendored containerd
-  crictl=$work/vendor/$tools/cmd/crictl
-  importable crictl "$crictl"
-  sed -i 's/logrus\.Warnf("Config %q does not exist/logrus.Debugf("Config %q does not exist/' \
-    "$work/vendor/$tools/pkg/common/config.go"
-  sed -i -e '/cri-tools\/pkg\/framework"$/d' -e 's/framework\.OSWindows/"windows"/' "$crictl"/*.go
+  local tools=$work/vendor/$crictl_module
+  sed -i 's/logrus\.Warnf("Config %q does not exist/logrus.Debugf("Config %q does not exist/' "$tools/pkg/common/config.go"
+  sed -i -e '/cri-tools\/pkg\/framework"$/d' -e 's/framework\.OSWindows/"windows"/' "$tools"/cmd/crictl/*.go
+  crictl_ldflags="-X $crictl_module/pkg/version.Version=$(pinned containerd "$crictl_module")"
+}
+
+# crictl is a main package.
+build_containerd() {
+  local version
+  version=$(pinned containerd github.com/containerd/containerd/v2)
+  vendored_crictl
+  importable crictl "$work/vendor/$crictl_module/cmd/crictl"
   CGO_ENABLED=0 go_build "$work" . \
-    "-X github.com/containerd/containerd/v2/version.Version=$containerd_version
-    -X $tools/pkg/version.Version=$crictl_version" -mod=vendor
+    "-X github.com/containerd/containerd/v2/version.Version=$version $crictl_ldflags" -mod=vendor
+}
+
+# For images, which have no containerd.
+build_crictl() {
+  vendored_crictl
+  CGO_ENABLED=0 go_build "$work" "$crictl_module/cmd/crictl" "$crictl_ldflags" -mod=vendor
 }
 
 build_containerd-shim-runc-v2() {
@@ -95,7 +120,7 @@ build_runc() {
 build_cni() {
   local version plugin package
   version=$(pinned cni github.com/containernetworking/plugins)
-  vendored cni
+  vendored cni flannel
   for plugin in "$work"/vendor/github.com/containernetworking/plugins/plugins/{ipam,main,meta}/*; do
     package=$(basename "$plugin")
     importable "${package//-/}" "$plugin"

@@ -5,20 +5,10 @@
  *
  * Sections are compressed side by side here, and unpacked side by side by the launcher.
  */
-import {
-  chmodSync,
-  closeSync,
-  openSync,
-  readFileSync,
-  readdirSync,
-  readlinkSync,
-  renameSync,
-  statSync,
-  writeSync,
-} from 'node:fs'
-import { join } from 'node:path'
+import { chmodSync, closeSync, openSync, readFileSync, renameSync, statSync, writeSync } from 'node:fs'
 import { footer, type Section } from './artifact.ts'
 import { compress, forgetOld, isLevel, type Level } from './compress.ts'
+import { entriesBelow } from './tree.ts'
 import { tar, type TarEntry } from '../src/base/tar.ts'
 
 /**
@@ -32,26 +22,6 @@ const sectionRoots: readonly (readonly string[])[] = [
   ['bin/containerd'],
   ['bin', 'images'],
 ]
-
-function entriesBelow(payload: string, path: string): TarEntry[] {
-  const names = readdirSync(join(payload, path), { withFileTypes: true }).toSorted((a, b) =>
-    a.name < b.name ? -1 : 1,
-  )
-  return names.flatMap((entry): TarEntry[] => {
-    const child = path === '' ? entry.name : `${path}/${entry.name}`
-    if (entry.isSymbolicLink()) {
-      return [{ path: child, type: 'symlink', target: readlinkSync(join(payload, child)) }]
-    }
-    if (entry.isDirectory()) {
-      return [{ path: child, type: 'directory', mode: 0o755 }, ...entriesBelow(payload, child)]
-    }
-    // Marks of the build start with a dot.
-    if (!entry.isFile() || entry.name.startsWith('.')) return []
-    const file = join(payload, child)
-    const mode = statSync(file).mode & 0o111 ? 0o755 : 0o644
-    return [{ path: child, type: 'file', mode, content: readFileSync(file) }]
-  })
-}
 
 function sectionOf(path: string): number {
   const index = sectionRoots.findIndex((roots) =>
@@ -84,7 +54,7 @@ if (!launcherPath || !payload || !output || !isLevel(level)) {
 }
 
 const launcher = readFileSync(launcherPath)
-const divided = divide(entriesBelow(payload, ''))
+const divided = divide(entriesBelow(payload))
 const sections = await Promise.all(divided.map((entries) => section(entries, level)))
 
 const file = openSync(`${output}.tmp`, 'w')

@@ -32,6 +32,11 @@ other_versions() {
   done
 }
 
+node_image() {
+  make images ARCH=amd64 level=fast || return
+  node node_modules/vitest/vitest.mjs run --project long test/long/node-image.test.ts
+}
+
 # From the newest of the versions before the default one.
 upgrade() {
   scripts/other-artifact.sh "${versions[0]}" || return
@@ -51,6 +56,7 @@ part 'a day of a busy cluster' node bench/datastore/replay-day.ts
 part 'other versions of Kubernetes' other_versions
 part 'storage tests of other versions' node node_modules/vitest/vitest.mjs run --project long test/long/storage.test.ts
 part 'a machine that kubeadm joins' node node_modules/vitest/vitest.mjs run --project long test/long/kubeadm-join.test.ts
+part 'a machine that is a Node by an image' node_image
 part 'a cluster that is upgraded' upgrade
 part "Kubernetes' end-to-end tests" end_to_end
 part "Kubernetes' own unit tests" test/upstream-units.sh

@@ -29,12 +29,14 @@ import (
 	"github.com/containernetworking/plugins/plugins/meta/portmap"
 	"github.com/containernetworking/plugins/plugins/meta/tuning"
 	"github.com/vishvananda/netlink"
+	"k8s/components/cni/flannel"
 )
 
 var plugins = map[string]func(){
 	"bandwidth":   bandwidth.Main,
 	"bridge":      bridge.Main,
 	"firewall":    firewall.Main,
+	"flannel":     flannel.Main,
 	"host-device": hostdevice.Main,
 	"host-local":  hostlocal.Main,
 	"ipvlan":      ipvlan.Main,

@@ -323,3 +323,55 @@ test('no range of a peer is the whole world', async () => {
   })
   expect(await ip(1, 'route', 'show', 'default')).toBe('default via 10.89.0.1 dev eth0')
 })
+
+// The program is flannel's plugin, too, in images of nodes: flanneld, which leads between nodes there, is not needed for it.
+test('the plugin flannel gives pods what flanneld says, and takes it back when flanneld says otherwise', async () => {
+  const { machine } = at(0)
+  const script = [
+    'mkdir -p /run/flannel /tmp/plugins',
+    `for name in flannel bridge host-local; do ln -sf ${program} /tmp/plugins/$name; done`,
+    ...['FLANNEL_NETWORK=10.244.0.0/16', 'FLANNEL_SUBNET=10.244.7.1/24', 'FLANNEL_MTU=1450'].map(
+      (line) => `echo ${line} >>/run/flannel/subnet.env`,
+    ),
+    'ip netns add flannel-pod',
+  ]
+  await machine.exec(['bash', '-ec', script.join('\n')])
+  const stdin = JSON.stringify({
+    ...{ cniVersion: '1.0.0', name: 'cbr0', type: 'flannel', dataDir: '/tmp/flannel' },
+    delegate: { bridge: 'cni-flannel', hairpinMode: true },
+  })
+  const call = (command: string, given = stdin) =>
+    machine.exec(['/tmp/plugins/flannel'], {
+      ...{ stdin: given, check: false },
+      env: {
+        ...{ CNI_COMMAND: command, CNI_CONTAINERID: 'one', CNI_NETNS: '/run/netns/flannel-pod' },
+        ...{ CNI_IFNAME: 'eth0', CNI_PATH: '/tmp/plugins' },
+      },
+    })
+  const inPod = async (line: string) => (await ip(0, '-n', 'flannel-pod', ...line.split(' '))).trim()
+  const added = await call('ADD')
+  expect(added).toMatchObject({ exitCode: 0 })
+  const [address] = (JSON.parse(added.stdout) as { ips: { address: string }[] }).ips
+  expect(address?.address).toMatch(/^10\.244\.7\.\d+\/24$/)
+  expect(await inPod('link show eth0')).toContain('mtu 1450')
+  expect(await inPod('route show 10.244.0.0/16')).toContain('via 10.244.7.1')
+  expect(await ip(0, 'address', 'show', 'cni-flannel')).toContain('10.244.7.1/24')
+  expect(await call('CHECK')).toMatchObject({ exitCode: 0 })
+
+  await machine.exec(['bash', '-ec', 'echo FLANNEL_SUBNET=nonsense >/run/flannel/subnet.env'])
+  const refused = await call('ADD')
+  expect(refused.exitCode).toBe(1)
+  expect(refused.stdout).toContain('/run/flannel/subnet.env: FLANNEL_SUBNET')
+  await machine.exec(['rm', '/run/flannel/subnet.env'])
+  expect((await call('ADD')).stdout).toContain('cannot read what flanneld writes, is it running?')
+  for (const delegate of [{ ipam: {} }, { name: 'x' }, { type: 7 }]) {
+    const given = JSON.stringify({ ...(JSON.parse(stdin) as object), delegate })
+    expect((await call('ADD', given)).stdout).toContain(`cannot use delegate.${Object.keys(delegate)[0]}`)
+  }
+
+  // Twice: what is gone is gone.
+  for (const _ of [1, 2]) expect(await call('DEL')).toMatchObject({ exitCode: 0 })
+  expect(await inPod('link show')).not.toContain('eth0')
+  expect((await machine.exec(['ls', '/tmp/flannel'])).stdout).toBe('')
+  await machine.exec(['bash', '-ec', 'ip netns delete flannel-pod; ip link delete cni-flannel'])
+})

@@ -1,14 +1,12 @@
 import { X509Certificate } from 'node:crypto'
-import { chmodSync, copyFileSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
+import { chmodSync, copyFileSync, readdirSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { parseToken } from '../../src/cluster/join/token.ts'
-import { renderContainerdConfig } from '../../src/node/render/containerd-config.ts'
 import { addTestImage, defaultDataDir, startCluster } from '../integration/harness/cluster.ts'
-import { busyboxArchive, packedImageName } from '../integration/harness/images.ts'
 import { Lan } from '../integration/harness/lan.ts'
 import { Machine, repository } from '../integration/harness/machine.ts'
 import { pod, sleepForever } from '../integration/harness/manifests.ts'
-import { waitFor } from '../integration/harness/wait.ts'
+import { OtherMachine } from './other-machine.ts'
 
 /*
  * Upstream's kubeadm, on a machine with a containerd and a kubelet, joins it to a server of ours. What systemd would do
@@ -16,7 +14,6 @@ import { waitFor } from '../integration/harness/wait.ts'
  */
 
 const kubeadm = `${repository}/build/peers/kubeadm`
-const criSocket = '/run/containerd/containerd.sock'
 const name = 'worker'
 
 const kubeletService = `
@@ -37,29 +34,19 @@ test('kubeadm join makes a machine a Node, whose kubelet is reached', async () =
   })
   await using machine = await Machine.create({ name })
   const workerIp = await lan.join(machine)
-  const bin = await prepareMachine(machine)
-  const env = { PATH: `${bin}:/usr/sbin:/usr/bin:/sbin:/bin` }
-  await using containerd = machine.spawn(['containerd', '--config=/etc/containerd/config.toml'], { env })
+  await using other = await OtherMachine.prepare(machine)
+  copyFileSync(kubeadm, machine.path(`${other.bin}/kubeadm`))
+  chmodSync(machine.path(`${other.bin}/kubeadm`), 0o755)
+  const { env } = other
   await using kubelet = machine.spawn(['bash', '-c', kubeletService], { env })
-  expect([containerd, kubelet].map(({ child }) => child.exitCode)).toEqual([null, null])
-  await waitFor('containerd answers', async () => {
-    const { exitCode } = await machine.exec(['ctr', `--address=${criSocket}`, 'version'], {
-      env,
-      check: false,
-    })
-    return exitCode === 0
-  })
-  for (const archive of ['/tmp/busybox.tar.zst', `${bin}/../images/pause.tar.zst`])
-    await machine.exec(['ctr', `--address=${criSocket}`, '--namespace=k8s.io', 'images', 'import', archive], {
-      env,
-    })
+  expect(kubelet.child.exitCode).toBeNull()
 
   const made = await cluster.k8s(['token', 'create', '--ttl=1h', '-o', 'json'])
   const { token, server } = JSON.parse(made.stdout) as { token: string; server: string }
   const { id, secret, caHash } = parseToken(token)
   const join = [
     ...['kubeadm', 'join', server.slice('https://'.length), `--token=${id}.${secret}`],
-    ...[`--discovery-token-ca-cert-hash=sha256:${caHash}`, `--cri-socket=unix://${criSocket}`],
+    ...[`--discovery-token-ca-cert-hash=sha256:${caHash}`, `--cri-socket=unix://${OtherMachine.criSocket}`],
     // Those look for what a distribution brings: systemd's unit, the modules of its kernel, conntrack.
     ...['--ignore-preflight-errors=all', '--v=2'],
   ]
@@ -96,33 +83,6 @@ test('kubeadm join makes a machine a Node, whose kubelet is reached', async () =
     return exitCode === 0 && stdout === 'hello from there\n'
   })
 })
-
-/** What a package manager would bring; returns the directory of the programs. */
-async function prepareMachine(machine: Machine): Promise<string> {
-  // Unpacks the artifact, of which only programs of upstream are used here.
-  await machine.exec(['k8s', 'crictl', '--version'])
-  const [payload = ''] = readdirSync(machine.path(`${defaultDataDir}/data`)).filter((one) =>
-    /^[0-9a-f]+$/.test(one),
-  )
-  const bin = `${defaultDataDir}/data/${payload}/bin`
-  for (const directory of ['/etc/containerd', '/etc/cni/net.d', '/var/lib/kubelet'])
-    mkdirSync(machine.path(directory), { recursive: true })
-  await machine.exec(['mount', '--bind', '/var/lib/kubelet', '/var/lib/kubelet'])
-  await machine.exec(['mount', '--make-rshared', '/var/lib/kubelet'])
-  copyFileSync(kubeadm, machine.path(`${bin}/kubeadm`))
-  chmodSync(machine.path(`${bin}/kubeadm`), 0o755)
-  copyFileSync(busyboxArchive, machine.path('/tmp/busybox.tar.zst'))
-  writeFileSync(
-    machine.path('/etc/containerd/config.toml'),
-    renderContainerdConfig({
-      ...{ root: '/var/lib/containerd', state: '/run/containerd', socket: criSocket },
-      ...{ dropInDir: '/etc/containerd/conf.d', snapshotter: 'native', pauseImage: packedImageName('pause') },
-      ...{ shim: `${bin}/containerd-shim-runc-v2`, runc: `${bin}/runc`, cniBinDirs: [`${bin}/cni`] },
-      ...{ cniConfDir: '/etc/cni/net.d', cgroupDriver: 'cgroupfs', canLowerOomScore: false },
-    }),
-  )
-  return bin
-}
 
 function authority(machine: Machine, of: 'server' | 'client') {
   return new X509Certificate(machine.read(`${defaultDataDir}/pki/${of}-ca.crt`)).publicKey

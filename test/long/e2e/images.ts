@@ -8,24 +8,29 @@
  * images.tar.
  */
 import { execFileSync } from 'node:child_process'
-import { createHash } from 'node:crypto'
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { tar, type TarEntry } from '../../../src/base/tar.ts'
+import {
+  directory,
+  ImageArchive,
+  link,
+  plainLayer,
+  sha256,
+  text,
+  type ImageConfig,
+  type Layer,
+} from '../../../scripts/image-archive.ts'
+import type { TarEntry } from '../../../src/base/tar.ts'
 
 const [sources = '', programs = '', out = ''] = process.argv.slice(2)
 const registry = 'registry.k8s.io/e2e-test-images'
 const path = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
-const base = readFileSync(join(out, 'base.tar'))
+const baseTar = readFileSync(join(out, 'base.tar'))
+const base: Layer = { content: baseTar, diffId: `sha256:${sha256(baseTar)}` }
 
-const directory = (name: string, mode = 0o755): TarEntry => ({ path: name, type: 'directory', mode })
 const file = (name: string, from: string, mode = 0o755): TarEntry => ({
   ...{ path: name, type: 'file', mode },
   content: readFileSync(from),
-})
-const text = (name: string, content: string): TarEntry => ({
-  ...{ path: name, type: 'file', mode: 0o644 },
-  content: Buffer.from(content),
 })
 const ofBase = (name: string) =>
   execFileSync('tar', ['-xOf', join(out, 'base.tar'), `./${name}`], { encoding: 'utf8' })
@@ -42,21 +47,21 @@ const busybox: readonly TarEntry[] = [
     directory('tmp', 0o1777),
   ],
   file('bin/busybox', join(programs, 'busybox')),
-  ...applets.map((name): TarEntry => ({ path: `bin/${name}`, type: 'symlink', target: 'busybox' })),
-  text('etc/passwd', 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n'),
-  text('etc/group', 'root:x:0:\nnogroup:x:65534:\n'),
+  ...applets.map((name) => link(`bin/${name}`, 'busybox')),
+  text('etc/passwd', 'root:x:0:0:root:/root:/bin/sh', 'nobody:x:65534:65534:nobody:/:/bin/false'),
+  text('etc/group', 'root:x:0:', 'nogroup:x:65534:'),
 ]
 const certificate = join(sources, 'agnhost/porter/localhost')
 const agnhost: readonly TarEntry[] = [
   directory('uploads', 0o1777),
   file('agnhost', join(out, 'agnhost')),
-  { path: 'agnhost-2', type: 'symlink', target: 'agnhost' },
+  link('agnhost-2', 'agnhost'),
   file('localhost.crt', `${certificate}.crt`, 0o644),
   file('localhost.key', `${certificate}.key`, 0o644),
-  text('etc/passwd', `${ofBase('etc/passwd')}user-defined-in-image:x:1000:1000::/home/u:/bin/sh\n`),
+  text('etc/passwd', `${ofBase('etc/passwd')}user-defined-in-image:x:1000:1000::/home/u:/bin/sh`),
   text(
     'etc/group',
-    `${ofBase('etc/group')}user-defined-in-image:x:1000:\ngroup-defined-in-image:x:50000:user-defined-in-image\n`,
+    `${ofBase('etc/group')}user-defined-in-image:x:1000:\ngroup-defined-in-image:x:50000:user-defined-in-image`,
   ),
 ]
 /** The pages of upstream's own two images are beside them. */
@@ -65,13 +70,12 @@ const site = (name: string) =>
 
 interface Image {
   readonly names: readonly string[]
-  readonly layers: readonly Buffer[]
-  readonly config: object
+  readonly layers: readonly Layer[]
+  readonly config: ImageConfig
 }
 
-const layer = (...files: readonly TarEntry[]) => Buffer.concat(tar(files))
-const onAgnhost = [base, layer(...agnhost)]
-const onBusybox = [layer(...busybox)]
+const onAgnhost = [base, plainLayer(agnhost)]
+const onBusybox = [plainLayer(busybox)]
 const images: readonly Image[] = [
   { names: [`${registry}/busybox:1.37.0-2`], layers: onBusybox, config: { Cmd: ['sh'] } },
   { names: [`${registry}/nonroot:1.5`], layers: onBusybox, config: { Cmd: ['sh'], User: '1234' } },
@@ -82,7 +86,7 @@ const images: readonly Image[] = [
   },
   ...['kitten', 'nautilus'].map((name) => ({
     names: [`${registry}/${name}:1.8`],
-    layers: [...onAgnhost, layer(...site(name))],
+    layers: [...onAgnhost, plainLayer(site(name))],
     config: { Entrypoint: ['/agnhost'], Cmd: ['test-webserver'] },
   })),
   {
@@ -93,43 +97,22 @@ const images: readonly Image[] = [
   { names: [`${registry}/glibc-dns-testing:2.1.1`], layers: [base], config: { Cmd: ['bash'] } },
   {
     names: [`${registry}/nonewprivs:1.4`],
-    layers: [base, layer(file('usr/local/bin/nnp', join(out, 'nonewprivs'), 0o4755))],
+    layers: [base, plainLayer([file('usr/local/bin/nnp', join(out, 'nonewprivs'), 0o4755)])],
     config: { Cmd: ['nnp'] },
   },
   {
     names: ['registry.k8s.io/pause:3.10.2'],
-    layers: [layer(file('pause', join(programs, 'pause')))],
+    layers: [plainLayer([file('pause', join(programs, 'pause'))])],
     config: { User: '65535:65535', Entrypoint: ['/pause'] },
   },
 ]
 
-const blobs = new Map<string, Buffer>()
-function blob(mediaType: string, content: Buffer) {
-  const hex = createHash('sha256').update(content).digest('hex')
-  blobs.set(hex, content)
-  return { mediaType, digest: `sha256:${hex}`, size: content.length }
+const archive = new ImageArchive()
+for (const { names, layers, config } of images) {
+  archive.add({
+    ...{ references: names, layers, config: { Env: [path], ...config } },
+    platform: { architecture: 'amd64', os: 'linux' },
+  })
 }
-const json = (value: unknown) => Buffer.from(JSON.stringify(value))
-const oci = (kind: string) => `application/vnd.oci.image.${kind}`
-
-const manifests = images.flatMap(({ names, layers: contents, config }) => {
-  const layers = contents.map((content) => blob(oci('layer.v1.tar'), content))
-  const rootfs = { type: 'layers', diff_ids: layers.map(({ digest }) => digest) }
-  const about = { architecture: 'amd64', os: 'linux', config: { Env: [path], ...config }, rootfs }
-  const mediaType = oci('manifest.v1+json')
-  const described = blob(
-    mediaType,
-    json({ schemaVersion: 2, mediaType, config: blob(oci('config.v1+json'), json(about)), layers }),
-  )
-  return names.map((name) => ({ ...described, annotations: { 'io.containerd.image.name': name } }))
-})
-const archive: TarEntry[] = [
-  text('oci-layout', '{"imageLayoutVersion":"1.0.0"}'),
-  text('index.json', JSON.stringify({ schemaVersion: 2, manifests })),
-  ...[directory('blobs'), directory('blobs/sha256')],
-  ...[...blobs].map(
-    ([hex, content]): TarEntry => ({ path: `blobs/sha256/${hex}`, type: 'file', mode: 0o644, content }),
-  ),
-]
-writeFileSync(join(out, 'images.tar.tmp'), Buffer.concat(tar(archive)))
+writeFileSync(join(out, 'images.tar.tmp'), Buffer.concat(archive.tar()))
 renameSync(join(out, 'images.tar.tmp'), join(out, 'images.tar'))

@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { cpSync, mkdtempDisposableSync, readdirSync } from 'node:fs'
+import { cpSync, mkdtempDisposableSync, readdirSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
@@ -73,4 +73,35 @@ test('SKIP_VALIDATE says that it skips, and false does not', () => {
     stdio: ['ignore', 'pipe', 'ignore'],
   })
   expect({ status, stdout }).toEqual({ status: 1, stdout: expect.stringMatching(/^\[1\/6\] module pins\n/) })
+})
+
+test('images are packed of what is built for each architecture, and for no other', () => {
+  const lines = recipes('images')
+  for (const arch of ['amd64', 'arm64', 'arm'])
+    expect(lines).toContain(`ARCH=${arch} scripts/build-component.sh cni build/arch/${arch}/cni`)
+  expect(lines.find((line) => line.includes('scripts/node-images.ts'))).toContain(
+    ' amd64,arm64,arm zstd best ',
+  )
+})
+
+test.each([
+  ['ARCH=amd64 mips', 'cannot pack images for ARCH=amd64 mips: want some of amd64 arm64 arm'],
+  ['LAYERS=xz', 'cannot pack images with LAYERS=xz: want zstd or gzip'],
+])('images with %s are refused before anything is built for them', (setting, message) => {
+  const { status, stdout, stderr } = spawnSync('make', ['--dry-run', 'images', setting], {
+    cwd: root,
+    encoding: 'utf8',
+  })
+  expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
+  expect(stderr).toContain(message)
+})
+
+// ARCH is a variable of other builds, too, of kernels for one.
+test('ARCH of the environment does not reach the programs of the artifact', () => {
+  const given = ['--dry-run', '--always-make', 'build/bin/cni']
+  const options = { cwd: root, encoding: 'utf8' } as const
+  const plain = spawnSync('make', given, options)
+  const set = spawnSync('make', given, { ...options, env: { ...process.env, ARCH: 'x86_64' } })
+  expect(set).toMatchObject({ status: 0, stdout: plain.stdout })
+  expect(readFileSync(join(root, 'Makefile'), 'utf8')).toContain('\nunexport ARCH\n')
 })
