@@ -87,7 +87,12 @@ export class PastReader {
 
   constructor(database: Database, read: <Row>(read: () => Row) => Row) {
     this.#read = read
-    this.#bounds = database.prepare('SELECT coalesce(min(seq), 0), coalesce(max(seq), 0) FROM version').raw()
+    // Asked for both at once, SQLite reads the whole log.
+    this.#bounds = database
+      .prepare(
+        `SELECT coalesce((SELECT min(seq) FROM version), 0), coalesce((SELECT max(seq) FROM version), 0)`,
+      )
+      .raw()
     this.#from = database
       .prepare('SELECT seq, revision FROM version WHERE seq >= ? ORDER BY seq LIMIT 1')
       .raw()
