@@ -8,7 +8,7 @@ const heapBytes = { least: 256 * mebibyte, most: 8192 * mebibyte } as const
 /** What is kept of the heap at most: the values are beside it, but what names them is in it. */
 const most = { valueBytes: 40 * mebibyte, historyBytes: 128 * mebibyte, readKeys: 16_000_000 } as const
 /** What a key takes for as long as a request finds it, and for as long as one changes it and watchers are told. */
-const requestBytes = { read: 64, changed: 2048 } as const
+const requestBytes = { read: 192, changed: 2048 } as const
 
 /** The limit of the serving thread's heap, from the memory of the machine or of the cgroup. */
 export function defaultHeapBytes(): number {

@@ -1,10 +1,9 @@
 import type { VersionColumns } from '../log/past-reader.ts'
 import { KeyArena, type KeyPart, free } from './key-arena.ts'
+import { type PackedVersion, numbersOfOne, unpack } from './key-block.ts'
 import { keyOverheadBytes } from './key-index.ts'
-import { Version } from './version.ts'
+import type { Version } from './version.ts'
 
-/** seq, revision, createRevision, version and valueBytes of each. */
-const numbersOfOne = 5
 const firstVersions = 1024
 
 /** Versions that were read of the log, as numbers and bytes outside of the heap until each is made, in whatever order. */
@@ -51,21 +50,26 @@ export class GatheredVersions implements Disposable {
     return this.#keys.text(place)
   }
 
-  /** The version that was added as the `place`th, with the one before it, whose key it shares. */
-  version(place: number, previous?: Version): Version {
-    const at = place * numbersOfOne
-    return new Version({
-      key: previous?.key ?? this.#keys.text(place),
-      seq: this.#numbers[at] as number,
-      revision: this.#numbers[at + 1] as number,
-      createRevision: this.#numbers[at + 2] as number,
-      version: this.#numbers[at + 3] as number,
-      lease: this.#leases.get(place) ?? 0n,
-      valueBytes: this.#numbers[at + 4] as number,
-      previous,
-      value: undefined,
-    })
+  /** The version that was added as the `place`th. */
+  packed(place: number): PackedVersion {
+    return {
+      key: this.#keys.part(place),
+      numbers: this.#numbers,
+      at: place * numbersOfOne,
+      lease: this.#leaseOf(place),
+    }
   }
+
+  /** The same as an object, with the one before it, whose key it shares. */
+  version(place: number, previous?: Version): Version {
+    const key = previous?.key ?? this.key(place)
+    return unpack(this.#numbers, place * numbersOfOne, { key, lease: this.#leaseOf(place), previous })
+  }
+
+  #leaseOf(place: number): bigint {
+    return this.#leases.get(place) ?? 0n
+  }
+
   [Symbol.dispose](): void {
     this.#keys[Symbol.dispose]()
     free(this.#numbers)

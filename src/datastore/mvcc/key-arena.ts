@@ -67,6 +67,15 @@ export class KeyArena implements Disposable {
     return this.#memory.toString('latin1', this.#starts[place], this.#starts[place + 1])
   }
 
+  /** The same as bytes. */
+  part(place: number): KeyPart {
+    return {
+      memory: this.#memory,
+      start: this.#starts[place] as number,
+      end: this.#starts[place + 1] as number,
+    }
+  }
+
   /** The places of all keys in the order of the keys. */
   sorted(): Uint32Array {
     this.#places = Uint32Array.from({ length: this.#size }, (_, place) => place)

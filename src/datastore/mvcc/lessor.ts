@@ -31,7 +31,7 @@ export interface Lease {
  */
 export class Lessor {
   readonly #log: Pick<Log, 'readLeases' | 'appendLease' | 'appendLeaseEnd'>
-  readonly #store: { readonly index: Pick<KeyIndex, 'walk'> }
+  readonly #store: { readonly index: Pick<KeyIndex, 'visitLeased'> }
   readonly #leases = new Map<bigint, Lease>()
   /** Called when leases are due; it ends them as transactions. */
   readonly #onExpired: (leases: readonly Lease[]) => void
@@ -48,7 +48,7 @@ export class Lessor {
     now = () => performance.now(),
   }: {
     log: Pick<Log, 'readLeases' | 'appendLease' | 'appendLeaseEnd'>
-    store: { readonly index: Pick<KeyIndex, 'walk'> }
+    store: { readonly index: Pick<KeyIndex, 'visitLeased'> }
     onExpired: (leases: readonly Lease[]) => void
     now?: () => number
   }) {
@@ -68,12 +68,7 @@ export class Lessor {
       const deadlineMs = known.get(id)?.deadlineMs ?? nowMs + ttlSeconds * 1000
       this.#leases.set(id, { id, ttlSeconds, deadlineMs, keys: new Set() })
     }
-    if (this.#leases.size > 0) {
-      this.#store.index.walk({ key: '', end: '\0' }, (version) => {
-        if (!version.isTombstone) this.attach(version)
-        return true
-      })
-    }
+    if (this.#leases.size > 0) this.#store.index.visitLeased((version) => this.attach(version))
     this.#scheduleNext()
   }
 

@@ -18,7 +18,7 @@ function oldestInMemory(newest: Version | undefined): Version | undefined {
 
 /** What a log says of a version that is no key's newest any more. */
 export function pastVersion(logged: LoggedVersion, previous?: Version): Version {
-  return new Version({ ...logged, previous, value: undefined })
+  return new Version({ ...logged, previous })
 }
 
 /**
@@ -32,8 +32,8 @@ export class PastRange {
   readonly #past: PastReader
   readonly #request: RangeRequest
   readonly #found: Version[]
-  /** How many of them are objects of the index, too. */
-  readonly #shared: number
+  /** How many of them memory has. */
+  readonly #known: number
   readonly #ownLimit: number
   readonly #keys: { readonly key: string; end: string | undefined }
   /** The seqs of what was written up to the revision, and up to the floor. */
@@ -60,7 +60,7 @@ export class PastRange {
     this.#request = request
     const { floor } = source.history
     this.#found = request.countOnly ? [] : findKeys(source, request, revision)
-    this.#shared = this.#found.length
+    this.#known = this.#found.length
     this.#keys = { key: request.key, end: limitOf(request) }
     this.#cut()
     this.#count = this.#needsCount ? countAt(source, request, floor) : 0
@@ -104,7 +104,7 @@ export class PastRange {
         this.#found.push(pastVersion(logged))
       }
       this.#cut()
-      if (this.#found.length - this.#shared > this.#ownLimit) throw new MvccError('too-many-keys')
+      if (this.#found.length - this.#known > this.#ownLimit) throw new MvccError('too-many-keys')
     }
     this.#after = span.through
     return this.#after < this.#floorSeq

@@ -118,7 +118,7 @@ export class Store {
     if (live.bytesOfIndex > this.#limits.heapBytes) throw tooLarge(live.size, this.#limits.heapBytes)
     this.history.clear(floor)
     this.#head = Math.max(firstRevision, this.#compacted)
-    for (const place of live.sorted()) this.index.append(live.version(place))
+    for (const place of live.sorted()) this.index.append(live.packed(place))
     for (let place = recent.size - 1; place >= 0; place--) {
       const version = recent.version(place, this.index.get(recent.key(place)))
       this.index.set(version)
@@ -147,7 +147,10 @@ export class Store {
       this.#values.drop(version)
       this.#seq = version.seq - 1
       if (previous === undefined || this.#isForgotten(previous)) this.index.remove(version.key)
-      else this.index.set(previous)
+      else {
+        this.index.set(previous)
+        if (previous.revision <= this.history.floor) this.index.pack(previous)
+      }
     }
     this.#head = this.#published
     this.#sub = 0
@@ -169,7 +172,8 @@ export class Store {
     for (const version of versions) {
       if (version.previous !== undefined) this.#values.drop(version.previous)
       version.previous = undefined
-      if (version.isTombstone && this.index.get(version.key) === version) this.index.remove(version.key)
+      if (!version.isTombstone) this.index.pack(version)
+      else if (this.index.get(version.key) === version) this.index.remove(version.key)
     }
     return versions.length
   }
@@ -249,7 +253,8 @@ export class Store {
   /** A view that is valid in this turn of the event loop, until something is written. */
   readonly valueOf = (version: Version): Uint8Array => {
     if (version.valueBytes === 0) return noBytes
-    if (version.value !== undefined) return version.value
+    const kept = this.#values.get(version)
+    if (kept !== undefined) return kept
     const value = this.#log.readValue(version)
     this.#values.offer(version, value)
     return value
@@ -259,8 +264,9 @@ export class Store {
   readonly valuesOf = (versions: readonly Version[]): Uint8Array[] => {
     if (versions.length === 1) return versions.map(this.valueOf)
     const missing: number[] = []
-    const values = versions.map(({ value, valueBytes }, place) => {
-      if (value === undefined && valueBytes > 0) missing.push(place)
+    const values = versions.map((version, place) => {
+      const value = version.valueBytes === 0 ? noBytes : this.#values.get(version)
+      if (value === undefined) missing.push(place)
       return value ?? noBytes
     })
     if (missing.length === 0) return values
@@ -303,7 +309,6 @@ export class Store {
       lease,
       valueBytes: value.length,
       previous: newest,
-      value: undefined,
     })
   }
 
@@ -318,7 +323,6 @@ export class Store {
       lease: 0n,
       valueBytes: 0,
       previous: newest,
-      value: undefined,
     })
   }
 

@@ -1,12 +1,12 @@
 import { BufferPool } from '../../base/buffer-pool.ts'
-import { type Version, noBytes } from './version.ts'
+import type { Version } from './version.ts'
 
 /** Values lie one behind the other in segments of this size; one of their memory is another's when they are gone. */
 const segmentBytes = 256 * 1024
 /** A value larger than this has a segment of its own. */
 const sharedLimitBytes = 64 * 1024
-/** What a value costs beside its bytes: its view, and its place in the segment's list. */
-const overheadBytes = 128
+/** What a value costs beside its bytes: its view, and its places in the segment's list and among all. */
+const overheadBytes = 160
 /** Segments that wait to be used again. */
 const spareSegments = 2
 
@@ -14,9 +14,9 @@ interface Segment {
   readonly memory: Buffer
   /** How many of its bytes are taken. */
   end: number
-  /** In the order in which they were added; some may have lost their values. */
-  versions: Version[]
-  /** How many of them have their values. */
+  /** Of the values in the order in which they were added; some may have been dropped. */
+  seqs: number[]
+  /** How many of them were not. */
   live: number
   newestRevision: number
 }
@@ -36,11 +36,18 @@ export class ValueCache {
   /** The oldest first; the last one is being filled. */
   readonly #segments: Segment[] = []
   readonly #byMemory = new Map<ArrayBufferLike, Segment>()
+  /** By the seq of their version. */
+  readonly #views = new Map<number, Uint8Array>()
   readonly #memories = new BufferPool(segmentBytes, spareSegments)
   #bytes = 0
 
   constructor(limitBytes: number) {
     this.#limitBytes = limitBytes
+  }
+
+  /** The value of a version that has one which is not empty. */
+  get({ seq }: Version): Uint8Array | undefined {
+    return this.#views.get(seq)
   }
 
   /** Copies the value of a version that was just written. */
@@ -62,11 +69,11 @@ export class ValueCache {
   }
 
   /** Drops the value of a version that nobody will ask for. */
-  drop(version: Version): void {
-    if (version.value === undefined) return
-    const segment = this.#byMemory.get(version.value.buffer)
-    version.value = undefined
-    if (segment === undefined) return
+  drop({ seq }: Version): void {
+    const view = this.#views.get(seq)
+    if (view === undefined) return
+    this.#views.delete(seq)
+    const segment = this.#byMemory.get(view.buffer) as Segment
     segment.live--
     if (segment.live === 0 && segment !== this.#segments.at(-1)) this.#remove(segment)
   }
@@ -75,19 +82,16 @@ export class ValueCache {
     for (const segment of [...this.#segments]) this.#remove(segment)
   }
 
-  #put(version: Version, value: Uint8Array): void {
-    if (value.length === 0) {
-      version.value = noBytes
-      return
-    }
+  #put({ seq, revision }: Version, value: Uint8Array): void {
+    if (value.length === 0) return
     const segment = this.#segmentFor(value.length)
     const start = segment.end
     segment.end += value.length
     segment.memory.set(value, start)
-    version.value = segment.memory.subarray(start, segment.end)
-    segment.versions.push(version)
+    this.#views.set(seq, segment.memory.subarray(start, segment.end))
+    segment.seqs.push(seq)
     segment.live++
-    segment.newestRevision = Math.max(segment.newestRevision, version.revision)
+    segment.newestRevision = Math.max(segment.newestRevision, revision)
     this.#bytes += overheadBytes
   }
 
@@ -95,7 +99,7 @@ export class ValueCache {
     const last = this.#segments.at(-1)
     if (last !== undefined && bytes <= roomIn(last)) return last
     const memory = bytes > sharedLimitBytes ? Buffer.allocUnsafeSlow(bytes) : this.#memories.take()
-    const segment = { memory, end: 0, versions: [], live: 0, newestRevision: 0 }
+    const segment = { memory, end: 0, seqs: [], live: 0, newestRevision: 0 }
     this.#segments.push(segment)
     this.#byMemory.set(memory.buffer, segment)
     this.#bytes += memory.length
@@ -103,12 +107,12 @@ export class ValueCache {
   }
 
   #remove(segment: Segment): void {
-    for (const version of segment.versions) {
-      if (version.value?.buffer === segment.memory.buffer) version.value = undefined
+    for (const seq of segment.seqs) {
+      if (this.#views.get(seq)?.buffer === segment.memory.buffer) this.#views.delete(seq)
     }
     this.#segments.splice(this.#segments.indexOf(segment), 1)
     this.#byMemory.delete(segment.memory.buffer)
-    this.#bytes -= segment.memory.length + overheadBytes * segment.versions.length
+    this.#bytes -= segment.memory.length + overheadBytes * segment.seqs.length
     this.#memories.give(segment.memory)
   }
 }

@@ -18,8 +18,6 @@ export class Version {
   readonly valueBytes: number
   /** The key's state before, until compaction drops it. */
   previous: Version | undefined
-  /** Kept until it is on disk and then as long as the recent values have room for it. */
-  value: Uint8Array | undefined
 
   constructor(fields: {
     key: string
@@ -30,7 +28,6 @@ export class Version {
     lease: bigint
     valueBytes: number
     previous: Version | undefined
-    value: Uint8Array | undefined
   }) {
     this.key = fields.key
     this.seq = fields.seq
@@ -40,7 +37,6 @@ export class Version {
     this.lease = fields.lease
     this.valueBytes = fields.valueBytes
     this.previous = fields.previous
-    this.value = fields.value
   }
 
   get isTombstone(): boolean {

@@ -18,7 +18,7 @@ function storeWithHistory(): Store {
     history.push(
       new Version({
         ...{ key: 'a', seq: revision, revision, createRevision: 2, version: revision - 1, lease: 0n },
-        ...{ valueBytes: 0, previous: undefined, value: undefined },
+        ...{ valueBytes: 0, previous: undefined },
       }),
     )
   }
@@ -77,7 +77,7 @@ test('others have their turn while many watchers are told what was just written'
   }
   const written = new Version({
     ...{ key: 'a', seq: 5001, revision: 5001, createRevision: 2, version: 5000, lease: 0n },
-    ...{ valueBytes: 0, previous: undefined, value: undefined },
+    ...{ valueBytes: 0, previous: undefined },
   })
   store.history.push(written)
   store.revision = written.revision
@@ -122,7 +122,7 @@ test('each watcher is told of what it wants alone, at once or when its client re
     (revision) =>
       new Version({
         ...{ key: 'a', seq: revision, revision, createRevision: 2, version: revision === 5001 ? 5000 : 0 },
-        ...{ lease: 0n, valueBytes: 0, previous: undefined, value: undefined },
+        ...{ lease: 0n, valueBytes: 0, previous: undefined },
       }),
   )
   for (const version of written) store.history.push(version)

@@ -260,7 +260,7 @@ test('a start finds keys of any bytes and lengths as they were, with their lease
     const all: unknown[] = []
     opened.engine.store.index.walk({ key: '', end: '\0' }, (version) => {
       if (version.isTombstone) return true
-      const { previous: _previous, value: _value, ...fields } = version
+      const { previous: _previous, ...fields } = version
       return all.push(fields) > 0
     })
     return [all, opened.engine.store.revision, opened.engine.store.seq]

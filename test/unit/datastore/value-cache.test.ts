@@ -10,19 +10,19 @@ describe('the cache of values', () => {
   test('keeps what was written last', () => {
     const cache = new ValueCache(2.5 * segmentBytes)
     const versions = write(cache, 4 * valuesInSegment)
-    const kept = versions.map(({ value }) => value !== undefined)
+    const kept = versions.map((version) => cache.get(version) !== undefined)
     expect(kept).toEqual(versions.map((_, place) => place >= 2 * valuesInSegment))
-    for (const version of versions.slice(2 * valuesInSegment)) expectValue(version)
+    for (const version of versions.slice(2 * valuesInSegment)) expectValue(cache, version)
   })
 
   test('never drops what is not on disk', () => {
     const cache = new ValueCache(segmentBytes)
     const versions = write(cache, 4 * valuesInSegment, { committedRevision: 0 })
-    for (const version of versions) expectValue(version)
+    for (const version of versions) expectValue(cache, version)
     const later = version(versions.length)
     cache.add(later, bytesOf(later), versions.length)
-    expect(versions[0]?.value).toBeUndefined()
-    expectValue(later)
+    expect(cache.get(versions[0] as Version)).toBeUndefined()
+    expectValue(cache, later)
   })
 
   test('uses memory again', () => {
@@ -36,33 +36,32 @@ describe('the cache of values', () => {
     const versions = write(cache, 2 * valuesInSegment)
     const read = version(1000)
     cache.offer(read, bytesOf(read))
-    expect(read.value).toBeUndefined()
+    expect(cache.get(read)).toBeUndefined()
     for (const dropped of versions.slice(0, valuesInSegment)) cache.drop(dropped)
     cache.offer(read, bytesOf(read))
-    expectValue(read)
-    for (const kept of versions.slice(valuesInSegment)) expectValue(kept)
+    expectValue(cache, read)
+    for (const kept of versions.slice(valuesInSegment)) expectValue(cache, kept)
   })
 
-  test('keeps large values, and empty ones beside its limit', () => {
+  test('keeps large values, and nothing of empty ones', () => {
     const cache = new ValueCache(4.5 * segmentBytes)
     const large = version(1)
     cache.add(large, Buffer.alloc(3 * segmentBytes, 7), 1)
     const empty = version(2)
     cache.add(empty, new Uint8Array(0), 2)
     write(cache, valuesInSegment, { from: 3 })
-    expect(large.value?.length).toBe(3 * segmentBytes)
-    expect(empty.value?.length).toBe(0)
+    expect(cache.get(large)?.length).toBe(3 * segmentBytes)
+    expect(cache.get(empty)).toBeUndefined()
     write(cache, 2 * valuesInSegment, { from: 100 })
-    expect(large.value).toBeUndefined()
-    expect(empty.value?.length).toBe(0)
+    expect(cache.get(large)).toBeUndefined()
   })
 
   test('forgets everything', () => {
     const cache = new ValueCache(4 * segmentBytes)
     const versions = write(cache, valuesInSegment)
     cache.clear()
-    for (const { value } of versions) expect(value).toBeUndefined()
-    for (const again of write(cache, valuesInSegment)) expectValue(again)
+    for (const version of versions) expect(cache.get(version)).toBeUndefined()
+    for (const again of write(cache, valuesInSegment)) expectValue(cache, again)
   })
 })
 
@@ -79,19 +78,20 @@ function write(
   return Array.from({ length: count }, (_, place) => {
     const written = version(from + place)
     cache.add(written, bytesOf(written), committedRevision ?? written.revision)
-    return Object.assign(written, { buffer: (written.value as Uint8Array).buffer })
+    return Object.assign(written, { buffer: (cache.get(written) as Uint8Array).buffer })
   })
 }
 
 function version(revision: number): Version {
   const fields = { key: 'a', seq: revision, revision, createRevision: 1, version: 1, lease: 0n, valueBytes }
-  return new Version({ ...fields, previous: undefined, value: undefined })
+  return new Version({ ...fields, previous: undefined })
 }
 
 function bytesOf({ revision }: Version): Buffer {
   return Buffer.alloc(valueBytes, `revision ${revision} `)
 }
 
-function expectValue(written: Version): void {
-  expect(written.value === undefined ? -1 : Buffer.compare(written.value, bytesOf(written))).toBe(0)
+function expectValue(cache: ValueCache, written: Version): void {
+  const value = cache.get(written)
+  expect(value === undefined ? -1 : Buffer.compare(value, bytesOf(written))).toBe(0)
 }

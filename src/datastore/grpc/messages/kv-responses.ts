@@ -5,7 +5,7 @@ import type {
   RangeResult,
   TxnResult,
 } from '../../mvcc/requests.ts'
-import { type Version, noBytes } from '../../mvcc/version.ts'
+import { Version, noBytes } from '../../mvcc/version.ts'
 import { type MessageWriter, messageFieldSize, uintFieldSize } from '../protobuf/message-writer.ts'
 import type { MessageParts } from '../http2/call.ts'
 import { StatusError, codes } from '../status.ts'
@@ -21,8 +21,14 @@ interface RangeResponse {
   readonly valuesOf: ValuesOf
 }
 
-/** What a version that waits to be sent counts: its place, in a heap that is smaller than what is beside it; or all of it. */
-export const heldVersionBytes = { inMemory: 64, ofPast: 512 } as const
+/** What a version that waits to be sent counts: the index has most of them as numbers, so that each is an object of the reply's. */
+export const heldVersionBytes = { inMemory: 192, ofPast: 512 } as const
+
+/** Stands where a version was that has been written. */
+const written = new Version({
+  ...{ key: '', seq: 0, revision: 0, createRevision: 0, version: 0, lease: 0n, valueBytes: 0 },
+  previous: undefined,
+})
 
 /** A part fits into one piece of a writer. */
 const partTargetBytes = 192 * 1024
@@ -59,9 +65,10 @@ export function writeRangeResponse(
 /** The same part by part: no value is read or copied before there is room for it. */
 export class RangeResponseParts implements MessageParts {
   readonly messageBytes: number
-  readonly heldBytes: number
+  readonly #versionBytes: number
   readonly #header: ResponseHeader
-  readonly #result: RangeResult
+  readonly #versions: Version[]
+  readonly #result: Omit<RangeResult, 'versions'>
   readonly #valuesOf: ValuesOf
   readonly release: () => void
   #next = 0
@@ -74,9 +81,11 @@ export class RangeResponseParts implements MessageParts {
     release,
     versionBytes,
   }: RangeResponse & { release: () => void; versionBytes: number }) {
-    this.heldBytes = result.versions.length * versionBytes
+    this.#versionBytes = versionBytes
+    const { versions, ...others } = result
     this.#header = header
-    this.#result = result
+    this.#versions = [...versions]
+    this.#result = others
     this.#valuesOf = valuesOf
     this.release = release
     this.messageBytes = header.fieldSize(result.revision) + keyValuesSize(result) + rangeEndSize(result)
@@ -84,19 +93,26 @@ export class RangeResponseParts implements MessageParts {
     requireSendable(this.messageBytes, largestMessageBytes)
   }
 
+  get heldBytes(): number {
+    return (this.#versions.length - this.#next) * this.#versionBytes
+  }
+
   write(writer: MessageWriter): boolean {
-    const { versions, revision } = this.#result
-    if (this.#next === 0) this.#header.write(writer, revision)
-    const part = versions.slice(this.#next, this.#endOfPart())
+    const versions = this.#versions
+    if (this.#next === 0) this.#header.write(writer, this.#result.revision)
+    const end = this.#endOfPart()
+    const part = versions.slice(this.#next, end)
     writeKeyValues(writer, { versions: part, keysOnly: false }, this.#valuesOf)
-    this.#next += part.length
+    // What was written is let go: a list may wait for its client for long.
+    versions.fill(written, this.#next, end)
+    this.#next = end
     if (this.#next < versions.length) return true
     writeRangeEnd(writer, this.#result)
     return false
   }
 
   #endOfPart(): number {
-    const { versions } = this.#result
+    const versions = this.#versions
     let end = this.#next
     for (let bytes = 0; end < versions.length && bytes < partTargetBytes; end++) {
       bytes += keyValueFieldSize(versions[end] as Version)
