@@ -79,6 +79,8 @@ export class Log {
   #committedRevision = 0
   #isFlushScheduled = false
   #isReading = false
+  /** A value was read in this turn of the event loop. */
+  #hasReadValue = false
   #space: SpaceUse
   #tidied: (() => void)[] = []
   #roomTried: ((hasRoom: boolean) => void)[] = []
@@ -141,7 +143,7 @@ export class Log {
 
   /** The value of a version that is on disk and not compacted; a copy of its own. */
   readValue({ seq, valueBytes }: StoredValue): Uint8Array {
-    const value = this.#read(() => this.#selectValue.get(seq) as Buffer | undefined)
+    const value = this.#readAlone(() => this.#selectValue.get(seq) as Buffer | undefined)
     if (value?.length !== valueBytes) throw this.#damaged(new Error(`version ${seq} has none of its length`))
     return value
   }
@@ -170,6 +172,18 @@ export class Log {
     }
     if (count === versions.length && start === (glued?.length ?? 0)) return
     throw this.#damaged(new Error(`one of the versions ${wanted} has none of its length`))
+  }
+
+  /** The first value of a turn, most often the only one, is read without a transaction, which would cost more than itself. */
+  #readAlone<Row>(read: () => Row): Row {
+    if (this.#isReading || this.#hasReadValue) return this.#read(read)
+    this.#hasReadValue = true
+    queueMicrotask(() => (this.#hasReadValue = false))
+    try {
+      return read()
+    } catch (thrown) {
+      throw this.#damaged(thrown)
+    }
   }
 
   #read<Row>(read: () => Row): Row {
