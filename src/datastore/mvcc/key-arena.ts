@@ -175,12 +175,19 @@ export class KeyArena implements Disposable {
     const at = (this.#starts[place] as number) + depth
     const left = Math.min(digitBytes, (this.#starts[place + 1] as number) - at)
     if (left <= 0) return 0
+    if (left === digitBytes) {
+      return (three(memory, at) * 2 ** 24 + three(memory, at + 3)) * digitBase + digitBytes
+    }
     let bytes = 0
     for (let offset = 0; offset < digitBytes; offset++) {
       bytes = bytes * 256 + (offset < left ? (memory[at + offset] as number) : 0)
     }
     return bytes * digitBase + left
   }
+}
+
+function three(memory: Buffer, at: number): number {
+  return ((memory[at] as number) << 16) | ((memory[at + 1] as number) << 8) | (memory[at + 2] as number)
 }
 
 /** Gives memory outside of the heap back at once: a heap that hardly grows may not be collected for hours. */
