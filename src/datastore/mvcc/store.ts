@@ -15,7 +15,7 @@ import { Version, noBytes } from './version.ts'
 
 const defaultLimits: StoreLimits = {
   heapBytes: 2048 * 1024 * 1024,
-  valueBytes: 40 * 1024 * 1024,
+  valueBytes: () => 40 * 1024 * 1024,
   historyBytes: 128 * 1024 * 1024,
   keyBytes: 1024 * 1024 * 1024,
   readKeys: 16_000_000,
@@ -30,8 +30,8 @@ const neverCompacted = -1
 export interface StoreLimits {
   /** The heap as a whole, which ends the process where it is exceeded. */
   readonly heapBytes: number
-  /** Recent values; a small cluster has fewer. */
-  readonly valueBytes: number
+  /** Recent values, by the number of keys; a small cluster has fewer. */
+  readonly valueBytes: (keys: number) => number
   /** Recent versions that are no key's newest any more. */
   readonly historyBytes: number
   /** The live keys: beyond this, no more are taken. */
@@ -79,7 +79,7 @@ export class Store {
   constructor(log: Log, limits: StoreLimits = defaultLimits) {
     this.#log = log
     this.#limits = limits
-    this.#values = new ValueCache(limits.valueBytes)
+    this.#values = new ValueCache(() => limits.valueBytes(this.index.size))
     this.#pastChanges = new PastChanges(log.past)
     this.#load()
   }

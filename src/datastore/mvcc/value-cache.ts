@@ -32,7 +32,7 @@ interface Segment {
  * valid in its turn of the event loop only.
  */
 export class ValueCache {
-  readonly #limitBytes: number
+  readonly #limitBytes: () => number
   /** The oldest first; the last one is being filled. */
   readonly #segments: Segment[] = []
   readonly #byMemory = new Map<ArrayBufferLike, Segment>()
@@ -41,7 +41,7 @@ export class ValueCache {
   readonly #memories = new BufferPool(segmentBytes, spareSegments)
   #bytes = 0
 
-  constructor(limitBytes: number) {
+  constructor(limitBytes: () => number) {
     this.#limitBytes = limitBytes
   }
 
@@ -53,7 +53,7 @@ export class ValueCache {
   /** Copies the value of a version that was just written. */
   add(version: Version, value: Uint8Array, committedRevision: number): void {
     this.#put(version, value)
-    while (this.#bytes > this.#limitBytes) {
+    while (this.#bytes > this.#limitBytes()) {
       const oldest = this.#segments[0] as Segment
       if (this.#segments.length === 1 || oldest.newestRevision > committedRevision) break
       this.#remove(oldest)
@@ -65,7 +65,7 @@ export class ValueCache {
     const segment = this.#segments.at(-1)
     const fits = segment !== undefined && value.length <= roomIn(segment)
     const neededBytes = overheadBytes + (fits ? 0 : Math.max(segmentBytes, value.length))
-    if (this.#bytes + neededBytes <= this.#limitBytes) this.#put(version, value)
+    if (this.#bytes + neededBytes <= this.#limitBytes()) this.#put(version, value)
   }
 
   /** Drops the value of a version that nobody will ask for. */

@@ -17,9 +17,9 @@ const mebibyte = 1024 ** 2
 
 /** All of the history in memory, a few of its versions, or none. */
 const limits = {
-  whole: { ...storeLimits(128 * mebibyte), valueBytes: 0, historyBytes: 64 * mebibyte },
-  part: { ...storeLimits(128 * mebibyte), valueBytes: 0, historyBytes: 20_000 },
-  none: { ...storeLimits(128 * mebibyte), valueBytes: 0, historyBytes: 0 },
+  whole: { ...storeLimits(128 * mebibyte), valueBytes: () => 0, historyBytes: 64 * mebibyte },
+  part: { ...storeLimits(128 * mebibyte), valueBytes: () => 0, historyBytes: 20_000 },
+  none: { ...storeLimits(128 * mebibyte), valueBytes: () => 0, historyBytes: 0 },
 } as const satisfies Record<string, StoreLimits>
 
 function openLog(path: string): Log {

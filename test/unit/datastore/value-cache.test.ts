@@ -8,7 +8,7 @@ const valuesInSegment = segmentBytes / valueBytes
 
 describe('the cache of values', () => {
   test('keeps what was written last', () => {
-    const cache = new ValueCache(2.5 * segmentBytes)
+    const cache = new ValueCache(() => 2.5 * segmentBytes)
     const versions = write(cache, 4 * valuesInSegment)
     const kept = versions.map((version) => cache.get(version) !== undefined)
     expect(kept).toEqual(versions.map((_, place) => place >= 2 * valuesInSegment))
@@ -16,7 +16,7 @@ describe('the cache of values', () => {
   })
 
   test('never drops what is not on disk', () => {
-    const cache = new ValueCache(segmentBytes)
+    const cache = new ValueCache(() => segmentBytes)
     const versions = write(cache, 4 * valuesInSegment, { committedRevision: 0 })
     for (const version of versions) expectValue(cache, version)
     const later = version(versions.length)
@@ -26,13 +26,13 @@ describe('the cache of values', () => {
   })
 
   test('uses memory again', () => {
-    const cache = new ValueCache(1.5 * segmentBytes)
+    const cache = new ValueCache(() => 1.5 * segmentBytes)
     const memories = new Set(write(cache, 20 * valuesInSegment).map(({ buffer }) => buffer))
     expect(memories.size).toBeLessThanOrEqual(3)
   })
 
   test('has room for what is read when everything in a segment was dropped', () => {
-    const cache = new ValueCache(2.5 * segmentBytes)
+    const cache = new ValueCache(() => 2.5 * segmentBytes)
     const versions = write(cache, 2 * valuesInSegment)
     const read = version(1000)
     cache.offer(read, bytesOf(read))
@@ -44,7 +44,7 @@ describe('the cache of values', () => {
   })
 
   test('keeps large values, and nothing of empty ones', () => {
-    const cache = new ValueCache(4.5 * segmentBytes)
+    const cache = new ValueCache(() => 4.5 * segmentBytes)
     const large = version(1)
     cache.add(large, Buffer.alloc(3 * segmentBytes, 7), 1)
     const empty = version(2)
@@ -57,7 +57,7 @@ describe('the cache of values', () => {
   })
 
   test('forgets everything', () => {
-    const cache = new ValueCache(4 * segmentBytes)
+    const cache = new ValueCache(() => 4 * segmentBytes)
     const versions = write(cache, valuesInSegment)
     cache.clear()
     for (const version of versions) expect(cache.get(version)).toBeUndefined()
