@@ -356,7 +356,8 @@ test('the plugin flannel gives pods what flanneld says, and takes it back when f
   expect(await inPod('link show eth0')).toContain('mtu 1450')
   expect(await inPod('route show 10.244.0.0/16')).toContain('via 10.244.7.1')
   expect(await ip(0, 'address', 'show', 'cni-flannel')).toContain('10.244.7.1/24')
-  expect(await call('CHECK')).toMatchObject({ exitCode: 0 })
+  const withResult = { ...(JSON.parse(stdin) as object), prevResult: JSON.parse(added.stdout) as object }
+  expect(await call('CHECK', JSON.stringify(withResult))).toMatchObject({ exitCode: 0 })
 
   await machine.exec(['bash', '-ec', 'echo FLANNEL_SUBNET=nonsense >/run/flannel/subnet.env'])
   const refused = await call('ADD')

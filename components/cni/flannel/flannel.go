@@ -177,7 +177,7 @@ func add(args *skel.CmdArgs) error {
 	return result.Print()
 }
 
-// withKept calls what does the work for a container that was added. One that is not known is gone.
+// withKept calls what does the work for a container that was added, as it was added. One that is not known is gone.
 func withKept(args *skel.CmdArgs, call func(plugin string, content []byte, file string) error) error {
 	config, err := read(args.StdinData)
 	if err != nil {
@@ -191,11 +191,18 @@ func withKept(args *skel.CmdArgs, call func(plugin string, content []byte, file 
 	if err != nil {
 		return err
 	}
-	var made types.NetConf
+	var made object
 	if err := json.Unmarshal(content, &made); err != nil {
 		return fmt.Errorf("cannot read %s: %w", file, err)
 	}
-	return call(made.Type, content, file)
+	plugin, _ := made["type"].(string)
+	if config.RawPrevResult != nil {
+		made["prevResult"] = config.RawPrevResult
+	}
+	if content, err = json.Marshal(made); err != nil {
+		return err
+	}
+	return call(plugin, content, file)
 }
 
 func check(args *skel.CmdArgs) error {
