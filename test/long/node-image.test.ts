@@ -51,7 +51,7 @@ test('a machine with a containerd and the image is a Node', async () => {
     mkdirSync(machine.path(path), { recursive: true })
   const archive = `/tmp/kubelet-${tag}-amd64.tar`
   copyFileSync(`${repository}/dist/images/kubelet-${tag}-amd64.tar`, machine.path(archive))
-  await other.ctr(['images', 'import', '--snapshotter=native', archive])
+  await other.ctr(['images', 'import', archive])
 
   const run = (flags: readonly string[], name: string, ...command: string[]) =>
     other.ctr(['run', '--snapshotter=native', ...flags, image, name, ...command], { timeoutMs: 240_000 })
