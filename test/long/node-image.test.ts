@@ -1,4 +1,4 @@
-import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { parseToken } from '../../src/cluster/join/token.ts'
 import { addTestImage, startCluster } from '../integration/harness/cluster.ts'
@@ -28,7 +28,8 @@ const mounts = [
 const kubeletMounts = [
   ...mounts,
   ...['/sys', '/var/lib/containerd', '/var/log/pods', '/var/log/containers'].map((path) => mount(path)),
-  ...['/etc/machine-id', '/lib/modules'].map((path) => mount(path, 'rbind:ro')),
+  // Not every machine has modules.
+  ...['/etc/machine-id', '/lib/modules'].filter(existsSync).map((path) => mount(path, 'rbind:ro')),
 ]
 const asOnTheHost = [
   ...['--privileged', '--net-host', '--with-ns=pid:/proc/1/ns/pid', '--with-ns=uts:/proc/1/ns/uts'],
@@ -47,18 +48,19 @@ test('a machine with a containerd and the image is a Node', async () => {
   await using machine = await Machine.create({ name: 'imaged' })
   await lan.join(machine)
   await using other = await OtherMachine.prepare(machine)
-  for (const path of ['/etc/kubernetes', '/var/log/pods', '/var/log/containers', '/lib/modules'])
-    mkdirSync(machine.path(path), { recursive: true })
+  await machine.exec(['mkdir', '-p', '/etc/kubernetes', '/var/log/pods', '/var/log/containers'])
   const archive = `/tmp/kubelet-${tag}-amd64.tar`
   copyFileSync(`${repository}/dist/images/kubelet-${tag}-amd64.tar`, machine.path(archive))
   await other.ctr(['images', 'import', archive])
 
   const run = (flags: readonly string[], name: string, ...command: string[]) =>
     other.ctr(['run', '--snapshotter=native', ...flags, image, name, ...command], { timeoutMs: 240_000 })
-  await run(
-    ['--rm', mount('/opt/cni/bin', 'rbind:rw', '/host/opt/cni/bin')],
-    ...(['copy', 'cp', '-a', '/opt/cni/bin/.', '/host/opt/cni/bin/'] as const),
-  )
+  // Twice, as when a later one takes the place of the first.
+  for (const name of ['plugins', 'plugins-again'])
+    await run(
+      ['--rm', mount('/opt/cni/bin', 'rbind:rw', '/host')],
+      ...([name, 'cp', '-af', '/opt/cni/bin/.', '/host/'] as const),
+    )
   // It ends until kubeadm has written its configuration, and is started again.
   const restarts = ['status=running', 'loguri=file:///var/log/kubelet.log']
   await run(

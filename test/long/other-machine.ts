@@ -1,4 +1,4 @@
-import { copyFileSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
+import { copyFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { renderContainerdConfig } from '../../src/node/render/containerd-config.ts'
 import { defaultDataDir } from '../integration/harness/cluster.ts'
 import { busyboxArchive, packedImageName } from '../integration/harness/images.ts'
@@ -27,8 +27,10 @@ export class OtherMachine implements AsyncDisposable {
       /^[0-9a-f]+$/.test(one),
     )
     const bin = `${defaultDataDir}/data/${payload}/bin`
-    for (const directory of ['/etc/containerd', '/etc/cni/net.d', '/opt/cni/bin', '/var/lib/kubelet'])
-      mkdirSync(machine.path(directory), { recursive: true })
+    // Of the host's, which machines share, nothing is written to.
+    await machine.exec(['mount', '-t', 'tmpfs', 'tmpfs', '/opt'])
+    const directories = ['/etc/containerd', '/etc/cni/net.d', '/opt/cni/bin', '/var/lib/kubelet']
+    await machine.exec(['mkdir', '-p', ...directories])
     await machine.exec(['mount', '--bind', '/var/lib/kubelet', '/var/lib/kubelet'])
     await machine.exec(['mount', '--make-rshared', '/var/lib/kubelet'])
     const config = renderContainerdConfig({
