@@ -102,7 +102,7 @@ test('a machine with a containerd and the image is a Node', async () => {
   await cluster.wait(['--for=condition=Ready', `node/${host}`])
 
   // A secret is a tmpfs that the kubelet mounts: what its container has mounted, containerd finds.
-  const read = 'cat /secret/word; echo; cat /run/secrets/kubernetes.io/serviceaccount/namespace'
+  const read = 'cat /secret/word; echo; cat /var/run/secrets/kubernetes.io/serviceaccount/namespace'
   await cluster.kubectl(['create', 'secret', 'generic', 'words', '--from-literal=word=mellon'])
   const worker = pod('on-image', `${read}; ${sleepForever}`, {
     container: { volumeMounts: [{ name: 'words', mountPath: '/secret' }] },
