@@ -102,14 +102,15 @@ test('a machine with a containerd and the image is a Node', async () => {
   await cluster.wait(['--for=condition=Ready', `node/${host}`])
 
   // A secret is a tmpfs that the kubelet mounts: what its container has mounted, containerd finds.
-  const read = 'cat /secret/word; echo; cat /var/run/secrets/kubernetes.io/serviceaccount/namespace'
+  const read = 'cat /secret/word; echo; cat /var/run/secrets/kubernetes.io/serviceaccount/namespace; echo'
   await cluster.kubectl(['create', 'secret', 'generic', 'words', '--from-literal=word=mellon'])
   const worker = pod('on-image', `${read}; ${sleepForever}`, {
     container: { volumeMounts: [{ name: 'words', mountPath: '/secret' }] },
     spec: { nodeName: host, volumes: [{ name: 'words', secret: { secretName: 'words' } }] },
   })
   await cluster.runPods(worker)
-  expect((await cluster.kubectl(['logs', 'on-image'])).stdout).toBe('mellon\ndefault')
+  const logs = async (name: string) => (await cluster.kubectl(['logs', name])).stdout
+  await cluster.waitFor('the pod has read them', async () => (await logs('on-image')) === 'mellon\ndefault\n')
   expect(await cluster.shell('on-image', 'echo from $HOSTNAME')).toContain('from on-image')
 
   // Pods outlive the kubelet, which containerd starts again.
@@ -129,7 +130,7 @@ test('a machine with a containerd and the image is a Node', async () => {
       spec: { nodeName: host, automountServiceAccountToken: false },
     }),
   )
-  expect((await cluster.kubectl(['logs', 'after'])).stdout).toBe('again\n')
+  await cluster.waitFor('the pod is heard', async () => (await logs('after')) === 'again\n')
   expect(await started()).toBe(before)
   expect(readFileSync(machine.path('/var/log/kubelet.log'), 'utf8')).not.toContain('panic:')
 })
