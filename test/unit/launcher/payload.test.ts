@@ -294,6 +294,7 @@ test('what changes how node and its libraries work does not reach the daemon', (
     SSLKEYLOGFILE: '/tmp/keys',
     GLIBC_TUNABLES: 'glibc.malloc.check=0',
     MALLOC_PERTURB_: '1',
+    MALLOC_TOP_PAD_: '1',
     GCONV_PATH: '/tmp',
     HOSTALIASES: '/tmp/hosts',
     RES_OPTIONS: 'debug',
@@ -323,6 +324,7 @@ test('what changes how node and its libraries work does not reach the daemon', (
   expect(Object.keys(unwanted).filter((name) => name in reached)).toEqual([])
   expect(reached).toMatchObject(wanted)
   expect(reached['LD_LIBRARY_PATH']).toBe(`${reached['K8S_PAYLOAD_DIR']}/lib`)
+  expect(reached).toMatchObject({ MALLOC_ARENA_MAX: '1', MALLOC_TRIM_THRESHOLD_: '131072' })
 })
 
 test('neither does it reach the daemon that is run from memory', () => {
