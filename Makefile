@@ -56,7 +56,7 @@ steps := node kubernetes containerd containerd-shim-runc-v2 runc cni addons etcd
 number = $(words $(shell sed 's/ $1 .*/ $1/' <<<' $(steps) '))
 step = @printf '[%s/%s] %s\n' $(call number,$1) $(words $(steps)) '$1$(if $2, $2)'
 
-.PHONY: all setup replay-day coverage soak test-all images image-sizes download generate deps validate lint check test build build-fast run install uninstall clean clean-all \
+.PHONY: all setup replay-day coverage soak ingress-image test-all images image-sizes download generate deps validate lint check test build build-fast run install uninstall clean clean-all \
 	help peers image-settings FORCE
 
 all: build ## What a plain `make` does: build
@@ -103,8 +103,11 @@ coverage: build-fast peers build/.coverage ## Print which lines and branches of 
 build/.coverage: FORCE
 	@rm -rf build/coverage && mkdir -p build && mkdir -m 1777 build/coverage
 
-test-all: build peers build/peers/kubeadm build/peers/kubemark ## Run what takes too long for `make test`: docs/testing.md (as root)
+test-all: build peers build/peers/kubeadm build/peers/kubemark ingress-image ## Run what takes too long for `make test`: docs/testing.md (as root)
 	@scripts/test-all.sh
+
+ingress-image: level := $(or $(shell cat build/.level 2>/dev/null),fast)
+ingress-image: build/images/traefik.tar.zst ## Build the image of Traefik, which is not in the artifact: docs/ingress.md
 
 soak: build peers ## Let three servers fail at random for DURATION seconds while clients work, and report (as root)
 	@SOAK_SECONDS=$(DURATION) $(node) $(vitest) run --project integration test/integration/soak.test.ts
@@ -221,6 +224,10 @@ build/peers/kine: $(wildcard components/kine/*) build/.kine-version scripts/buil
 	@echo building $(@F)
 	@scripts/build-component.sh $(@F) $@
 
+build/bin/traefik: $(wildcard components/traefik/* components/traefik/*/*) scripts/build-component.sh | setup
+	@echo building $(@F)
+	@scripts/build-component.sh $(@F) $@
+
 build/bin/busybox: scripts/build-component.sh | setup
 	@echo 'downloading busybox'
 	@scripts/build-component.sh $(@F) $@
@@ -231,7 +238,7 @@ images-of-addons := coredns metrics-server local-path-provisioner
 
 build/images/%.tar.zst: build/bin/% build/.level src/base/tar.ts build/.k8s-version \
 		$(addprefix scripts/,image.ts image-archive.ts busybox-applets.ts compress.ts image-reference.sh)
-	$(if $(filter busybox,$*),@echo 'packing the image of busybox',$(call step,images,$*))
+	$(if $(filter busybox traefik,$*),@echo 'packing the image of $*',$(call step,images,$*))
 	@mkdir -p $(@D)
 	@$(node) scripts/image.ts $$(scripts/image-reference.sh $(or $(images-of-$*),$*)) $< $@ $(level)
 

@@ -204,6 +204,24 @@ build_dockerd() {
     -tags 'netgo osusergo static_build exclude_graphdriver_btrfs exclude_graphdriver_zfs'
 }
 
+# Traefik, with the list of providers for challenges by DNS put in place of lego's (components/traefik/lego says why), and without its
+# dashboard, whose files are in no module.
+build_traefik() {
+  local version lego source
+  version=$(pinned traefik github.com/traefik/traefik/v3)
+  lego=github.com/go-acme/lego/v5
+  source=$(go mod download -json "$lego@$(pinned traefik "$lego")" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+  [[ -d $source ]] || fail "download $lego"
+  work=$(mktemp -d "$build/traefik.XXXXXX")
+  cp -r "$(component traefik)"/{go.mod,go.sum,ext} "$work"
+  cp -r "$source" "$work/lego"
+  chmod -R u+w "$work/lego"
+  cp "$(component traefik)/lego/providers.go" "$work/lego/providers/dns/zz_gen_dns_providers.go"
+  (cd "$work" && go mod edit -replace "$lego=./lego")
+  CGO_ENABLED=0 go_build "$work" github.com/traefik/traefik/v3/cmd/traefik \
+    "-X github.com/traefik/traefik/v3/pkg/version.Version=${version#v}"
+}
+
 build_kine() {
   local module
   module=$("$root/scripts/download-kine.sh")

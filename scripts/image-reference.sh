@@ -11,7 +11,12 @@ for name; do
     local-path-provisioner) version=$(pinned addons github.com/rancher/local-path-provisioner) ;;
     # Nodes of different versions make volumes for one provisioner.
     volume | busybox) version=1 ;;
-    *) fail "name image $name: want pause, volume, coredns, metrics-server, local-path-provisioner or busybox" ;;
+    # Upstream's own name, so that one manifest serves with its image and with ours.
+    traefik)
+      printf 'docker.io/library/traefik:%s\n' "$(pinned traefik github.com/traefik/traefik/v3)"
+      continue
+      ;;
+    *) fail "name image $name: want pause, volume, coredns, metrics-server, local-path-provisioner, busybox or traefik" ;;
   esac
   printf 'k8s.local/%s:%s\n' "$name" "${version#v}"
 done

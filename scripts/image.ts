@@ -2,7 +2,7 @@
  * Packs the images of a program, those that the daemon imports and the tests', as an OCI image archive that is compressed with
  * zstd. Their files are the same, in it once, and unpacked once.
  *
- *   node scripts/image.ts k8s.local/NAME:VERSION... BINARY OUTPUT best|fast
+ *   node scripts/image.ts REPOSITORY/NAME:VERSION... BINARY OUTPUT best|fast
  */
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { busyboxApplets } from './busybox-applets.ts'
@@ -50,6 +50,11 @@ const recipes: Readonly<Record<string, Recipe>> = {
   }),
   volume: (binary) => ({ files: pauseFiles(binary), config: { Entrypoint: ['/volume'], WorkingDir: '/' } }),
   ...Object.fromEntries(addonNames.map((name) => [name, addon(name)])),
+  // Called as upstream's image calls it. Whoever runs it says as which user.
+  traefik: (binary) => ({
+    files: [directory('tmp', 0o1777), executable('traefik', binary)],
+    config: { Env: [path], Entrypoint: ['/traefik'], WorkingDir: '/' },
+  }),
   busybox: (binary) => ({
     files: [
       directory('bin'),
@@ -72,7 +77,7 @@ const recipes: Readonly<Record<string, Recipe>> = {
 }
 
 function image(reference: string, binary: Buffer): Image {
-  const name = /^k8s\.local\/(?<name>[a-z-]+):.+$/.exec(reference)?.groups?.['name'] ?? ''
+  const name = /^[a-z0-9./]+\/(?<name>[a-z-]+):.+$/.exec(reference)?.groups?.['name'] ?? ''
   const recipe = recipes[name]
   if (!recipe) usage()
   const { files, config } = recipe(binary)
@@ -86,7 +91,7 @@ function image(reference: string, binary: Buffer): Image {
 
 function usage(): never {
   console.error(
-    `usage: image.ts k8s.local/(${Object.keys(recipes).join('|')}):VERSION... BINARY OUTPUT best|fast`,
+    `usage: image.ts REPOSITORY/(${Object.keys(recipes).join('|')}):VERSION... BINARY OUTPUT best|fast`,
   )
   process.exit(2)
 }

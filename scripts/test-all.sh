@@ -58,6 +58,7 @@ part 'storage tests of other versions' node node_modules/vitest/vitest.mjs run -
 part 'a machine that kubeadm joins' node node_modules/vitest/vitest.mjs run --project long test/long/kubeadm-join.test.ts
 part 'a machine that is a Node by an image' node_image
 part 'a cluster that is upgraded' upgrade
+part 'an ingress' node node_modules/vitest/vitest.mjs run --project long test/long/ingress.test.ts
 part "Kubernetes' end-to-end tests" end_to_end
 part "Kubernetes' own unit tests" test/upstream-units.sh
 part 'starts, compared' bench/start.sh --runs=1 --idle-runs=1

@@ -140,3 +140,9 @@ test('npm brings all that is locked, whatever its user leaves out elsewhere, and
   })
   expect(printed).toMatch(/^npm ci --include=dev --include=optional --ignore-scripts /m)
 })
+
+test('the image of docs/ingress.yaml is the one that `make ingress-image` makes', () => {
+  const [reference] = bash('scripts/image-reference.sh traefik', {}).split('\n')
+  const images = [...read('docs/ingress.yaml').matchAll(/^ +image: (.+)$/gm)].map(([, image]) => image)
+  expect(images).toEqual([reference])
+})
