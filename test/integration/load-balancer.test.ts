@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { addTestImage, Cluster } from './harness/cluster.ts'
@@ -115,6 +116,45 @@ function untilAsked(from: Machine, address: string, port: number): Promise<strin
   )
 }
 
+/** Answers each datagram with its own name and who asks. */
+const datagramServer = `
+  const socket = require('node:dgram').createSocket('udp6', (_, { address, port }) =>
+    socket.send(process.argv[1] + ' ' + address.replace('::ffff:', ''), port, address))
+  socket.bind(8080, '::', () => console.log('ready'))`
+
+/** What comes of one datagram within two seconds, from a port that stays the same. */
+const datagramClient = `
+  const [, address, port] = process.argv
+  const socket = require('node:dgram').createSocket(address.includes(':') ? 'udp6' : 'udp4', (text) => {
+    console.log(String(text))
+    process.exit()
+  })
+  socket.bind(40000, () => socket.send('who', Number(port), address))
+  setTimeout(() => process.exit(), 2000)`
+
+/** In the network of a pod, whose image has nothing for it; it ends with its machine. */
+async function serveDatagrams(cluster: Cluster, pod: string): Promise<void> {
+  const sandbox = (await cluster.k8s(['crictl', 'pods', '--quiet', '--name', pod])).stdout.trim()
+  const inspect = ['crictl', 'inspectp', '--output=go-template', '--template={{.info.pid}}', sandbox]
+  const pid = (await cluster.k8s(inspect)).stdout.trim()
+  const command = ['nsenter', '--target', pid, '--net', process.execPath, '-e', datagramServer, pod]
+  const { child, ended } = cluster.machine.spawn(command)
+  const failed = ended.then(() => Promise.reject(new Error(`nobody answers datagrams in the pod ${pod}`)))
+  failed.catch(() => {})
+  await Promise.race([once(child.stdout!, 'data'), failed])
+}
+
+function untilTold(from: Machine, address: string, port: number, answer: RegExp): Promise<string> {
+  return server.waitFor(
+    `${from.id} is told ${String(answer)} by a datagram to ${address} at port ${port}`,
+    async () => {
+      const command = [process.execPath, '-e', datagramClient, address, String(port)]
+      const told = (await from.exec(command)).stdout.trim()
+      return answer.test(told) && told
+    },
+  )
+}
+
 async function eventsOf(name: string): Promise<string[]> {
   const { items } = await server.get<{
     items: { reason: string; message: string; count: number; involvedObject: { name: string } }[]
@@ -228,6 +268,73 @@ describe('ports of the nodes', () => {
     expect(await addressesOf('second')).toEqual([])
     await server.kubectl(['delete', 'service', 'web'])
     await untilAddresses('second', [addresses.agent[4], addresses.server[4]])
+  })
+})
+
+describe('UDP', () => {
+  const udp = { name: 'udp', protocol: 'UDP', targetPort: 8080 }
+  const both = (port: number) => [
+    { ...udp, port },
+    { name: 'tcp', port, targetPort: 8080 },
+  ]
+
+  beforeAll(async () => {
+    await serveDatagrams(server, 'near')
+    await serveDatagrams(agent, 'far')
+  })
+
+  test.each(['server', 'agent'] as const)(
+    'of a Service that has TCP on the same port is answered in both families: at the %s',
+    async (node) => {
+      await server.apply(loadBalancer('both', 87, { ipFamilyPolicy: 'PreferDualStack', ports: both(87) }))
+      for (const family of [4, 6] as const) {
+        const address = addresses[node][family]
+        expect(await untilAsked(client, address, 87)).toMatch(/^(near|far) /)
+        for (const machine of [client, server.machine, agent.machine])
+          expect(await untilTold(machine, address, 87, /^(near|far) /)).toBeTruthy()
+      }
+    },
+  )
+
+  test('goes to another pod when the first is none of the Service any more, though its client keeps its port', async () => {
+    await server.kubectl(['label', 'pod', 'near', 'datagrams=yes'])
+    await server.apply(loadBalancer('datagrams', 89, { selector: { datagrams: 'yes' }, ports: both(89) }))
+    const nodes = [addresses.server[4], addresses.agent[4]]
+    for (const address of nodes) {
+      await untilAsked(client, address, 89)
+      await untilTold(client, address, 89, /^near /)
+    }
+    await server.kubectl(['label', 'pod', 'far', 'datagrams=yes'])
+    await server.kubectl(['label', 'pod', 'near', 'datagrams-'])
+    for (const address of nodes) await untilTold(client, address, 89, /^far /)
+    // Where an earlier datagram of the same port has gone by the policy Cluster, later ones do, too.
+    const local = { externalTrafficPolicy: 'Local', selector: { datagrams: 'yes' }, ports: both(90) }
+    await server.apply(loadBalancer('told', 90, local))
+    await untilAddresses('told', [addresses.agent[4]])
+    await untilAsked(client, addresses.agent[4], 90)
+    const told = await untilTold(client, addresses.agent[4], 90, /^far /)
+    expect(told).toBe(`far ${clientAddress}`)
+  })
+
+  test('has ports of its own, as SCTP has: only those of the same protocol are in its way', async () => {
+    const of = (name: string, protocol: string) =>
+      loadBalancer(name, 88, { ports: [{ protocol, port: 88, targetPort: 8080 }] })
+    await server.apply(of('one-tcp', 'TCP'), of('one-udp', 'UDP'), of('one-sctp', 'SCTP'))
+    for (const name of ['one-tcp', 'one-udp', 'one-sctp'])
+      await untilAddresses(name, [addresses.agent[4], addresses.server[4]])
+    await server.apply(loadBalancer('two', 88, { ports: both(88) }), loadBalancer('vxlan', 8472))
+    await untilAddresses('vxlan', [addresses.agent[4], addresses.server[4]])
+    await server.waitFor('it has an Event', async () => (await eventsOf('two')).length > 0)
+    expect(await eventsOf('two')).toEqual([
+      expect.stringContaining(
+        '1 PortConflict: port 88/UDP of the nodes is that of the Service default/one-udp',
+      ),
+    ])
+    await server.apply(loadBalancer('tunnel', 8472, { ports: [{ ...udp, port: 8472 }] }))
+    await server.waitFor('it has an Event', async () => (await eventsOf('tunnel')).length > 0)
+    expect(await eventsOf('tunnel')).toEqual([
+      expect.stringContaining('1 PortReserved: port 8472/UDP of the nodes belongs to'),
+    ])
   })
 })
 
