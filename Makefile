@@ -275,7 +275,7 @@ build/bundle/main.js: $(sources) build/version.json package-lock.json scripts/bu
 binaries := $(addprefix build/bin/,node kubernetes containerd containerd-shim-runc-v2 runc cni etcd-file cri-dockerd)
 
 build/payload/.complete: $(binaries) build/images/pause.tar.zst build/images/addons.tar.zst build/bundle/main.js \
-		build/version.json src/lab/machine.sh scripts/stage-payload.sh
+		build/version.json src/lab/machine.sh standalone.yaml scripts/stage-payload.sh
 	@scripts/stage-payload.sh
 
 $(artifact): build/payload/.complete build/bin/launcher build/.level src/base/tar.ts \

@@ -49,4 +49,5 @@ stage "$(realpath "$(gcc -print-file-name=libatomic.so.1)")" lib/libatomic.so.1
 printf '{"type":"commonjs"}\n' >"$payload/lib/package.json"
 stage "$build/version.json" lib/version.json
 stage "$root/src/lab/machine.sh" lib/machine.sh
+stage "$root/standalone.yaml" lib/standalone.yaml
 touch "$payload/.complete"

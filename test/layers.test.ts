@@ -36,10 +36,10 @@ test('docs/architecture.md has the same rooms', () => {
 
 test('the components are those that the table of roles has', () => {
   // etcd is one kind of storage.
-  const plan = ['cluster/plan.ts', 'storage/etcd-member.ts'].map((file) =>
+  const plan = ['cluster/plan.ts', 'cluster/kubelet/plan.ts', 'storage/etcd-member.ts'].map((file) =>
     readFileSync(`${root}/src/${file}`, 'utf8'),
   )
-  const imported = [...plan.join('').matchAll(/^import \{.*\} from '\.\.\/(components\/.+)'$/gm)].map(
+  const imported = [...plan.join('').matchAll(/^import \{.*\} from '(?:\.\.\/)+(components\/.+)'$/gm)].map(
     ([, file = '']) => file,
   )
   const expected = new Set(imported.filter((file) => file !== 'components/process-component.ts'))

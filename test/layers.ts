@@ -83,6 +83,7 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
     'cli/etcd',
     'cli/snapshot',
     'cli/lab',
+    'cli/pod',
     'cli/secrets-encryption',
     'client',
     'migration',
@@ -95,6 +96,7 @@ export const rooms: Readonly<Record<string, readonly string[]>> = {
   'cli/snapshot': ['cli', 'snapshot', 'datastore', 'datastore/transfer', ...inCommands],
   'cli/secrets-encryption': ['cli', 'client', 'datastore', 'pki', ...inCommands],
   'cli/lab': ['cli', 'lab', ...inCommands],
+  'cli/pod': ['cli', 'client', 'pki', ...inCommands],
   'cli/datastore.ts': ['cli', 'cluster/run-datastore.ts', 'datastore', ...inCommands],
   'main.ts': ['cli'],
 }

@@ -67,7 +67,7 @@ export function parseArguments(argv: readonly string[], commands: Commands): Req
 function checkOperands(given: { command: Command; operands: readonly string[]; isForHelp: boolean }): void {
   const { command, operands, isForHelp } = given
   const expected = command.operands ?? []
-  const extra = operands[expected.length]
+  const extra = expected.at(-1)?.isRest === true ? undefined : operands[expected.length]
   if (extra !== undefined) {
     const takes = expected.length === 0 ? 'flags only' : `no more than ${placeholders(command)}`
     throw usageError(`cannot use ${showText(extra)}: k8s ${command.name} takes ${takes}`)
@@ -82,7 +82,10 @@ function checkOperands(given: { command: Command; operands: readonly string[]; i
 /** What follows the name of a command on its command line: "FILE [NAME]". */
 export function placeholders({ operands = [] }: Command): string {
   return operands
-    .map(({ placeholder, isOptional }) => (isOptional === true ? `[${placeholder}]` : placeholder))
+    .map(({ placeholder, isOptional, isRest }) => {
+      const word = isRest === true ? `-- ${placeholder}...` : placeholder
+      return isOptional === true ? `[${word}]` : word
+    })
     .join(' ')
 }
 
@@ -200,9 +203,9 @@ function flagOf(given: { token: OptionToken; command: Command; commands: Command
   text: string
 } {
   const { token, command, commands } = given
-  const option = Object.hasOwn(command.options, token.name) ? command.options[token.name] : undefined
+  const name = ownName(token, command)
+  const option = Object.hasOwn(command.options, name) ? command.options[name] : undefined
   if (option === undefined) throw unknownFlag({ token, command, commands })
-  const { name } = token
   // -o=json reaches us as "=json"; a text of its own that looks like a flag is a forgotten value.
   const text = token.rawName.startsWith('--') ? token.value : token.value?.replace(/^=/, '')
   if (text === undefined && option.kind.bare !== undefined) return { name, text: option.kind.bare }
@@ -211,6 +214,12 @@ function flagOf(given: { token: OptionToken; command: Command; commands: Command
     throw usageError(`cannot use ${shown}: it has no value; allowed is ${option.kind.allowed}`)
   }
   return { name, text }
+}
+
+/** The parser knows a letter by one of the commands that have it. */
+function ownName({ name, rawName }: OptionToken, { options }: Command): string {
+  if (rawName.startsWith('--')) return name
+  return Object.keys(options).find((own) => options[own]?.short === rawName.slice(1)) ?? name
 }
 
 /** An error names no more commands than this. */

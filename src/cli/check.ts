@@ -1,5 +1,6 @@
 import { hasNode } from '../config/config.ts'
 import { loadAnyConfig } from '../config/load.ts'
+import { readOwnConfig } from '../config/own-kubelet-config.ts'
 import { schema } from '../config/schema.ts'
 import {
   type Command,
@@ -32,6 +33,7 @@ async function handler(invocation: Invocation): Promise<number> {
   const { flags, print } = invocation
   const { output } = optionValues(ownOptions, flags)
   const config = await loadAnyConfig({ ...sourcesOf(invocation), flags: withoutOwn(flags, ownOptions) })
+  if (config.role === 'kubelet') await readOwnConfig(config)
   const { preflight } = await import('../node/preflight/preflight.ts')
   const requirements = await preflight(config)
   const missing = requirements.filter(({ state, required }) => required && state === 'missing')
@@ -43,7 +45,7 @@ async function handler(invocation: Invocation): Promise<number> {
   print(renderTable(['REQUIREMENT', 'STATE', 'DETAIL'], rows))
   const remedies = requirements.filter(({ state, remedy }) => state !== 'ok' && remedy !== undefined)
   for (const { name, remedy } of remedies) print(`\n${name}: ${remedy}\n`)
-  const role = hasNode(config) ? 'the cluster' : 'the datastore'
+  const role = config.role === 'kubelet' ? 'a kubelet' : hasNode(config) ? 'the cluster' : 'the datastore'
   print(
     missing.length === 0
       ? `\nThis machine can run ${role}.\n`

@@ -33,6 +33,8 @@ export interface Operand {
   readonly placeholder: string
   readonly description: string
   readonly isOptional?: boolean
+  /** It stands for all that follow; the last one. */
+  readonly isRest?: boolean
 }
 
 /** What a command was called with. Each flag is one of the command's options and has a text. */

@@ -8,10 +8,12 @@ import { clusterCommands } from './cluster.ts'
 import { type Invocation, isBeforeUnpacking, payloadNeededExitCode } from './command.ts'
 import { datastore } from './datastore.ts'
 import { dbCommands } from './db.ts'
+import { kubelet } from './kubelet.ts'
 import { labCommands } from './lab.ts'
 import { nodeCommands } from './node.ts'
 import { etcdCommands } from './etcd.ts'
 import { migrate } from './migrate.ts'
+import { podCommands } from './pod.ts'
 import { reset } from './reset.ts'
 import { encryptionCommands } from './secrets-encryption.ts'
 import { server } from './server.ts'
@@ -26,6 +28,7 @@ export const commands: Commands = {
   all: [
     server,
     agent,
+    kubelet,
     datastore,
     status,
     stop,
@@ -40,6 +43,7 @@ export const commands: Commands = {
     ...labCommands,
     ...tokenCommands,
     ...nodeCommands,
+    ...podCommands,
     version,
   ],
   default: start,
@@ -49,6 +53,7 @@ export const commands: Commands = {
     db: 'Look after the database by hand.',
     etcd: 'Look after the etcd of the servers.',
     lab: 'Try clusters of many nodes on one machine.',
+    pod: 'See the pods of a kubelet alone, and what runs in them.',
     node: 'Drain and remove the nodes of the cluster.',
     'secrets-encryption': 'See and rotate the keys of Secrets.',
     snapshot: 'Take snapshots of the cluster, and go back to one.',

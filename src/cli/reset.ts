@@ -36,7 +36,7 @@ export const reset: Command = {
   name: 'reset',
   description: 'Remove everything that the daemon made on this machine, with all data of the cluster.',
   details: `Ends the pods, and removes mounts, network links, firewall rules, cgroups and the data directory, with the
-snapshots and volumes in it; of a datastore alone, the data directory is all there is. Takes the settings of the role that
+snapshots and volumes in it; of a datastore alone, the data directory is all there is, and of a kubelet alone its manifests stay. Takes the settings of the role that
 this machine has, and refuses while it runs.`,
   examples: [
     { command: 'k8s stop --pods && k8s reset --force', description: 'Remove everything without a question' },
@@ -118,7 +118,7 @@ async function isConfirmed(config: AnyConfig): Promise<boolean> {
   using terminal = createInterface({ input: process.stdin, output: process.stdout })
   process.stdout.write(
     hasNode(config)
-      ? `This removes all data of the cluster on ${config.nodeName}: ${config.dataDir} and ${config.kubeletRootDir}.\n`
+      ? `This removes all data of the ${config.role === 'kubelet' ? 'kubelet' : 'cluster'} on ${config.nodeName}: ${config.dataDir} and ${config.kubeletRootDir}.\n`
       : `This removes all data of the datastore: ${config.dataDir}.\n`,
   )
   const volumes = lostVolumes(config)

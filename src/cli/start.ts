@@ -3,6 +3,7 @@ import { schema } from '../config/schema.ts'
 import { runAgent } from './agent.ts'
 import { type Command, configOption, type Invocation, sourcesOf } from './command.ts'
 import { runDatastore } from './datastore.ts'
+import { runKubelet } from './kubelet.ts'
 import { runServer, server } from './server.ts'
 
 /** `k8s` without a command runs the role of the settings: a server, unless `role` says otherwise. */
@@ -19,6 +20,8 @@ async function handler(invocation: Invocation): Promise<number> {
       return runServer(config, invocation)
     case 'agent':
       return runAgent(config, invocation)
+    case 'kubelet':
+      return runKubelet(config, invocation)
     case 'datastore':
       return runDatastore(config, invocation)
   }

@@ -145,7 +145,14 @@ function mebibytes(bytes: number): string {
   return `${(bytes / 2 ** 20).toFixed(0)}Mi`
 }
 
+const subjects: Readonly<Record<DaemonStatus['role'], string>> = {
+  server: 'the cluster',
+  agent: 'the agent',
+  kubelet: 'the kubelet',
+  datastore: 'the datastore',
+}
+
 function summaryOf({ role, nodeName, nodeReady, state }: DaemonStatus): string {
   if (nodeName === undefined) return `The datastore is ${state}.`
-  return `Node ${nodeName} is ${nodeReady === true ? 'Ready' : 'not Ready'}; ${role === 'agent' ? 'the agent' : 'the cluster'} is ${state}.`
+  return `Node ${nodeName} is ${nodeReady === true ? 'Ready' : 'not Ready'}; ${subjects[role]} is ${state}.`
 }

@@ -10,6 +10,7 @@ export {
   listTokens,
   serverAddresses,
 } from './join-tokens.ts'
+export { exec } from './exec.ts'
 export { loadedEncryption, rewriteSecrets } from './encryption.ts'
 export { drainNode, uncordonNode } from './drain.ts'
 export { forgetRemoval, removeNode } from './remove-node.ts'

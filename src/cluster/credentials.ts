@@ -13,6 +13,7 @@ import { mergeIntoKubeconfig } from '../pki/user-kubeconfig.ts'
 import type { Addresses } from '../components/component.ts'
 import { apiserverUrl } from '../components/probe.ts'
 import type { Board } from './condition.ts'
+import { requireNoneLate, tellRenewals } from './renewals.ts'
 
 export interface CredentialOptions {
   readonly config: Config
@@ -21,7 +22,6 @@ export interface CredentialOptions {
   readonly log: Logger
 }
 
-const putOff = 'CREDENTIALS_PUT_OFF'
 const nothingDone: Renewals = { renewed: [], putOff: [], warnings: [] }
 
 /**
@@ -46,25 +46,11 @@ export async function prepareCredentials({
   ]
   const server = apiserverUrl(config)
   await writeKubeconfigs({ pki, dir: paths.kubeconfigDir, server })
-  for (const { name, reason } of renewed)
-    log.info({ certificate: name }, `certificate renewed because ${reason}`)
-  for (const warning of warnings) log.warn(warning)
+  tellRenewals({ renewed, warnings }, log)
   await writeAdminKubeconfig(paths.adminKubeconfig, pki, server).catch((cause: unknown) =>
     late.push({ name: basename(paths.adminKubeconfig), reason: 'it changed', cause }),
   )
-  const [first] = late
-  if (first === undefined) return
-  const names = late.map(({ name, reason }) => `${name} (${reason})`).join(', ')
-  throw new AppError(
-    `cannot renew ${names}`,
-    { code: putOff, remedy: 'what is there is used as it is: free some space, and look at the disk' },
-    { cause: first.cause },
-  )
-}
-
-/** Whether what could not be renewed may be so later. */
-export function isPutOff(error: unknown): error is AppError {
-  return error instanceof AppError && error.code === putOff
+  requireNoneLate(late)
 }
 
 const kubeconfigPart = 'kubeconfig'

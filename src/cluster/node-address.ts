@@ -6,7 +6,7 @@ import { publicMode, writeFileAtomically } from '../base/files.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Notifier } from '../base/notify.ts'
 import type { Addresses } from '../components/component.ts'
-import type { Config, NodeConfig } from '../config/config.ts'
+import type { Config, MachineConfig } from '../config/config.ts'
 import { updateNodeRecord } from '../config/facts.ts'
 import type { Paths } from '../config/paths.ts'
 import { loopbackAddresses } from '../node/facts/addresses.ts'
@@ -31,7 +31,7 @@ const looksBetweenMessages = 15
 const commandTimeoutMs = 10_000
 
 export function addressesOf(
-  config: NodeConfig & Pick<Partial<Config>, 'advertiseAddress'>,
+  config: MachineConfig & Pick<Partial<Config>, 'advertiseAddress'>,
   nodeIp: string,
   otherNodeIp?: string,
 ): Addresses {
@@ -39,7 +39,7 @@ export function addressesOf(
 }
 
 interface AddressOptions {
-  readonly config: NodeConfig
+  readonly config: MachineConfig
   readonly paths: Paths
   readonly log: Logger
   readonly notify: Pick<Notifier, 'status' | 'extendTimeout'>

@@ -1,12 +1,13 @@
 import { assert } from '../base/errors.ts'
 import { apiserver } from '../components/apiserver.ts'
-import type { Component, ComponentContext, NodeContext } from '../components/component.ts'
+import type { Component, ComponentContext, MachineContext, NodeContext } from '../components/component.ts'
 import { containerd } from '../components/containerd.ts'
 import { controllerManager } from '../components/controller-manager.ts'
 import { kubeProxy } from '../components/kube-proxy.ts'
 import { kubelet } from '../components/kubelet.ts'
 import { processComponent, type ProcessRecipe } from '../components/process-component.ts'
 import { scheduler } from '../components/scheduler.ts'
+import type { NodeAccess } from '../components/node-access.ts'
 import type { Config } from '../config/config.ts'
 import type { Paths } from '../config/paths.ts'
 import type { RoleName } from '../config/roles.ts'
@@ -14,6 +15,7 @@ import { embeddedStorage } from '../storage/embedded.ts'
 import { etcdMember } from '../storage/etcd-member.ts'
 import { externalEtcd } from '../storage/external-etcd.ts'
 import type { Storage, StorageOptions } from '../storage/storage.ts'
+import { boundTasks } from './bound-tasks.ts'
 import { type CredentialOptions, prepareCredentials } from './credentials.ts'
 import { alone, type Leadership } from './leadership.ts'
 import { LeaseElection } from './lease-election.ts'
@@ -78,7 +80,7 @@ const server: Omit<RoleRow, 'storage' | 'leadership'> = {
   ],
 }
 
-/** A new role is a row here; a new component or task is a file, and its name in the rows that have it. */
+/** A new kind of server is a row here; a new component or task is a file, and its name in the rows that have it. A kubelet alone: kubelet/plan.ts. */
 const roles: Partial<Record<RoleName, RoleRow>> = {
   single: { ...server, storage: embeddedStorage, leadership: () => alone },
   ha: {
@@ -118,7 +120,11 @@ export interface Plan {
   readonly components: readonly Component[]
   readonly tasks: readonly Task<Surroundings>[]
   readonly leadership: Leadership
-  readonly context: NodeContext
+  readonly context: MachineContext
+  /** Of the CRI in which its pods are. */
+  readonly runtimeSocket: string
+  /** By which the cluster is asked for its Node; a kubelet alone has none. */
+  readonly access?: NodeAccess
   /** Of a node whose servers are elsewhere: resolves when none of them serves, which no start waits for. */
   readonly whenAway?: (signal: AbortSignal) => Promise<void>
 }
@@ -147,6 +153,8 @@ export function planRole(
     }),
     leadership: row.leadership(context),
     context,
+    runtimeSocket: context.paths.containerdSocket,
+    access: context.access,
   }
 }
 
@@ -169,17 +177,8 @@ export function planAgent(
     tasks: boundTasks(agent.tasks, { ...context, issueCredentials }),
     leadership: alone,
     context,
+    runtimeSocket: context.paths.containerdSocket,
+    access: context.access,
     whenAway,
   }
-}
-
-/** Tasks that lack nothing any more but the daemon around them. */
-function boundTasks<Context extends object>(
-  tasks: readonly Task<Context & Surroundings>[],
-  context: Context,
-): Task<Surroundings>[] {
-  return tasks.map((task) => ({
-    ...task,
-    run: (surroundings, signal) => task.run({ ...context, ...surroundings }, signal),
-  }))
 }

@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
-import type { Paths } from '../config/paths.ts'
 import { HostFiles } from '../node/facts/host-files.ts'
 import { runFileStep } from '../node/reset/file-steps.ts'
 import { readPodProcesses } from '../node/reset/pod-processes.ts'
@@ -27,7 +26,10 @@ interface ContainerList {
 
 interface StopPodsOptions {
   readonly payload: Payload
-  readonly paths: Paths
+  /** Of the CRI. */
+  readonly runtimeSocket: string
+  /** Of one that others run, too, what else it has is theirs: it is trusted to end what it is told to. */
+  readonly isOwnRuntime: boolean
   readonly log: Logger
   /** Aborted: what runs by then is left. */
   readonly signal: AbortSignal
@@ -48,6 +50,12 @@ export async function stopPods(options: StopPodsOptions): Promise<void> {
       remedy: 'to end them, start k8s again and run `k8s stop --pods` once; `k8s reset` ends them, too',
     })
   }
+}
+
+/** Ends them, and leaves nothing of them in a runtime that others run on. */
+export async function removePods(options: StopPodsOptions): Promise<void> {
+  await stopPods(options)
+  await crictl(options, ['rmp', '--all', '--force'], longestGraceSeconds * 1000)
 }
 
 async function endPods(options: StopPodsOptions): Promise<void> {
@@ -96,8 +104,8 @@ async function shimsEnd(options: StopPodsOptions): Promise<boolean> {
   return true
 }
 
-function remaining({ paths }: StopPodsOptions) {
-  return readPodProcesses(new HostFiles(), paths.containerdSocket)
+function remaining({ runtimeSocket, isOwnRuntime }: StopPodsOptions) {
+  return isOwnRuntime ? readPodProcesses(new HostFiles(), runtimeSocket) : []
 }
 
 function graceOf(annotations: Readonly<Record<string, string>> | undefined): number {
@@ -106,14 +114,14 @@ function graceOf(annotations: Readonly<Record<string, string>> | undefined): num
 }
 
 async function crictl(
-  { payload, paths, signal }: { payload: Payload; paths: Paths; signal: AbortSignal },
+  { payload, runtimeSocket, signal }: StopPodsOptions,
   args: readonly string[],
   timeoutMs: number,
 ): Promise<string> {
   const { stdout } = await runCommand({
     command: payload.bin('crictl'),
     args: [
-      `--runtime-endpoint=unix://${paths.containerdSocket}`,
+      `--runtime-endpoint=unix://${runtimeSocket}`,
       `--timeout=${Math.ceil(timeoutMs / 1000)}s`,
       ...args,
     ],

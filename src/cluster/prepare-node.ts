@@ -1,13 +1,13 @@
 import { AppError, describeError } from '../base/errors.ts'
-import type { Config, NodeConfig } from '../config/config.ts'
+import type { Config, MachineConfig } from '../config/config.ts'
 import type { JoinedFacts } from '../config/load.ts'
 import type { Paths } from '../config/paths.ts'
 import { ipv6Fault } from '../node/render/sysctls.ts'
 import type { Board } from './condition.ts'
-import { isPutOff } from './credentials.ts'
 import type { DaemonOptions } from './daemon.ts'
 import { addressesOf, holdWhileAway, settleNodeAddress } from './node-address.ts'
 import type { Plan } from './plan.ts'
+import { isPutOff } from './renewals.ts'
 
 export interface PrepareOptions extends Pick<DaemonOptions, 'payload' | 'log' | 'notify'> {
   readonly paths: Paths
@@ -27,7 +27,7 @@ export interface Prepared {
 }
 
 /** The Node's address, as it is from now on; undefined when the signal ends the wait for one. */
-export async function settleNode(config: NodeConfig, options: PrepareOptions) {
+export async function settleNode(config: MachineConfig, options: PrepareOptions) {
   const { paths, payload, log } = options
   const fault = config.clusterCidr.includes(':') ? ipv6Fault() : undefined
   if (fault !== undefined) throw withoutIPv6(config, fault)
@@ -47,7 +47,7 @@ export async function settleNode(config: NodeConfig, options: PrepareOptions) {
 }
 
 /** Before anything of the cluster is written down, where it is a new one. */
-function withoutIPv6({ clusterCidr }: NodeConfig, fault: string): AppError {
+function withoutIPv6({ clusterCidr }: MachineConfig, fault: string): AppError {
   return new AppError(`cannot give pods addresses of cluster-cidr ${clusterCidr}: ${fault}`, {
     code: 'NO_IPV6',
     remedy: 'turn IPv6 on, or create the cluster with ranges of IPv4 alone',

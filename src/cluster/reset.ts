@@ -20,6 +20,7 @@ import { holdDatabase } from '../storage/embedded.ts'
 import { runCommand } from '../supervisor/spawn.ts'
 import { hostPath } from '../node/facts/host-path.ts'
 import { endFormerProcesses } from './former-processes.ts'
+import { removePods } from './pods.ts'
 
 const commandTimeoutMs = 60_000
 const unmountAttempts = 10
@@ -43,6 +44,18 @@ export async function resetNode(config: AnyConfig, { payload, announce }: ResetO
   using _database = holdDatabase(paths.database, payload.sqliteAddon)
   await endFormerProcesses(paths, { payload, log: silentLogger })
   const failures: string[] = []
+  if (config.role === 'kubelet' && config.containerRuntimeEndpoint !== undefined) {
+    const runtimeSocket = config.containerRuntimeEndpoint
+    announce(`end the pods in ${runtimeSocket}`)
+    const ended = removePods({
+      ...{ payload, runtimeSocket, isOwnRuntime: false, log: silentLogger },
+      signal: new AbortController().signal,
+    })
+    await ended.catch((error: unknown) => {
+      failures.push(describeError(error))
+      announce(`  failed: ${describeError(error)}`)
+    })
+  }
   for (const step of await resetPlan(config)) {
     announce(step.description)
     await runStep(step, payload).catch((error: unknown) => {

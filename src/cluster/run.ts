@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { type AppError, describeError } from '../base/errors.ts'
 import type { Capability, Component, ComponentName } from '../components/component.ts'
-import type { AgentConfig, Config } from '../config/config.ts'
+import type { AgentConfig, Config, KubeletConfig } from '../config/config.ts'
 import { paths as pathsOf } from '../config/paths.ts'
 import { serveControl } from '../control/server.ts'
 import { UsageSampler } from '../supervisor/usage.ts'
@@ -37,7 +37,10 @@ export interface RunOptions extends DaemonOptions {
  * Returns when nothing runs any more but the pods; throws what ended it otherwise, and before that what kept it from
  * starting or, where there is no such thing, from stopping.
  */
-export async function runCluster(config: Config | AgentConfig, options: RunOptions): Promise<void> {
+export async function runCluster(
+  config: Config | AgentConfig | KubeletConfig,
+  options: RunOptions,
+): Promise<void> {
   const { payload, log, notify } = options
   const startedAt = new Date()
   const paths = pathsOf(config)
@@ -64,7 +67,7 @@ export async function runCluster(config: Config | AgentConfig, options: RunOptio
       status: () =>
         clusterStatus({
           ...{ role: config.role, config, paths, payload, startedAt, components, board, usage, addonMemory },
-          access: plan?.context.access,
+          access: plan?.access,
         }),
       stop: (request) => requests.ask(request),
     },
@@ -177,9 +180,10 @@ async function serve(plan: Plan, options: ServeOptions): Promise<void> {
 }
 
 async function stopCluster(
-  { components, context: { paths } }: Plan,
+  { components, context: { paths }, runtimeSocket }: Plan,
   { payload, log, hurry, requests }: RunOptions & { requests: StopRequests },
 ): Promise<void> {
+  const isOwnRuntime = runtimeSocket === paths.containerdSocket
   log.info({ pods: requests.endPods ? 'end' : 'stay' }, 'stopping')
   await stopComponents({
     components,
@@ -187,7 +191,10 @@ async function stopCluster(
     onStop: ({ name }, tookMs) =>
       log.info({ component: name, tookMs: Math.round(tookMs) }, 'component stopped'),
     afterLosing: {
-      node: async () => (requests.endPods ? stopPods({ payload, paths, log, signal: hurry }) : undefined),
+      node: async () =>
+        requests.endPods
+          ? stopPods({ ...{ payload, runtimeSocket, isOwnRuntime }, log, signal: hurry })
+          : undefined,
     },
   })
 }

@@ -3,7 +3,7 @@ import { TimeLimit } from '../base/time-limit.ts'
 import type { Component } from '../components/component.ts'
 import type { NodeAccess } from '../components/node-access.ts'
 import { pressuresOf, probeNode } from '../components/node.ts'
-import type { NodeConfig } from '../config/config.ts'
+import type { MachineConfig } from '../config/config.ts'
 import type { Paths } from '../config/paths.ts'
 import type { ComponentStatus, DaemonStatus } from '../control/messages.ts'
 import type { Payload } from '../payload/payload.ts'
@@ -16,8 +16,8 @@ const nodeProbeTimeoutMs = 2_000
 
 interface StatusOptions {
   readonly role: DaemonStatus['role']
-  readonly config: NodeConfig
-  /** undefined: nothing is known yet. */
+  readonly config: MachineConfig
+  /** undefined: nothing is known yet, or there is no cluster to be a Node of. */
   readonly access: NodeAccess | undefined
   readonly paths: Paths
   readonly payload: Payload
@@ -48,7 +48,7 @@ export async function clusterStatus({
   const node =
     isKubeletReady && access !== undefined
       ? await lookAtNode({ config, access })
-      : { isReady: false, problems: [] }
+      : { isReady: isKubeletReady, problems: [] }
   return {
     role,
     version: payload.version.gitVersion,
@@ -70,7 +70,7 @@ function componentStatus(component: Component, usage: UsageSampler): ComponentSt
 }
 
 async function lookAtNode(given: {
-  config: NodeConfig
+  config: MachineConfig
   access: NodeAccess
 }): Promise<{ isReady: boolean; problems: string[] }> {
   using limit = new TimeLimit('look at the Node', nodeProbeTimeoutMs)

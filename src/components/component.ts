@@ -7,7 +7,7 @@
  */
 import type { AppError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
-import type { Config, NodeConfig } from '../config/config.ts'
+import type { Config, MachineConfig, NodeConfig } from '../config/config.ts'
 import type { Paths } from '../config/paths.ts'
 import type { NodeChoices } from '../node/facts/choices.ts'
 import type { HostFacts } from '../node/facts/host.ts'
@@ -69,14 +69,13 @@ export function nodeIps({ nodeIp, otherNodeIp }: Pick<Addresses, 'nodeIp' | 'oth
   return otherNodeIp === undefined ? [nodeIp] : [nodeIp, otherNodeIp]
 }
 
-/** What the components of any node are made from; the same for all of a daemon. */
-export interface NodeContext {
-  readonly config: NodeConfig
+/** What the components of any machine with pods are made from; the same for all of a daemon. */
+export interface MachineContext {
+  readonly config: MachineConfig
   /** The Node's and the API server's, as they are now: the machine's may change. */
   readonly addresses: () => Addresses
   readonly paths: Paths
   readonly payload: Payload
-  readonly access: NodeAccess
   /** What this machine is. */
   readonly host: HostFacts
   /** What `auto` stands for on it. */
@@ -91,6 +90,12 @@ export interface NodeContext {
    */
   readonly credentials: Promise<AppError | undefined>
   readonly log: Logger
+}
+
+/** The same of a machine that has a cluster. */
+export interface NodeContext extends MachineContext {
+  readonly config: NodeConfig
+  readonly access: NodeAccess
 }
 
 /** What the components of a server are made from. */

@@ -9,7 +9,7 @@ import { hostPath } from '../node/facts/host-path.ts'
 import { podMtu, uplinkMtu } from '../node/render/overlay.ts'
 import { applySysctls, networkSysctls } from '../node/render/sysctls.ts'
 import { runCommand } from '../supervisor/spawn.ts'
-import type { NodeContext } from './component.ts'
+import type { MachineContext } from './component.ts'
 import { probeGrpcSocket } from './probe.ts'
 import type { ProcessRecipe } from './process-component.ts'
 
@@ -19,7 +19,7 @@ const modprobeTimeoutMs = 10_000
 const proxyVariables = ['HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY']
 
 /** containerd, with the network of pods: it calls the CNI plugins, and theirs is what it reads. */
-export function containerd(context: NodeContext): ProcessRecipe {
+export function containerd(context: MachineContext): ProcessRecipe {
   const { config, paths, environment } = context
   return {
     name: 'containerd',
@@ -42,7 +42,7 @@ function configFile({ etcDir }: Paths): string {
   return join(etcDir, 'containerd.toml')
 }
 
-async function prepare(context: NodeContext): Promise<void> {
+async function prepare(context: MachineContext): Promise<void> {
   const { config, paths, payload, host, choices, podCidr } = context
   const ownCniConfDir = join(paths.etcDir, 'cni')
   const cniConfDir = config.cniConfDir ?? ownCniConfDir
@@ -86,7 +86,7 @@ export async function writeCniConfig(
     paths,
     host,
     choices,
-  }: Pick<NodeContext, 'addresses' | 'config' | 'paths' | 'host' | 'choices'>,
+  }: Pick<MachineContext, 'addresses' | 'config' | 'paths' | 'host' | 'choices'>,
   podCidr: string,
 ): Promise<void> {
   const { nodeIp } = addresses()
@@ -110,7 +110,7 @@ async function loadModules(): Promise<void> {
   await runCommand({ ...modprobe, timeoutMs: modprobeTimeoutMs }).catch(() => {})
 }
 
-function proxyEnvironment(environment: NodeContext['environment']): Record<string, string> {
+function proxyEnvironment(environment: MachineContext['environment']): Record<string, string> {
   const names = proxyVariables.flatMap((name) => [name, name.toLowerCase()])
   return Object.fromEntries(names.flatMap((name) => (environment[name] ? [[name, environment[name]]] : [])))
 }

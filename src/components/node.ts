@@ -1,5 +1,6 @@
 import { openApi } from '../api/client.ts'
-import type { NodeContext } from './component.ts'
+import type { MachineConfig } from '../config/config.ts'
+import type { NodeAccess } from './node-access.ts'
 
 /** What is looked at of this machine's Node. */
 export interface Node {
@@ -15,7 +16,10 @@ export interface Node {
   }
 }
 
-type AskerContext = Pick<NodeContext, 'config' | 'access'>
+interface AskerContext {
+  readonly config: Pick<MachineConfig, 'nodeName'>
+  readonly access: NodeAccess
+}
 
 /**
  * Asks the API server with the kubelet's own identity, which may read its Node and needs no rights beyond. undefined:

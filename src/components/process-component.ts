@@ -2,8 +2,9 @@ import { AppError } from '../base/errors.ts'
 import { nodeOomScore } from '../base/oom-score.ts'
 import { hostPath } from '../node/facts/host-path.ts'
 import type { Backoff } from '../supervisor/backoff.ts'
+import type { RecordListener } from '../supervisor/logs.ts'
 import { SupervisedProcess } from '../supervisor/supervised-process.ts'
-import type { Component, NodeContext } from './component.ts'
+import type { Component, MachineContext } from './component.ts'
 import {
   defaultTiming,
   type Probe,
@@ -32,6 +33,8 @@ export interface ProcessRecipe
   /** Beside PATH and GOGC. */
   readonly env?: Readonly<Record<string, string>>
   readonly logFormat: 'klog' | 'logfmt'
+  /** For what it says of something that the daemon tells in its own way. */
+  readonly onRecord?: RecordListener
   /** Those that it listens on, whose holder is named when one is taken. */
   readonly ports?: readonly number[]
   /** When the kernel ends it for want of memory; default: as late as the daemon. */
@@ -53,7 +56,7 @@ export interface ProcessRecipe
 }
 
 /** What those have in common that are clients of the API and nothing else. */
-export function apiClient({ credentials }: Pick<NodeContext, 'credentials'>) {
+export function apiClient({ credentials }: Pick<MachineContext, 'credentials'>) {
   return {
     needs: ['api'],
     provides: [],
@@ -68,7 +71,7 @@ export function apiClient({ credentials }: Pick<NodeContext, 'credentials'>) {
 /** A component that is a supervised process. Each of its lives has a probe loop of its own (probe-loop.ts). */
 export function processComponent(
   recipe: ProcessRecipe,
-  context: Pick<NodeContext, 'payload' | 'paths' | 'log'>,
+  context: Pick<MachineContext, 'payload' | 'paths' | 'log'>,
 ): Component {
   const { name, needs, provides, policy, readyTimeoutMs, stopTimeoutMs, prepare } = recipe
   const supervised = new SupervisedProcess(

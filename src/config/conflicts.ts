@@ -12,11 +12,20 @@ import {
   parseRange,
   type Range,
 } from '../base/address.ts'
-import type { AgentConfig, AnyConfig, Config, DatastoreConfig, NodeConfig } from './config.ts'
+import type {
+  AgentConfig,
+  AnyConfig,
+  Config,
+  DatastoreConfig,
+  KubeletConfig,
+  MachineConfig,
+  NodeConfig,
+} from './config.ts'
 import { portsOfRole } from './ports.ts'
 import { paths as pathsOf } from './paths.ts'
 import type { SettingName } from './schema.ts'
 import type { JoinSettings } from './settings/join.ts'
+import { refusedAccessFlag } from './settings/pass-through.ts'
 import { disableableOnAgents } from './settings/server.ts'
 
 /** A setting that cannot go with the others, and why. */
@@ -42,6 +51,8 @@ function allOf(config: AnyConfig, describe: Describe, isGiven: IsGiven): (Confli
       return serverRules.map((rule) => rule(config, describe, isGiven))
     case 'agent':
       return agentRules.map((rule) => rule(config, describe, isGiven))
+    case 'kubelet':
+      return kubeletRules.map((rule) => rule(config, describe, isGiven))
     case 'datastore':
       return datastoreRules.map((rule) => rule(config, describe, isGiven))
   }
@@ -76,6 +87,8 @@ const agentRules: readonly Rule<AgentConfig>[] = [
   disabledElsewhere,
   tokens,
 ]
+
+const kubeletRules: readonly Rule<KubeletConfig>[] = [directories, labels, ownMetrics, accessByFlags]
 
 const datastoreRules: readonly Rule<DatastoreConfig>[] = [
   tlsFiles,
@@ -179,7 +192,7 @@ function listenPort({ httpsListenPort, serverMode, clusterInit }: Config): Confl
       }
 }
 
-function directories({ dataDir, kubeletRootDir }: NodeConfig, describe: Describe): Conflict | undefined {
+function directories({ dataDir, kubeletRootDir }: MachineConfig, describe: Describe): Conflict | undefined {
   if (!isInside(dataDir, kubeletRootDir)) return undefined
   return {
     name: 'data-dir',
@@ -187,7 +200,7 @@ function directories({ dataDir, kubeletRootDir }: NodeConfig, describe: Describe
   }
 }
 
-function labels({ nodeLabel }: NodeConfig): Conflict | undefined {
+function labels({ nodeLabel }: MachineConfig): Conflict | undefined {
   const repeated = firstRepeated(nodeLabel.map((label) => label.slice(0, label.indexOf('='))))
   return repeated === undefined
     ? undefined
@@ -357,8 +370,13 @@ function openToOthers({ listenAddress, trustedCaFile, insecure }: DatastoreConfi
   }
 }
 
+function accessByFlags({ kubeletArg }: KubeletConfig): Conflict | undefined {
+  const reason = refusedAccessFlag(kubeletArg)
+  return reason === undefined ? undefined : { name: 'kubelet-arg', reason }
+}
+
 /** Who asks for them is not asked who he is. */
-function ownMetrics(config: Config | AgentConfig): Conflict | undefined {
+function ownMetrics(config: Config | AgentConfig | KubeletConfig): Conflict | undefined {
   const { metricsAddress } = config
   if (metricsAddress === undefined) return undefined
   const name = 'metrics-address'
@@ -370,8 +388,8 @@ function ownMetrics(config: Config | AgentConfig): Conflict | undefined {
       reason: 'other machines could reach it; name an address of loopback, such as 127.0.0.1:9101',
     }
   const taken =
-    config.role === 'agent'
-      ? portsOfRole('agent')
+    config.role !== 'server'
+      ? portsOfRole(config.role)
       : [
           ...portsOfRole(config.serverMode, config),
           { number: config.httpsListenPort, holder: 'kube-apiserver' },

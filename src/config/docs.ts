@@ -31,7 +31,7 @@ in the file. The flags passed through to components are an exception, since thei
 their own: repeat the flag, and separate them by spaces in the environment.
 
 A machine has one role, which \`role\` names: \`k8s\` without a command, and so \`systemctl start k8s\`, runs it.
-\`k8s server\`, \`k8s agent\` and \`k8s datastore\` are of that role, and refuse a \`role\` that says otherwise. Each setting below
+\`k8s server\`, \`k8s agent\`, \`k8s kubelet\` and \`k8s datastore\` are of that role, and refuse a \`role\` that says otherwise. Each setting below
 says which roles it is for; a role refuses the settings that it does not have. /etc/k8s/config.yaml is that of one role:
 a command of another one passes over it, unless \`--config\` names it.
 
@@ -76,7 +76,7 @@ Below the data directory:
 | \`snapshots/\` | what \`k8s snapshot\` and the schedule take |
 | \`replaced/\` | what a restore, a migration or a reset of the cluster has put aside; yours to remove |
 | \`images/\` | image archives (\`.tar\`, \`.tar.gz\`, \`.tgz\`, \`.tar.zst\`) that are imported, at the start and while it runs |
-| \`manifests/\` | static pods |
+| \`manifests/\` | static pods of a server or agent |
 | \`etc/\` | the components' configuration, written at each start |
 | \`containerd/\` | images and containers |
 | \`data/\` | the unpacked artifact, one directory per version |

@@ -5,6 +5,7 @@ import { AppError, errorCode } from '../base/errors.ts'
 import { privateMode, writeFileAtomicallySync } from '../base/files.ts'
 import type { AnyConfig } from './config.ts'
 import { type Paths, paths as pathsOf } from './paths.ts'
+import { roleOf } from './roles.ts'
 import { rowOf, schema } from './schema.ts'
 import { camelCase } from './table/option.ts'
 
@@ -181,7 +182,8 @@ function factsOf(config: AnyConfig, of: 'cluster' | 'node'): Record<string, stri
   return Object.fromEntries(
     Object.keys(schema).flatMap((name) => {
       const [row, value] = [rowOf(name), values[camelCase(name)]]
-      if (row?.factOf !== of || value === undefined) return []
+      const isOfRole = row !== undefined && [...row.roles, ...(row.learntBy ?? [])].includes(roleOf(config))
+      if (row?.factOf !== of || value === undefined || !isOfRole) return []
       return [
         [name, Array.isArray(value) ? value.join(row.separator === 'space' ? ' ' : ',') : String(value)],
       ]

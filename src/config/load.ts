@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { firstOf, formatAddress } from '../base/address.ts'
 import { AppError, describeError } from '../base/errors.ts'
 import { findConflict, tenthAddress } from './conflicts.ts'
-import { type AnyConfig, type Config, hasNode } from './config.ts'
+import { aloneFixed, type AnyConfig, type Config, hasNode } from './config.ts'
 import type { Facts } from './facts.ts'
 import { addFacts, presentRole, settingsOfFacts, warningOfHostName } from './fixed-settings.ts'
 import { defaultConfigFile, settingsOfFile } from './table/file.ts'
@@ -264,6 +264,13 @@ function plainDefaults(role: RoleName): Record<string, unknown> {
 function complete(given: Record<string, unknown>, host: Host): AnyConfig {
   const base = given as unknown as AnyConfig
   if (!hasNode(base)) return { ...base, snapshotDir: base.snapshotDir ?? snapshotDirIn(base.dataDir) }
+  if (base.role === 'kubelet') {
+    const isOpen = base.profile === 'container'
+    return {
+      ...{ ...base, ...aloneFixed, nodeName: base.nodeName ?? hostNodeName(host) },
+      kubeletBindAddress: base.kubeletBindAddress ?? (isOpen ? '127.0.0.1' : '0.0.0.0'),
+    }
+  }
   const node = {
     clusterDns: base.clusterDns ?? formatAddress(tenthAddress(firstOf(base.serviceCidr))),
     nodeName: base.nodeName ?? hostNodeName(host),

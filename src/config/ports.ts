@@ -26,6 +26,12 @@ export const ports = {
 /** At which a server's own member of etcd is spoken to. */
 export const etcdClientUrl = `https://127.0.0.1:${ports.etcd.number}`
 
+/** At which a machine asks its own kubelet, which listens on this address. */
+export function kubeletUrl(bindAddress: string): string {
+  const address = { '0.0.0.0': '127.0.0.1', '::': '::1' }[bindAddress] ?? bindAddress
+  return `https://${address.includes(':') ? `[${address}]` : address}:${ports.kubelet.number}`
+}
+
 /** What a machine of that role listens on. */
 export function portsOfRole(
   role: RoleName,

@@ -21,7 +21,7 @@ const table = {
   single: { setting: 'server', title: 'a server', isThere: true, hasNode: true },
   ha: { setting: 'server', title: 'a server of server-mode ha', isThere: true, hasNode: true },
   agent: { setting: 'agent', title: 'an agent', isThere: true, hasNode: true },
-  kubelet: { setting: 'kubelet', title: 'a kubelet alone', isThere: false, hasNode: true },
+  kubelet: { setting: 'kubelet', title: 'a kubelet alone', isThere: true, hasNode: true },
   datastore: { setting: 'datastore', title: 'a datastore', isThere: true, hasNode: false },
   'virtual-node': { setting: 'virtual-node', title: 'a virtual node', isThere: false, hasNode: false },
 } as const satisfies Record<RoleName, Role>

@@ -3,6 +3,7 @@ import { clusterSettings } from './settings/cluster.ts'
 import { componentsSettings } from './settings/components.ts'
 import { etcdSettings } from './settings/etcd.ts'
 import { joinSettings } from './settings/join.ts'
+import { kubeletSettings } from './settings/kubelet.ts'
 import { loggingSettings } from './settings/logging.ts'
 import { metricsSettings } from './settings/metrics.ts'
 import { networkSettings } from './settings/network.ts'
@@ -26,6 +27,7 @@ export const schema = {
   ...etcdSettings,
   ...serverSettings,
   ...nodeSettings,
+  ...kubeletSettings,
   ...networkSettings,
   ...componentsSettings,
   ...snapshotsSettings,

@@ -19,7 +19,7 @@ export interface DaemonIdentity {
 }
 
 export interface DaemonStatus {
-  readonly role: 'server' | 'agent' | 'datastore'
+  readonly role: 'server' | 'agent' | 'kubelet' | 'datastore'
   readonly version: string
   /** ISO 8601 */
   readonly startedAt: string

@@ -24,6 +24,8 @@ export interface Payload {
   readonly imagesDir: string
   readonly datastoreWorker: URL
   readonly sqliteAddon: string
+  /** What a kubelet alone runs with on any machine. */
+  readonly standaloneKubelet: string
   readonly version: VersionInfo
   /** The absolute path of an executable: bin('kubelet'). */
   bin(name: string): string
@@ -45,6 +47,7 @@ export function openPayload(dir: string | undefined): Payload {
     imagesDir: join(dir, 'images'),
     datastoreWorker: new URL(`file://${join(dir, 'lib', 'datastore-worker.js')}`),
     sqliteAddon: join(dir, 'lib', 'better_sqlite3.node'),
+    standaloneKubelet: join(dir, 'lib', 'standalone.yaml'),
     version: JSON.parse(readFileSync(join(dir, 'lib', 'version.json'), 'utf8')) as VersionInfo,
     bin: (name) => join(dir, 'bin', name),
   }

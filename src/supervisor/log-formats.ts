@@ -6,7 +6,7 @@ export type LineFormat = 'klog' | 'logfmt' | 'plain'
 
 export type LogFields = Record<string, unknown>
 
-interface ParsedRecord {
+export interface ParsedRecord {
   readonly message: string
   readonly fields: LogFields
 }

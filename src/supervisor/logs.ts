@@ -1,5 +1,12 @@
 import type { Logger, LogLevel } from '../base/logger.ts'
-import { beginsTrace, continuesRecord, type LineFormat, type LineHeader, readHeader } from './log-formats.ts'
+import {
+  beginsTrace,
+  continuesRecord,
+  type LineFormat,
+  type LineHeader,
+  type ParsedRecord,
+  readHeader,
+} from './log-formats.ts'
 import { LastLines, LineSplitter, RateLimit } from './log-lines.ts'
 
 /** The lines of one record: a stack trace is longer than a screen, a dump of all goroutines is left out. */
@@ -17,6 +24,9 @@ const recordsBurstLimit = 10_000
 
 const severeLevels: ReadonlySet<LogLevel> = new Set(['warn', 'error', 'fatal'])
 
+/** Sees what a process says before it is logged; true: it is told in another way, and not logged. */
+export type RecordListener = (record: ParsedRecord) => boolean
+
 type StreamName = 'stdout' | 'stderr'
 
 /**
@@ -27,6 +37,7 @@ type StreamName = 'stdout' | 'stderr'
 export class ProcessLog {
   readonly lastLines = new LastLines()
   readonly #log: Logger
+  readonly #onRecord: RecordListener
   readonly #limits: Readonly<Record<'severe' | 'other', RateLimit>>
   readonly #streams: Readonly<Record<StreamName, { lines: LineSplitter; records: RecordGrouper }>>
   #leftOut = 0
@@ -35,13 +46,16 @@ export class ProcessLog {
   constructor({
     log,
     format,
+    onRecord = () => false,
     nowMs = () => performance.now(),
   }: {
     log: Logger
     format: LineFormat
+    onRecord?: RecordListener | undefined
     nowMs?: () => number
   }) {
     this.#log = log
+    this.#onRecord = onRecord
     const rate = { perSecond: recordsPerSecondLimit, burst: recordsBurstLimit, nowMs }
     this.#limits = { severe: new RateLimit(rate), other: new RateLimit(rate) }
     this.#streams = { stdout: this.#stream(format), stderr: this.#stream(format) }
@@ -76,7 +90,9 @@ export class ProcessLog {
       return
     }
     this.#tellLeftOut()
-    const { message, fields } = header.parse(lines.join('\n').trimEnd())
+    const record = header.parse(lines.join('\n').trimEnd())
+    if (this.#onRecord(record)) return
+    const { message, fields } = record
     this.#log[level](fields, moreLines > 0 ? `${message}\n[${moreLines} more lines]` : message)
   }
 

@@ -4,7 +4,7 @@ import { type Backoff, backoffDelayMs, defaultBackoff } from './backoff.ts'
 import { describeExitFailure, describeSpawnFailure, type ProcessFailure } from './failure.ts'
 import { endRecorded } from './leftovers.ts'
 import type { LineFormat } from './log-formats.ts'
-import { ProcessLog } from './logs.ts'
+import { ProcessLog, type RecordListener } from './logs.ts'
 import { type ProcessCommand, type ProcessExit, type RunningProcess, spawnProcess } from './spawn.ts'
 import { processMarks, removeRecord, writeRecord } from './records.ts'
 import { idle, next, type ProcessEvent, type ProcessPhase, type ProcessState } from './state.ts'
@@ -24,6 +24,7 @@ export interface ProcessSpec extends ProcessCommand {
   /** Lower-case words with hyphens: the component's name in records, marks and the log. */
   readonly name: string
   readonly logFormat: LineFormat
+  readonly onRecord?: RecordListener | undefined
   /** From SIGTERM to SIGKILL. */
   readonly stopTimeoutMs: number
   /** Where the daemon's successor finds what runs; made when missing. */
@@ -215,12 +216,12 @@ export class SupervisedProcess {
   }
 
   async #spawn(): Promise<void> {
-    const { name, recordDir, stopTimeoutMs, logFormat, env } = this.#spec
+    const { name, recordDir, stopTimeoutMs, logFormat, onRecord, env } = this.#spec
     await endRecorded(name, { recordDir, stopTimeoutMs, log: this.#log, signal: this.#hurry.signal })
     if (this.#state.phase !== 'starting') {
       throw new AppError(`cannot start ${name}: it was stopped`, { code: 'PROCESS_STOPPED' })
     }
-    const output = new ProcessLog({ log: this.#log, format: logFormat })
+    const output = new ProcessLog({ log: this.#log, format: logFormat, onRecord })
     const child = await spawnProcess(
       { ...this.#spec, env: { ...env, ...processMarks(this.#spec) } },
       {

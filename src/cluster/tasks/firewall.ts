@@ -7,7 +7,7 @@ import { type Firewall, firewall as firewallOf, type Present } from '../../node/
 import { isStillThere, type PortMapping, readPortMappings } from '../../node/firewall/port-mappings.ts'
 import { runCommand } from '../../supervisor/spawn.ts'
 import { Trouble } from '../trouble.ts'
-import type { Task, NodeTaskContext } from './task.ts'
+import type { MachineTaskContext, Task } from './task.ts'
 
 const lookIntervalMs = 5_000
 /** The rules themselves are read, and not only the names of tables, in each of so many looks. */
@@ -29,7 +29,7 @@ interface LostPorts {
  * Looks whether the rules are there that pods live by (node/firewall/firewall.ts), from the start on, and has them
  * written again: pods outlive the daemon, and a firewall that is loaded anew takes them away.
  */
-export const firewall: Task = {
+export const firewall: Task<MachineTaskContext> = {
   name: 'firewall',
   purpose: 'look after the rules of the firewall',
   leaderOnly: false,
@@ -50,7 +50,7 @@ export const firewall: Task = {
 /** What the looks before have found: what is missing once may be about to be written, or to go. */
 export class FirewallWatch {
   readonly #firewall: Firewall
-  readonly #context: NodeTaskContext
+  readonly #context: MachineTaskContext
   readonly #files = new HostFiles()
   /** Their rules were not there in the look before. */
   #suspects = new Set<string>()
@@ -58,7 +58,7 @@ export class FirewallWatch {
   readonly #lost = new Map<string, LostPorts>()
   #restartedAtMs = Number.NEGATIVE_INFINITY
 
-  constructor(rules: Firewall, context: NodeTaskContext) {
+  constructor(rules: Firewall, context: MachineTaskContext) {
     this.#firewall = rules
     this.#context = context
   }

@@ -7,7 +7,7 @@ import { describeError, errorCode } from '../../base/errors.ts'
 import { privateMode, writeFileAtomicallySync } from '../../base/files.ts'
 import { runCommand } from '../../supervisor/spawn.ts'
 import { Trouble } from '../trouble.ts'
-import type { Task, NodeTaskContext } from './task.ts'
+import type { MachineTaskContext, Task } from './task.ts'
 
 /** An archive of several gigabytes on a slow disk takes minutes. */
 const importTimeoutMs = 15 * 60_000
@@ -32,32 +32,42 @@ const archiveLabel = 'k8s.local/archive'
  * kubelet's garbage collection leaves them alone. What pods may need comes as soon as containerd runs; the rest would
  * take processor time from the start.
  */
-export const images: Task = {
-  name: 'images',
-  purpose: 'import images',
-  leaderOnly: false,
-  async run(context, signal) {
-    const { payload, paths, board, log } = context
-    await context.whenReady('cri')
-    const archives = new Archives(context, signal)
-    // The part `images` is that of archives.
-    const trouble = new Trouble({ name: 'image store', purpose: 'look after images', board, log })
-    const retry = { trouble, signal }
-    await untilDone(() => archives.open(), retry)
-    let own: readonly Archive[] = []
-    await untilDone(async () => void (own = (await look(payload.imagesDir)).archives), retry)
-    await archives.import(own.filter(isPause))
-    await untilDone(() => archives.follow(paths.imagesDir), retry)
-    await context.whenReady('node')
-    await archives.import(own)
-    context.reached('images')
-    for (;;) {
-      await untilDone(() => archives.noteImages(), retry)
-      await sleep(lookIntervalMs, undefined, { signal, ref: false })
+export const images = importing(() => true)
+
+/** The same of a node without add-ons. */
+export const imagesOfPods = importing(isPause)
+
+function importing(isWanted: (archive: Archive) => boolean): Task<MachineTaskContext> {
+  return {
+    name: 'images',
+    purpose: 'import images',
+    leaderOnly: false,
+    async run(context, signal) {
+      const { payload, paths, board, log } = context
+      await context.whenReady('cri')
+      const archives = new Archives(context, signal)
+      // The part `images` is that of archives.
+      const trouble = new Trouble({ name: 'image store', purpose: 'look after images', board, log })
+      const retry = { trouble, signal }
+      await untilDone(() => archives.open(), retry)
+      let own: readonly Archive[] = []
+      await untilDone(
+        async () => void (own = (await look(payload.imagesDir)).archives.filter(isWanted)),
+        retry,
+      )
+      await archives.import(own.filter(isPause))
       await untilDone(() => archives.follow(paths.imagesDir), retry)
+      await context.whenReady('node')
       await archives.import(own)
-    }
-  },
+      context.reached('images')
+      for (;;) {
+        await untilDone(() => archives.noteImages(), retry)
+        await sleep(lookIntervalMs, undefined, { signal, ref: false })
+        await untilDone(() => archives.follow(paths.imagesDir), retry)
+        await archives.import(own)
+      }
+    },
+  }
 }
 
 /** containerd may be starting again just now. */
@@ -85,7 +95,7 @@ type ImportRecord = Record<string, Omit<Archive, 'path'> & { readonly images?: r
 
 /** One that did not change since its import is passed over while its images are there. */
 class Archives {
-  readonly #context: NodeTaskContext
+  readonly #context: MachineTaskContext
   readonly #signal: AbortSignal
   readonly #recordFile: string
   readonly #problems = new Map<string, string>()
@@ -95,7 +105,7 @@ class Archives {
   readonly #failed = new Map<string, { archive: Archive; atMs: number }>()
   #record: ImportRecord = {}
 
-  constructor(context: NodeTaskContext, signal: AbortSignal) {
+  constructor(context: MachineTaskContext, signal: AbortSignal) {
     this.#context = context
     this.#signal = signal
     this.#recordFile = join(context.paths.containerdRoot, 'imported-archives.json')

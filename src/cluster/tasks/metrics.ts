@@ -1,8 +1,8 @@
 import { once } from 'node:events'
-import type { Task } from './task.ts'
+import type { MachineTaskContext, Task } from './task.ts'
 
 /** Serves what the daemon counts (docs/network-policy.md), where a setting says so; what nobody asked for is not loaded. */
-export const metrics: Task = {
+export const metrics: Task<MachineTaskContext> = {
   name: 'metrics',
   purpose: 'serve metrics',
   leaderOnly: false,

@@ -5,7 +5,7 @@ import { HostFiles } from '../../node/facts/host-files.ts'
 import { readHeldAddress, readLastAddress, readLastOtherAddress } from '../../node/facts/node-record.ts'
 import { chooseNodeAddress, chooseOtherAddress, readNetwork } from '../../node/facts/node-address.ts'
 import { holdWhileAway, rememberAddress } from '../node-address.ts'
-import type { Task, NodeTaskContext } from './task.ts'
+import type { MachineTaskContext, Task } from './task.ts'
 
 const lookIntervalMs = 5_000
 /** In the status, while it cannot be followed. */
@@ -20,7 +20,7 @@ const toldBoth: readonly ComponentName[] = ['kubelet', 'kube-proxy']
  * Follows the machine's address with certificates, the API server's endpoints and the Node. One that a user wrote is the
  * Node's for good. While no interface has it, it is kept on lo: the kubelet reports nothing for an address that the machine has not.
  */
-export const nodeAddress: Task = {
+export const nodeAddress: Task<MachineTaskContext> = {
   name: 'node-address',
   purpose: "follow the machine's address",
   leaderOnly: false,
@@ -28,7 +28,8 @@ export const nodeAddress: Task = {
     const { config, addresses, paths, log, board, whenReady } = context
     const files = new HostFiles()
     const change = new SettledChange()
-    await whenReady('api')
+    // Without a cluster there is no API.
+    await Promise.race([whenReady('api'), whenReady('node')])
     for (;;) {
       await sleep(lookIntervalMs, undefined, { signal, ref: false })
       const { nodeIp, otherNodeIp } = addresses()
@@ -69,7 +70,10 @@ export class SettledChange {
   }
 }
 
-type FollowContext = Pick<NodeTaskContext, 'addresses' | 'issueCredentials' | 'log' | 'moveNode' | 'restart'>
+type FollowContext = Pick<
+  MachineTaskContext,
+  'addresses' | 'issueCredentials' | 'log' | 'moveNode' | 'restart'
+>
 
 /** Rejects, with the former addresses as they were, when there are no certificates for the new ones. */
 export async function follow(

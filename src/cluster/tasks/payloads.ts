@@ -14,7 +14,7 @@ import {
   recordRun,
   removeOldPayloads,
 } from '../../payload/old-payloads.ts'
-import type { Task } from './task.ts'
+import type { MachineTaskContext, Task } from './task.ts'
 
 /** A node that has just become Ready starts its pods first; a copy of the artifact is 100 MB. */
 const settlingMs = 30_000
@@ -22,7 +22,7 @@ const settlingMs = 30_000
 const intervalMs = 3_600_000
 
 /** Keeps what the way back to the version before needs, and removes older payloads as soon as nothing runs from them. */
-export const payloads: Task = {
+export const payloads: Task<MachineTaskContext> = {
   name: 'payloads',
   purpose: 'remove the payloads of earlier versions',
   leaderOnly: false,

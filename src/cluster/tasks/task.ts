@@ -1,4 +1,10 @@
-import type { Capability, ComponentContext, ComponentName, NodeContext } from '../../components/component.ts'
+import type {
+  Capability,
+  ComponentContext,
+  ComponentName,
+  MachineContext,
+  NodeContext,
+} from '../../components/component.ts'
 import type { AppError } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { Board } from '../condition.ts'
@@ -26,6 +32,7 @@ export interface Task<Context = NodeTaskContext> {
     | 'network-policy'
     | 'metrics'
     | 'servicelb'
+    | 'static-pods'
   /** What it does, as the end of "cannot ...". */
   readonly purpose: string
   /** Where several servers share the cluster, one of them does it (leadership.ts). */
@@ -40,10 +47,15 @@ export interface TaskContext extends ComponentContext, Surroundings {
   readonly issueCredentials: () => Promise<void>
 }
 
-/** What the tasks of any node are given. */
-export interface NodeTaskContext extends NodeContext, Surroundings {
+/** What the tasks of any machine with pods are given. */
+export interface MachineTaskContext extends MachineContext, Surroundings {
   /** Brings certificates and kubeconfigs in order, as at the start. */
   readonly issueCredentials: () => Promise<void>
+}
+
+/** What the tasks of any node of a cluster are given. */
+export interface NodeTaskContext extends NodeContext, MachineTaskContext {
+  readonly config: NodeContext['config']
 }
 
 /** The daemon, as its tasks see it. */

@@ -1,4 +1,4 @@
-import { clusterNodes } from '../roles.ts'
+import { clusterNodes, nodes } from '../roles.ts'
 import { boolean, choice, directory } from '../table/kinds.ts'
 import type { Rows } from './rows.ts'
 
@@ -34,7 +34,7 @@ export const networkSettings: Rows<NetworkSettings> = {
       'Where a network of others (Cilium, Calico, flannel) puts its CNI configuration, as /etc/cni/net.d: pods have that network then, and none of the own. Its plugins are found in /opt/cni/bin.',
     kind: directory,
     defaultText: 'none: pods have the own network',
-    roles: clusterNodes,
+    roles: nodes,
     change:
       'What the kernel has of the former network (cni0, masquerading, hostPorts) goes with the next boot; pods that run keep it until they are made anew.',
   },

@@ -1,4 +1,4 @@
-import { nodes } from '../roles.ts'
+import { clusterNodes, nodes } from '../roles.ts'
 import { socketPathLimitBytes } from '../paths.ts'
 import {
   boolean,
@@ -64,7 +64,7 @@ export const nodeSettings: Rows<NodeSettings> = {
     kind: taint,
     separator: 'comma',
     default: [],
-    roles: nodes,
+    roles: clusterNodes,
     change: 'The kubelet sets taints when it registers the Node; later, use k8s kubectl taint node.',
   },
   'kubelet-root-dir': {

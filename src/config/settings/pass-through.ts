@@ -84,3 +84,26 @@ export function passThrough(component: string): ValueKind<string> {
     },
   }
 }
+
+/** Flags of the kubelet that say who may ask it: in its configuration they are looked at (own-kubelet-config.ts). */
+const accessFlags: Readonly<Record<string, string>> = {
+  address: 'use --kubelet-bind-address',
+  'anonymous-auth': 'use --profile, or authentication in --kubelet-config',
+  'authentication-token-webhook': 'there is no API server to ask',
+  'authorization-mode': 'use authorization in --kubelet-config',
+  'client-ca-file': 'the daemon has an authority of its own for it',
+  'config-dir': 'the daemon writes it; use --kubelet-config',
+  'enable-server': 'the daemon asks the kubelet for its pods',
+  'pod-manifest-path': 'use --manifests',
+  port: 'the daemon asks the kubelet for its pods there',
+  'read-only-port': 'use readOnlyPort in --kubelet-config',
+  'tls-cert-file': 'the daemon issues it',
+  'tls-private-key-file': 'the daemon issues it',
+}
+
+/** Why a kubelet alone may not have one of these arguments; undefined: it may. */
+export function refusedAccessFlag(kubeletArg: readonly string[]): string | undefined {
+  const flags = kubeletArg.map((argument) => argument.slice(0, argument.indexOf('=')))
+  const flag = flags.find((name) => Object.hasOwn(accessFlags, name))
+  return flag && `${flag} belongs to the daemon: ${accessFlags[flag]}`
+}

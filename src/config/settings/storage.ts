@@ -93,7 +93,7 @@ export const storageSettings: Rows<StorageSettings & DatastoreAloneSettings> = {
       'Serve whoever can reach it, also off loopback: without it, an address of the machine needs client certificates.',
     kind: boolean,
     default: false,
-    roles: datastoreAlone,
+    roles: ['kubelet', ...datastoreAlone],
   },
   'advertise-client-urls': {
     group,

@@ -9,6 +9,9 @@ export const defaultConfigFile = '/etc/k8s/config.yaml'
 /** More is no configuration file, whatever its name. */
 const sizeLimitBytes = 1024 * 1024
 
+/** Of what is written once and meant many times. */
+const aliasesLimit = 100
+
 /** What is wrong with a path that somebody wrote. All else (EIO, EMFILE, ESTALE) is the machine's, and may pass. */
 const pathErrors: readonly string[] = ['ENOENT', 'ENOTDIR', 'EACCES', 'ELOOP', 'ENAMETOOLONG', 'ENXIO']
 
@@ -41,6 +44,18 @@ export async function settingsOfFile({ path, named }: { path: string; named: boo
     const texts = items.map((item) => String((item as { value?: unknown } | null)?.value ?? ''))
     return { name, texts, origin: { kind: 'file', path, line } }
   })
+}
+
+/** The map that another program's configuration file is, as YAML or JSON. Throws USAGE. */
+export async function readYamlFile(path: string): Promise<Readonly<Record<string, unknown>>> {
+  const text = await readText({ path, named: true })
+  const { LineCounter, parseDocument } = await import('yaml')
+  const lines = new LineCounter()
+  const document = parseDocument(text ?? '', { lineCounter: lines })
+  refuseBadYaml({ path, document, lines })
+  const value: unknown = document.toJS({ maxAliasCount: aliasesLimit })
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return { ...value }
+  throw usageError(`cannot use ${path}: allowed is a map of its keys`)
 }
 
 async function readText({ path, named }: { path: string; named: boolean }): Promise<string | undefined> {

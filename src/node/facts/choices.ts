@@ -1,4 +1,4 @@
-import type { NodeConfig } from '../../config/config.ts'
+import type { MachineConfig } from '../../config/config.ts'
 import type { HostFacts } from './host.ts'
 
 /** What `auto` stands for on this machine. */
@@ -8,7 +8,7 @@ export interface NodeChoices {
 }
 
 export function chooseForNode(
-  config: Pick<NodeConfig, 'cgroupDriver' | 'kubeProxyMode'>,
+  config: Pick<MachineConfig, 'cgroupDriver' | 'kubeProxyMode'>,
   host: HostFacts,
 ): NodeChoices {
   return {

@@ -21,7 +21,7 @@ import {
   parseAddress,
   parseRange,
 } from '../../base/address.ts'
-import type { NodeConfig } from '../../config/config.ts'
+import type { MachineConfig } from '../../config/config.ts'
 import { type InterfaceAddress, loopbackAddresses, readInterfaceAddresses } from './addresses.ts'
 import type { HostFiles } from './host-files.ts'
 
@@ -40,7 +40,8 @@ export interface Network extends FamilyNetwork {
   readonly other?: FamilyNetwork
 }
 
-type AddressSettings = Pick<NodeConfig, 'nodeIp' | 'clusterCidr' | 'serviceCidr'>
+/** A node alone has no Services. */
+type AddressSettings = Pick<MachineConfig, 'nodeIp' | 'clusterCidr'> & { readonly serviceCidr?: string }
 
 export interface NodeAddress {
   readonly address: string
@@ -73,8 +74,8 @@ export function chooseOtherAddress(settings: AddressSettings, network: Network):
 }
 
 /** Those of the cluster, the first one first. */
-function familiesOf({ serviceCidr }: Pick<AddressSettings, 'serviceCidr'>): (4 | 6)[] {
-  return ofFamilies(serviceCidr).map(familyOf)
+function familiesOf({ serviceCidr, clusterCidr }: Omit<AddressSettings, 'nodeIp'>): (4 | 6)[] {
+  return ofFamilies(serviceCidr ?? clusterCidr).map(familyOf)
 }
 
 function choose(
@@ -104,7 +105,8 @@ export function describePassedOver(
   settings: AddressSettings,
   { addresses }: Pick<Network, 'addresses'>,
 ): string {
-  const first = firstOf(settings.serviceCidr)
+  const rangeName = settings.serviceCidr === undefined ? 'cluster-cidr' : 'service-cidr'
+  const first = firstOf(settings.serviceCidr ?? settings.clusterCidr)
   const wanted = familyOf(first)
   const reasons = addresses.flatMap(({ interface: name, address, kind }) => {
     const reason =
@@ -115,7 +117,7 @@ export function describePassedOver(
   const own = reasons.filter(({ address }) => familyOf(address) === wanted)
   const shown = own.length > 0 ? own : reasons.filter(({ isOther }) => isOther)
   if (shown.length === 0) return 'no interface that is up has one'
-  const foreign = `is IPv${wanted === 4 ? 6 : 4}, and service-cidr ${first} is IPv${wanted}`
+  const foreign = `is IPv${wanted === 4 ? 6 : 4}, and ${rangeName} ${first} is IPv${wanted}`
   return shown
     .map(({ address, name, isOther, reason }) => `${address} on ${name} ${isOther ? foreign : reason}`)
     .join('; ')
@@ -133,7 +135,7 @@ function whyNot(
   if (address === undefined || isLinkLocal(address)) return 'is link-local'
   if (isLoopback(address) || isUnspecified(address)) return 'is the loopback address'
   if (address.family !== family) return otherFamily
-  const ranges = Object.entries({ 'cluster-cidr': clusterCidr, 'service-cidr': serviceCidr })
+  const ranges = Object.entries({ 'cluster-cidr': clusterCidr, 'service-cidr': serviceCidr ?? '' })
   for (const [name, texts] of ranges) {
     for (const range of ofFamilies(texts)) {
       const parsed = parseRange(range)
@@ -146,8 +148,7 @@ function whyNot(
 /** Looks at this machine; sends nothing. `held` is what the daemon keeps on lo, and no network brings. */
 export async function readNetwork(
   files: HostFiles,
-  given: {
-    serviceCidr: string
+  given: Omit<AddressSettings, 'nodeIp'> & {
     last: string | undefined
     otherLast?: string | undefined
     held: string | undefined

@@ -1,11 +1,11 @@
-import type { AgentConfig, Config } from '../../config/config.ts'
+import type { AgentConfig, Config, KubeletConfig } from '../../config/config.ts'
 import type { HostFacts } from '../facts/host.ts'
 import type { HostFiles } from '../facts/host-files.ts'
 import type { Network } from '../facts/node-address.ts'
 
 /** What the requirements are read from. */
 export interface Examination {
-  readonly config: Config | AgentConfig
+  readonly config: Config | AgentConfig | KubeletConfig
   readonly host: HostFacts
   readonly files: HostFiles
   readonly network: Network

@@ -27,7 +27,7 @@ export function networkRequirements(examination: Examination): Requirement[] {
     ...otherNodeAddress(examination),
     ...portsOf(examination, [...api, ...fixed, ...metrics]),
     nameServers(examination),
-    networkPolicy(examination),
+    ...(config.role === 'kubelet' ? [] : [networkPolicy(examination)]),
   ]
 }
 
@@ -64,7 +64,7 @@ function nodeAddress({ config, network }: Examination): Requirement {
 
 /** In a cluster of both families. A Node without it has pods of both all the same. */
 function otherNodeAddress({ config, network }: Examination): Requirement[] {
-  const second = ofFamilies(config.serviceCidr)[1]
+  const second = config.role === 'kubelet' ? undefined : ofFamilies(config.serviceCidr)[1]
   if (second === undefined) return []
   const name = `node address, IPv${familyOf(second)}`
   const address = chooseOtherAddress(config, network)
@@ -102,7 +102,7 @@ function nameServers({ host: { resolvConf }, config }: Examination): Requirement
   if (resolvConf.hasServer) return ok(name, '/etc/resolv.conf without its servers on loopback addresses')
   return warning(
     name,
-    `this machine names none that a pod can reach: names outside ${config.clusterDomain} have no answer`,
+    `this machine names none that a pod can reach: ${config.role === 'kubelet' ? 'names' : `names outside ${config.clusterDomain}`} have no answer`,
     'name a server that pods reach in /etc/resolv.conf, and restart k8s',
   )
 }

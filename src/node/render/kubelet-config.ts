@@ -109,7 +109,9 @@ function access({ clientCaFile, serving }: KubeletOptions) {
   } as const
 }
 
-function cgroups(options: KubeletOptions) {
+export function cgroups(
+  options: Pick<KubeletOptions, 'cgroupVersion' | 'cgroupDriver' | 'canLowerOomScore'>,
+) {
   const { cgroupVersion, cgroupDriver, canLowerOomScore } = options
   return {
     cgroupDriver,

@@ -6,7 +6,13 @@
  */
 import { readlink } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type AnyConfig, type Config, hasNode, type NodeConfig } from '../../config/config.ts'
+import {
+  type AnyConfig,
+  type Config,
+  hasNode,
+  type KubeletConfig,
+  type MachineConfig,
+} from '../../config/config.ts'
 import { paths } from '../../config/paths.ts'
 import { schema } from '../../config/schema.ts'
 import { detectHost, type HostFacts } from '../facts/host.ts'
@@ -93,7 +99,7 @@ export async function resetPlan(
 }
 
 /** Containers are killed with their shims, which would report their end to a containerd that is gone. */
-function processSteps(config: NodeConfig, files: HostFiles): ResetStep[] {
+function processSteps(config: MachineConfig, files: HostFiles): ResetStep[] {
   const found = readPodProcesses(files, paths(config).containerdSocket)
   return found.map(({ pid, startTicks, command }) => ({
     kind: 'kill',
@@ -104,7 +110,7 @@ function processSteps(config: NodeConfig, files: HostFiles): ResetStep[] {
 }
 
 /** The last one first: it may be mounted on what an earlier one brought. The kernel lists paths without links. */
-function mountSteps(config: NodeConfig, files: HostFiles, { mounts }: HostFacts): ResetStep[] {
+function mountSteps(config: MachineConfig, files: HostFiles, { mounts }: HostFacts): ResetStep[] {
   const { runDir, containerdRoot } = paths(config)
   const { kubeletRootDir } = config
   const dirs = [kubeletRootDir, runDir, containerdRoot].map((dir) => files.realPath(dir))
@@ -129,7 +135,7 @@ function networkSteps(config: Pick<AnyConfig, 'dataDir'>, files: HostFiles): Res
   return [{ kind: 'network', description: "remove what leads to other nodes' pods" }]
 }
 
-function addressSteps(config: NodeConfig, files: HostFiles): ResetStep[] {
+function addressSteps(config: MachineConfig, files: HostFiles): ResetStep[] {
   const address = readHeldAddress(files.path(paths(config).heldAddress))
   if (address === undefined) return []
   return [{ kind: 'address', description: `take the address ${address} from lo`, address }]
@@ -156,7 +162,10 @@ function cgroupSteps(files: HostFiles, { cgroups }: HostFacts): ResetStep[] {
   ]
 }
 
-async function fileSteps(config: NodeConfig, files: HostFiles): Promise<ResetStep[]> {
+async function fileSteps(
+  config: MachineConfig & Pick<Partial<KubeletConfig>, 'manifests'>,
+  files: HostFiles,
+): Promise<ResetStep[]> {
   const { containerdState } = paths(config)
   const outside = [
     ...shimSockets(files, containerdState),
@@ -172,18 +181,21 @@ async function fileSteps(config: NodeConfig, files: HostFiles): Promise<ResetSte
     ...removeIfThere(files, outside),
     ...kubeletSteps(config, files),
     ...volumeSteps(config, files),
-    ...dataSteps(config, files, sharedDirs),
+    ...dataSteps(config, files, [
+      ...sharedDirs,
+      ...(config.manifests === undefined ? [] : [config.manifests]),
+    ]),
   ]
 }
 
 /** The usual directory is the kubelet's by its name; in another one, such as the root of a disk, somebody may keep more. */
-function kubeletPaths({ kubeletRootDir }: NodeConfig, files: HostFiles): string[] {
+function kubeletPaths({ kubeletRootDir }: MachineConfig, files: HostFiles): string[] {
   if (kubeletRootDir === schema['kubelet-root-dir'].default) return [kubeletRootDir]
   const names = files.list(kubeletRootDir).filter((name) => kubeletEntries.test(name))
   return names.toSorted().map((name) => join(kubeletRootDir, name))
 }
 
-function kubeletSteps(config: NodeConfig, files: HostFiles): ResetStep[] {
+function kubeletSteps(config: MachineConfig, files: HostFiles): ResetStep[] {
   const { kubeletRootDir } = config
   const own = kubeletPaths(config, files)
   const steps = thereOf(files, own).flatMap((path) => removalSteps(files, path, true))
@@ -196,7 +208,7 @@ function kubeletSteps(config: NodeConfig, files: HostFiles): ResetStep[] {
 
 /** Other clusters may be in it. */
 function kubeconfigSteps(
-  { writeKubeconfig: path, dataDir }: NodeConfig & Pick<Partial<Config>, 'writeKubeconfig'>,
+  { writeKubeconfig: path, dataDir }: MachineConfig & Pick<Partial<Config>, 'writeKubeconfig'>,
   files: HostFiles,
 ): ResetStep[] {
   if (path === undefined || !files.isThere(path)) return []
@@ -223,7 +235,7 @@ function dataSteps(
 
 /** Who has named a directory for volumes keeps them there. */
 function volumeSteps(
-  config: NodeConfig & Partial<Pick<Config, 'localStoragePath'>>,
+  config: MachineConfig & Partial<Pick<Config, 'localStoragePath'>>,
   files: HostFiles,
 ): ResetStep[] {
   const { localStoragePath: path } = config

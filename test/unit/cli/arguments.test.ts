@@ -105,7 +105,7 @@ describe('refused', () => {
     [['chekc'], 'cannot run chekc: there is no such command; did you mean check?'],
     [['deploy'], 'cannot run deploy: there is no such command; k8s --help lists the commands'],
     [['help', 'chekc'], 'cannot run chekc: there is no such command; did you mean check?'],
-    [['kubelet'], 'cannot run kubelet: the role kubelet is not there yet'],
+    [['virtual-node'], 'cannot run virtual-node: the role virtual-node is not there yet'],
     [['status', 'now'], 'cannot use now: k8s status takes flags only'],
     [['server', '--', '--v=5'], 'cannot use --v=5: k8s server takes flags only'],
     [

@@ -99,7 +99,7 @@ describe('bad input ends with 2, one line, and nothing touched', () => {
     [
       ['--data-dir=DIR/data', '--node-name=x'],
       { K8S_ROLE: 'datastore' },
-      'k8s: cannot use --node-name: a datastore has no such setting; leave it away, or choose the role server or agent, which has it',
+      'k8s: cannot use --node-name: a datastore has no such setting; leave it away, or choose the role server or agent or kubelet, which has it',
     ],
     [
       ['status', '--data-dir=DIR/data', '--timeout=5'],

@@ -4,13 +4,16 @@ import { expect, test } from 'vitest'
 import { silentLogger } from '../../../src/base/logger.ts'
 import { ApiBalancer, balancerUrl } from '../../../src/balancer/api-balancer.ts'
 import { Servers } from '../../../src/balancer/servers.ts'
+import { planKubelet } from '../../../src/cluster/kubelet/plan.ts'
+import { Rejections } from '../../../src/cluster/kubelet/static-pods.ts'
 import { planAgent, planRole, roleRow } from '../../../src/cluster/plan.ts'
 import type { ComponentContext, NodeContext } from '../../../src/components/component.ts'
+import type { KubeletContext } from '../../../src/components/kubelet-alone.ts'
 import { joinedAccess, serverAccess } from '../../../src/components/node-access.ts'
 import { loadAnyConfig } from '../../../src/config/load.ts'
 import { paths } from '../../../src/config/paths.ts'
 import { pkiFiles } from '../../../src/pki/pki.ts'
-import { load } from '../config/given.ts'
+import { flagsOf, load } from '../config/given.ts'
 
 const page = readFileSync(join(import.meta.dirname, '../../../docs/architecture.md'), 'utf8')
 
@@ -50,6 +53,22 @@ async function planOfAgent() {
   })
 }
 
+async function planAlone(...flags: string[]) {
+  const config = await loadAnyConfig({ flags: flagsOf(flags), environment: {}, role: 'kubelet' })
+  const places = paths(config)
+  const context = {
+    config,
+    paths: places,
+    payload: { bin: (name: string) => name, dir: '' },
+    environment: {},
+    log: silentLogger,
+  } as unknown as KubeletContext
+  return planKubelet(context, {
+    issueCredentials: async () => {},
+    rejections: new Rejections('/manifests', silentLogger),
+  })
+}
+
 const ofServers = ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler']
 
 test.each<[mode: 'single' | 'ha' | 'agent', others: readonly string[], flags: string[]]>([
@@ -82,7 +101,11 @@ test.each<[mode: 'single' | 'ha' | 'agent', others: readonly string[], flags: st
 )
 
 test('docs/architecture.md has its tasks', async () => {
-  const tasks = [...(await plan('single')).tasks, ...(await plan('agent')).tasks]
+  const tasks = [
+    ...(await plan('single')).tasks,
+    ...(await plan('agent')).tasks,
+    ...(await planAlone()).tasks,
+  ]
   const section = page.slice(page.indexOf('## The tasks'), page.indexOf('## The stop'))
   const named = [...section.matchAll(/(?:^- |[.,] )((?:`[a-z-]+`(?:, )?)+):/gm)].flatMap(([, names = '']) =>
     names.replaceAll('`', '').split(', '),
@@ -98,4 +121,15 @@ test('every kind of server has the same tasks', async () => {
 test('no task of an agent is for a leader alone, as each agent leads', async () => {
   const { tasks } = await plan('agent')
   expect(tasks.filter(({ leaderOnly }) => leaderOnly)).toEqual([])
+})
+
+test('a kubelet alone needs a container runtime and no API, and brings its own runtime unless one is named', async () => {
+  const named = ({ name, needs }: { name: string; needs: readonly string[] }) => ({ name, needs })
+  expect((await planAlone()).components.map(named)).toEqual([
+    { name: 'containerd', needs: [] },
+    { name: 'kubelet', needs: ['cri'] },
+  ])
+  const elsewhere = await planAlone('--container-runtime-endpoint=unix:///run/cri.sock')
+  expect(elsewhere.components.map(named)).toEqual([{ name: 'kubelet', needs: [] }])
+  expect(elsewhere.tasks.map(({ name }) => name)).not.toContain('firewall')
 })

@@ -1,12 +1,11 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempDisposableSync, writeFileSync } from 'node:fs'
+import { mkdtempDisposableSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { silentLogger } from '../../../src/base/logger.ts'
-import { stopPods } from '../../../src/cluster/pods.ts'
-import type { Paths } from '../../../src/config/paths.ts'
+import { removePods, stopPods } from '../../../src/cluster/pods.ts'
 import type { Payload } from '../../../src/payload/payload.ts'
 
 /** `script` stands in place of crictl. */
@@ -16,8 +15,10 @@ function given(script: string) {
   const crictl = join(directory.path, 'crictl')
   writeFileSync(crictl, `#!/bin/sh\n${script}\n`, { mode: 0o755 })
   const payload = { binDir: '/usr/bin:/bin', bin: () => crictl } as unknown as Payload
-  const paths = { containerdSocket: join(directory.path, 'containerd.sock') } as Paths
-  return { payload, paths, log: silentLogger }
+  return {
+    ...{ payload, log: silentLogger, isOwnRuntime: true },
+    runtimeSocket: join(directory.path, 'containerd.sock'),
+  }
 }
 
 test('a stop that is hurried says that the pods run on', async () => {
@@ -50,7 +51,7 @@ test('a pod that containerd was about to start or to end does not outlive the st
       'esac',
     ].join('\n'),
   )
-  const socket = options.paths.containerdSocket
+  const socket = options.runtimeSocket
   writeFileSync(socket, '')
   const [halfMade, unknown] = [shimAt(socket), shimAt(socket)]
   const ended = [halfMade, unknown].map(async (shim) => once(shim, 'exit'))
@@ -60,6 +61,28 @@ test('a pod that containerd was about to start or to end does not outlive the st
     [null, 'SIGTERM'],
     [null, 'SIGKILL'],
   ])
+})
+
+test('what a runtime of others has beside pods is left alone, and its pods are removed at a reset', async () => {
+  const { signal } = new AbortController()
+  const options = {
+    ...given(
+      [
+        'echo "$*" >>"${0%/*}/calls"',
+        'case "$*" in',
+        '*" pods "*) echo one ;;',
+        `*" ps "*) echo '{"containers":[]}' ;;`,
+        'esac',
+      ].join('\n'),
+    ),
+    isOwnRuntime: false,
+  }
+  writeFileSync(options.runtimeSocket, '')
+  const theirs = shimAt(options.runtimeSocket)
+  await removePods({ ...options, signal })
+  expect(theirs.exitCode ?? theirs.signalCode).toBeNull()
+  const calls = readFileSync(join(options.runtimeSocket, '..', 'calls'), 'utf8')
+  expect(calls).toMatch(/ stopp one\n[^]* rmp --all --force\n$/)
 })
 
 /** A process that looks like a shim of this containerd. */

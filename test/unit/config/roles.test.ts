@@ -78,7 +78,7 @@ describe('refused', () => {
     [
       'a key of another role',
       { file: 'role: datastore\nkubelet-arg: max-pods=5\n' },
-      'cannot use kubelet-arg in DIR/config.yaml:2: a datastore has no such setting; leave it away, or choose the role server or agent, which has it',
+      'cannot use kubelet-arg in DIR/config.yaml:2: a datastore has no such setting; leave it away, or choose the role server or agent or kubelet, which has it',
     ],
     [
       'a key of another role that a flag hides',
@@ -93,7 +93,7 @@ describe('refused', () => {
     [
       'a misspelt role',
       { flags: ['--role=etcd'] },
-      'cannot use --role=etcd: allowed is server, agent or datastore',
+      'cannot use --role=etcd: allowed is server, agent, kubelet or datastore',
     ],
     [
       'a part of the servers, of an agent',

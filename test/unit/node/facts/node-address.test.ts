@@ -255,7 +255,7 @@ describe('an interface is', () => {
 
 test('this machine is read as it is', async () => {
   const own = Object.values(networkInterfaces()).flatMap((entries) => entries ?? [])
-  const settings = { serviceCidr: '10.96.0.0/12', last: undefined, held: undefined }
+  const settings = { ...ranges, last: undefined, held: undefined }
   const network = await readNetwork(new HostFiles(), settings)
   const outside = own.filter(({ internal }) => !internal).map(({ address }) => address)
   expect(network.addresses.map(({ address }) => address)).toEqual([...outside, ...loopbackAddresses()])
@@ -303,7 +303,7 @@ describe('in a cluster of both families', () => {
 
   test('this machine is looked at for both', async () => {
     const settings = {
-      serviceCidr: both.serviceCidr,
+      ...both,
       last: undefined,
       otherLast: '192.0.2.3',
       held: undefined,
