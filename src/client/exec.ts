@@ -61,11 +61,18 @@ export async function exec(options: ExecOptions): Promise<number> {
   if (stdin !== undefined) pass(stdin, socket)
   if (options.tty) followSize(stdout, socket)
   try {
-    return exitCodeOf(await ended.promise)
+    const status = await ended.promise
+    await Promise.all([stdout, stderr].map(flushed))
+    return exitCodeOf(status)
   } finally {
     stdin?.destroy()
     socket.close()
   }
+}
+
+/** Whoever reads it may be slower than the command. */
+function flushed(stream: NodeJS.WriteStream): Promise<void> {
+  return new Promise((resolve) => stream.write('', () => resolve()))
 }
 
 function configOf({ url, tls }: ExecOptions): KubeConfig {

@@ -122,6 +122,8 @@ test('a pod of its network has an address of 10.244.0.0/16, logs, and takes comm
   )
   const echo = await node.k8s(['pod', 'exec', '-i', 'web', '--', 'cat'], { stdin: 'through\n' })
   expect(echo.stdout).toBe('through\n')
+  const much = 'head -c 5000000 /dev/zero | k8s pod exec -i web -- cat | wc -c'
+  expect((await node.exec(['sh', '-c', much])).stdout).toBe('5000000\n')
   const failed = await node.k8s(['pod', 'exec', 'web', '--', 'sh', '-c', 'exit 7'], { check: false })
   expect(failed).toMatchObject({ exitCode: 7, stderr: '' })
   const none = await node.k8s(['pod', 'logs', 'nosuch'], { check: false })
