@@ -89,7 +89,7 @@ describe('bad input ends with 2, one line, and nothing touched', () => {
     [
       ['datastore', '--data-dir=DIR/data', '--node-name=x'],
       {},
-      'k8s: cannot use --node-name with k8s datastore: it belongs to k8s server, k8s agent, k8s check, 1 more',
+      'k8s: cannot use --node-name with k8s datastore: it belongs to k8s server, k8s agent, k8s kubelet, 2 more',
     ],
     [
       ['--data-dir=DIR/data', '--listen-address=127.0.0.1:1'],
