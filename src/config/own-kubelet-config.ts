@@ -8,6 +8,7 @@ const ownKeys: Readonly<Record<string, string>> = {
   address: 'use --kubelet-bind-address',
   'authentication.x509': 'the daemon has an authority of its own for it',
   containerRuntimeEndpoint: 'use --container-runtime-endpoint',
+  fileCheckFrequency: 'the daemon relies on it to tell which files are rejected',
   enableServer: 'the daemon asks the kubelet for its pods',
   healthzBindAddress: 'the daemon asks the kubelet for its health there',
   healthzPort: 'the daemon asks the kubelet for its health there',

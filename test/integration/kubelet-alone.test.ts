@@ -6,6 +6,7 @@ import {
   mkdtempDisposableSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   writeFileSync,
 } from 'node:fs'
@@ -48,11 +49,13 @@ function pullInstead(machine: Machine, reference: string): void {
   execFileSync('tar', ['--create', '--file', archive, '--directory', directory.path, '.'])
 }
 
-const write = (name: string, manifest: object | string) =>
-  writeFileSync(
-    node.machine.path(`${manifests}/${name}`),
-    typeof manifest === 'string' ? manifest : JSON.stringify(manifest),
-  )
+/** At once: the kubelet reads a file as soon as it is there. */
+function write(name: string, manifest: object | string): void {
+  const path = (file: string) => node.machine.path(`${manifests}/${file}`)
+  writeFileSync(path(`.${name}`), typeof manifest === 'string' ? manifest : JSON.stringify(manifest))
+  renameSync(path(`.${name}`), path(name))
+}
+
 const remove = (name: string) => rmSync(node.machine.path(`${manifests}/${name}`))
 const get = (url: string) => node.exec(['wget', '-qO-', '-T', '5', url], { check: false })
 const status = () => node.status()

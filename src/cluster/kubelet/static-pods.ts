@@ -24,8 +24,10 @@ import {
 /** Until all that is there runs for the first time, and then. */
 const startIntervalMs = 500
 const lookIntervalMs = 5_000
-/** The kubelet reads the directory every 20 s (fileCheckFrequency). */
+/** The kubelet reads the directory every 20 s (fileCheckFrequency in node/render/kubelet-alone.ts). */
 const settlingMs = 30_000
+/** A file that was rejected while somebody was still writing it is rejected no more by then. */
+const repetitionMs = 45_000
 const othersMayWrite = 0o022
 const partName = 'static pods'
 
@@ -33,7 +35,7 @@ const partName = 'static pods'
 export class Rejections {
   readonly #manifests: string
   readonly #log: Logger
-  readonly #known = new Map<string, Rejection & { version: string }>()
+  readonly #known = new Map<string, Rejection & { version: string; heardMs: number }>()
 
   constructor(manifests: string, log: Logger) {
     this.#manifests = manifests
@@ -48,14 +50,18 @@ export class Rejections {
     if (path === this.#manifests) return true
     const isKnown = this.#known.get(path)?.reason === reason
     // As it is now: the kubelet has just read it.
-    this.#known.set(path, { ...rejection, version: versionOf(statSync(path, { throwIfNoEntry: false })) })
+    const version = versionOf(statSync(path, { throwIfNoEntry: false }))
+    this.#known.set(path, { ...rejection, version, heardMs: performance.now() })
     if (!isKnown) this.#log.error({ file: path, reason }, 'the kubelet makes no pod of the file')
     return true
   }
 
-  /** Forgets those that are gone or have changed; `files` has what is there. */
-  look(files: ReadonlyMap<string, string>): readonly Rejection[] {
-    for (const [path, { version }] of this.#known) if (files.get(path) !== version) this.#known.delete(path)
+  /** Forgets those that are gone or have changed, or that the kubelet does not repeat; `files` has what is there. */
+  look(files: ReadonlyMap<string, string>, nowMs = performance.now()): readonly Rejection[] {
+    for (const [path, { version, heardMs }] of this.#known) {
+      const isSame = files.get(path) === version && nowMs - heardMs < repetitionMs
+      if (!isSame) this.#known.delete(path)
+    }
     return [...this.#known.values()]
   }
 }

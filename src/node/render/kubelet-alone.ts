@@ -52,6 +52,8 @@ export function renderKubeletLayers(options: KubeletAloneOptions): Readonly<Reco
       tlsPrivateKeyFile: options.serving.keyFile,
       containerRuntimeEndpoint: `unix://${options.runtimeSocket}`,
       staticPodPath: options.staticPodDir,
+      // By this it is known whether it still rejects a file (cluster/kubelet/static-pods.ts).
+      fileCheckFrequency: '20s',
       healthzBindAddress: '127.0.0.1',
       healthzPort: ports.kubeletHealth.number,
     },
