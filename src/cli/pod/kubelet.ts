@@ -64,10 +64,12 @@ export async function ownKubelet(invocation: Invocation): Promise<Kubelet> {
   }
 }
 
-/** All pods of it. Throws KUBELET_AWAY. */
+/** All pods of it, by their names: the kubelet has no order. Throws KUBELET_AWAY. */
 export async function listPods(kubelet: Kubelet): Promise<readonly Pod[]> {
   const { body } = await ask(kubelet, '/pods')
-  return (JSON.parse(body) as PodList).items ?? []
+  const { items } = JSON.parse(body) as PodList
+  const nameOf = ({ metadata }: Pod) => `${metadata?.namespace}/${metadata?.name}`
+  return (items ?? []).toSorted((a, b) => (nameOf(a) < nameOf(b) ? -1 : 1))
 }
 
 async function ask({ url, tls }: Kubelet, path: string): Promise<HttpResponse> {
