@@ -103,7 +103,7 @@ coverage: build-fast peers build/.coverage ## Print which lines and branches of 
 build/.coverage: FORCE
 	@rm -rf build/coverage && mkdir -p build && mkdir -m 1777 build/coverage
 
-test-all: build peers build/peers/kubeadm build/peers/kubemark ingress-image ## Run what takes too long for `make test`: docs/testing.md (as root)
+test-all: build peers build/peers/kubeadm build/peers/kubemark ingress-image build/peers/dockerd ## Run what takes too long for `make test`: docs/testing.md (as root)
 	@scripts/test-all.sh
 
 ingress-image: level := $(or $(shell cat build/.level 2>/dev/null),fast)

@@ -1,6 +1,6 @@
 /**
- * Packs the images of a program, those that the daemon imports and the tests', as an OCI image archive that is compressed with
- * zstd. Their files are the same, in it once, and unpacked once.
+ * Packs the images of a program, those that the daemon imports and the tests', as an OCI image archive, which `docker load` reads, too, and which is
+ * compressed with zstd. Their files are the same, in it once, and unpacked once.
  *
  *   node scripts/image.ts REPOSITORY/NAME:VERSION... BINARY OUTPUT best|fast
  */
@@ -105,5 +105,5 @@ const archive = new ImageArchive()
 archive.add(...references.map((reference) => image(reference, binary)))
 
 // 1 MiB: containerd, which unpacks it, has 30 MB more of garbage half a minute later with the 8 MiB of level 19. It costs 4 % of the size.
-writeFileSync(`${output}.tmp`, await compress(archive.tar(), level, 20))
+writeFileSync(`${output}.tmp`, await compress(archive.tar({ docker: true }), level, 20))
 renameSync(`${output}.tmp`, output)

@@ -57,6 +57,7 @@ part 'other versions of Kubernetes' other_versions
 part 'storage tests of other versions' node node_modules/vitest/vitest.mjs run --project long test/long/storage.test.ts
 part 'a machine that kubeadm joins' node node_modules/vitest/vitest.mjs run --project long test/long/kubeadm-join.test.ts
 part 'a machine that is a Node by an image' node_image
+part 'a kubelet on Docker' node node_modules/vitest/vitest.mjs run --project long test/long/docker.test.ts
 part 'a cluster that is upgraded' upgrade
 part 'an ingress' node node_modules/vitest/vitest.mjs run --project long test/long/ingress.test.ts
 part "Kubernetes' end-to-end tests" end_to_end

@@ -1,5 +1,6 @@
 import http from 'node:http'
 import https from 'node:https'
+import { pipeline, Readable } from 'node:stream'
 import { checkServerIdentity, createSecureContext, type PeerCertificate } from 'node:tls'
 import { AppError, errorCode } from './errors.ts'
 import { TimeLimit } from './time-limit.ts'
@@ -27,7 +28,8 @@ export interface HttpRequest {
   readonly socketPath?: string
   readonly method?: 'GET' | 'PATCH' | 'PUT' | 'POST' | 'DELETE'
   readonly headers?: Readonly<Record<string, string>>
-  readonly body?: string
+  /** A stream is read once, as fast as it is taken. */
+  readonly body?: string | Readable
   readonly tls?: TlsIdentity
   readonly connections?: Connections
   readonly signal?: AbortSignal
@@ -143,7 +145,7 @@ function send(asked: HttpRequest, limit: TimeLimit): Promise<http.IncomingMessag
     headers: {
       ...headers,
       // Node tells it by itself for some methods, and not for DELETE, whose body is then taken for another request.
-      ...(body !== undefined && { 'content-length': String(Buffer.byteLength(body)) }),
+      ...(typeof body === 'string' && { 'content-length': String(Buffer.byteLength(body)) }),
       ...(connections === undefined && { connection: 'close' }),
     },
     agent: connections?.agent ?? (isTls(url) ? securedBy(tls).agent : false),
@@ -153,7 +155,9 @@ function send(asked: HttpRequest, limit: TimeLimit): Promise<http.IncomingMessag
     const sent = isTls(url) ? https.request(url, options) : http.request(url, options)
     sent.on('error', reject)
     sent.on('response', resolve)
-    sent.end(body)
+    // A stream that fails ends the request, which says so.
+    if (body instanceof Readable) pipeline(body, sent, () => {})
+    else sent.end(body)
   })
 }
 

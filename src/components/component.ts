@@ -7,12 +7,14 @@
  */
 import type { AppError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
-import type { Config, MachineConfig, NodeConfig } from '../config/config.ts'
+import type { Config, KubeletConfig, MachineConfig, NodeConfig } from '../config/config.ts'
 import type { Paths } from '../config/paths.ts'
 import type { NodeChoices } from '../node/facts/choices.ts'
 import type { HostFacts } from '../node/facts/host.ts'
 import type { Payload } from '../payload/payload.ts'
+import type { KubeletPkiFiles } from '../pki/kubelet.ts'
 import type { PkiFiles } from '../pki/pki.ts'
+import type { RecordListener } from '../supervisor/logs.ts'
 import type { ProcessStatus } from '../supervisor/supervised-process.ts'
 import type { NodeAccess, ServerAccess } from './node-access.ts'
 
@@ -98,6 +100,18 @@ export interface NodeContext extends MachineContext {
   readonly access: NodeAccess
 }
 
+/** What a kubelet alone is made from. */
+export interface KubeletContext extends MachineContext {
+  readonly config: KubeletConfig
+  readonly pki: KubeletPkiFiles
+  /** A user's KubeletConfiguration. */
+  readonly ownConfig: Readonly<Record<string, unknown>> | undefined
+  /** Of the CRI. */
+  readonly runtimeSocket: string
+  /** Hears what the kubelet says of manifests. */
+  readonly onRecord: RecordListener
+}
+
 /** What the components of a server are made from. */
 export interface ComponentContext extends NodeContext {
   readonly config: Config
@@ -116,6 +130,7 @@ export const componentNames = [
   'etcd-proxy',
   'api-balancer',
   'containerd',
+  'cri-dockerd',
   'kube-apiserver',
   'kube-controller-manager',
   'kube-scheduler',

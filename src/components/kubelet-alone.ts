@@ -1,32 +1,17 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { privateDirectoryMode, writeRendered } from '../base/files.ts'
-import type { KubeletConfig } from '../config/config.ts'
 import { ports } from '../config/ports.ts'
 import { HostFiles } from '../node/facts/host-files.ts'
 import { kubeletLayersDir, renderKubeletLayers } from '../node/render/kubelet-alone.ts'
-import type { KubeletPkiFiles } from '../pki/kubelet.ts'
-import type { RecordListener } from '../supervisor/logs.ts'
 import { flags } from './arguments.ts'
-import { type MachineContext, nodeIps } from './component.ts'
+import { type KubeletContext, nodeIps } from './component.ts'
 import { probeGrpcSocket, probeHttp } from './probe.ts'
 import type { ProcessRecipe } from './process-component.ts'
 import { shareDirectory } from './shared-directory.ts'
 
 const port = ports.kubelet.number
 const healthPort = ports.kubeletHealth.number
-
-/** What a kubelet alone is made from. */
-export interface KubeletContext extends MachineContext {
-  readonly config: KubeletConfig
-  readonly pki: KubeletPkiFiles
-  /** A user's KubeletConfiguration. */
-  readonly ownConfig: Readonly<Record<string, unknown>> | undefined
-  /** Of the CRI. */
-  readonly runtimeSocket: string
-  /** Hears what the kubelet says of manifests. */
-  readonly onRecord: RecordListener
-}
 
 /** A kubelet without an API server: it runs the pods of a directory. */
 export function kubeletAlone(context: KubeletContext): ProcessRecipe {

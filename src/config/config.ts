@@ -55,6 +55,7 @@ export interface AgentConfig extends NodeConfig, JoinSettings {
 export interface KubeletConfig
   extends MachineConfig,
     KubeletAloneSettings,
+    Pick<ComponentsSettings, 'criDockerdArg'>,
     Pick<DatastoreAloneSettings, 'insecure'> {
   readonly role: 'kubelet'
 }

@@ -88,7 +88,7 @@ const agentRules: readonly Rule<AgentConfig>[] = [
   tokens,
 ]
 
-const kubeletRules: readonly Rule<KubeletConfig>[] = [directories, labels, ownMetrics, accessByFlags]
+const kubeletRules: readonly Rule<KubeletConfig>[] = [directories, labels, ownMetrics, accessByFlags, runtime]
 
 const datastoreRules: readonly Rule<DatastoreConfig>[] = [
   tlsFiles,
@@ -373,6 +373,14 @@ function openToOthers({ listenAddress, trustedCaFile, insecure }: DatastoreConfi
 function accessByFlags({ kubeletArg }: KubeletConfig): Conflict | undefined {
   const reason = refusedAccessFlag(kubeletArg)
   return reason === undefined ? undefined : { name: 'kubelet-arg', reason }
+}
+
+function runtime(config: KubeletConfig, describe: Describe): Conflict | undefined {
+  if (config.containerRuntime !== 'docker' || config.containerRuntimeEndpoint === undefined) return undefined
+  return {
+    name: 'container-runtime-endpoint',
+    reason: `${describe('container-runtime')} has a socket of its own; leave one of them away`,
+  }
 }
 
 /** Who asks for them is not asked who he is. */

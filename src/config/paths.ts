@@ -5,6 +5,9 @@ import type { StorageSettings } from './settings/storage.ts'
 /** sun_path of unix(7) has 108 bytes, the last of which is NUL. */
 export const socketPathLimitBytes = 107
 
+/** Where users of cri-dockerd, and tools, look for it. */
+export const criDockerdSocket = '/var/run/cri-dockerd.sock'
+
 /** Relative to the run directory; no socket in it has a longer path. */
 const longestSocket = 'containerd/containerd.sock.ttrpc'
 
@@ -34,6 +37,8 @@ export interface Paths {
   /** Rendered configuration of the components. */
   readonly etcDir: string
   readonly containerdRoot: string
+  /** What cri-dockerd has to know of pods that Docker does not keep. */
+  readonly criDockerdRoot: string
   readonly runDir: string
   readonly datastoreSocket: string
   readonly controlSocket: string
@@ -72,6 +77,7 @@ export function paths({ dataDir }: Pick<StorageSettings, 'dataDir'>): Paths {
     payloadsDir: join(dataDir, 'data'),
     etcDir: join(dataDir, 'etc'),
     containerdRoot: join(dataDir, 'containerd'),
+    criDockerdRoot: join(dataDir, 'cri-dockerd'),
     runDir,
     datastoreSocket: join(runDir, 'datastore.sock'),
     controlSocket: join(runDir, 'control.sock'),

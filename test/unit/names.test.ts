@@ -1,7 +1,7 @@
 import { globSync, readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { commands } from '../../src/cli/main.ts'
-import { paths } from '../../src/config/paths.ts'
+import { criDockerdSocket, paths } from '../../src/config/paths.ts'
 import { datagramPorts, ports } from '../../src/config/ports.ts'
 import { everyRole, presentRoles, type RoleName, roles } from '../../src/config/roles.ts'
 import { schema, type SettingName } from '../../src/config/schema.ts'
@@ -69,7 +69,7 @@ function directoriesInCode(): string[] {
   const own = Object.values(paths({ dataDir })).filter((path) => path !== dataDir)
   return [
     ...new Set([...own.map((path) => path.slice(dataDir.length + 1)), ...dataEntries]),
-    ...[defaultConfigFile, '/etc/k8s/k8s.env', '/run/k8s'],
+    ...[defaultConfigFile, '/etc/k8s/k8s.env', '/run/k8s', criDockerdSocket],
     ...[schema['data-dir'].default, schema['kubelet-root-dir'].default].map(String),
   ]
 }

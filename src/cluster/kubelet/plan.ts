@@ -1,10 +1,14 @@
 import { containerd } from '../../components/containerd.ts'
-import { type KubeletContext, kubeletAlone } from '../../components/kubelet-alone.ts'
+import { criDockerd } from '../../components/cri-dockerd.ts'
+import type { KubeletContext } from '../../components/component.ts'
+import { kubeletAlone } from '../../components/kubelet-alone.ts'
 import { processComponent, type ProcessRecipe } from '../../components/process-component.ts'
 import { boundTasks } from '../bound-tasks.ts'
 import { alone } from '../leadership.ts'
 import type { Plan } from '../plan.ts'
 import { firewall } from '../tasks/firewall.ts'
+import { dockerStore } from '../tasks/docker-images.ts'
+import { containerdStore } from '../tasks/image-store.ts'
 import { imagesOfPods } from '../tasks/images.ts'
 import { metrics } from '../tasks/metrics.ts'
 import { nodeAddress } from '../tasks/node-address.ts'
@@ -17,12 +21,9 @@ import { type Rejections, staticPodsTask } from './static-pods.ts'
 const kubelet: {
   readonly components: readonly ((context: KubeletContext) => ProcessRecipe | undefined)[]
   readonly tasks: readonly Task<MachineTaskContext>[]
-  /** What is for pods of the daemon's own containerd alone. */
-  readonly tasksOfRuntime: readonly Task<MachineTaskContext>[]
 } = {
   components: [ownRuntime, kubeletAlone],
   tasks: [ownCertificates, metrics, nodeAddress, payloads],
-  tasksOfRuntime: [firewall, imagesOfPods],
 }
 
 /** Pure, as `planRole`. */
@@ -30,15 +31,11 @@ export function planKubelet(
   context: KubeletContext,
   { issueCredentials, rejections }: Pick<MachineTaskContext, 'issueCredentials'> & { rejections: Rejections },
 ): Plan {
-  const { restartDelay, containerRuntimeEndpoint } = context.config
+  const { restartDelay } = context.config
   const recipes = kubelet.components.flatMap((recipe) => recipe(context) ?? [])
   // For ever, and always so far apart: a machine alone has nobody who is spared by longer pauses.
   const backoff = { initialDelayMs: restartDelay, maximumDelayMs: restartDelay, random: () => 1 }
-  const tasks = [
-    ...kubelet.tasks,
-    staticPodsTask(context, rejections),
-    ...(containerRuntimeEndpoint === undefined ? kubelet.tasksOfRuntime : []),
-  ]
+  const tasks = [...kubelet.tasks, staticPodsTask(context, rejections), ...tasksOfRuntime(context.config)]
   return {
     storage: { failed: new Promise(() => {}), ping: async () => {} },
     components: recipes.map((recipe) => processComponent({ ...recipe, backoff }, context)),
@@ -49,6 +46,18 @@ export function planKubelet(
   }
 }
 
+/** What is for pods whose runtime, or network, is the daemon's. */
+function tasksOfRuntime(config: KubeletContext['config']): readonly Task<MachineTaskContext>[] {
+  const { containerRuntime, containerRuntimeEndpoint, dockerEndpoint } = config
+  if (containerRuntimeEndpoint !== undefined) return []
+  return [
+    firewall,
+    imagesOfPods(containerRuntime === 'docker' ? dockerStore(dockerEndpoint) : containerdStore),
+  ]
+}
+
 function ownRuntime(context: KubeletContext): ProcessRecipe | undefined {
-  return context.config.containerRuntimeEndpoint === undefined ? containerd(context) : undefined
+  const { containerRuntime, containerRuntimeEndpoint } = context.config
+  if (containerRuntimeEndpoint !== undefined) return undefined
+  return containerRuntime === 'docker' ? criDockerd(context) : containerd(context)
 }

@@ -1,17 +1,12 @@
-import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { lstat, readdir, readFile, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describeError, errorCode } from '../../base/errors.ts'
 import { privateMode, writeFileAtomicallySync } from '../../base/files.ts'
-import { runCommand } from '../../supervisor/spawn.ts'
 import { Trouble } from '../trouble.ts'
+import { containerdStore, type ImageStore, type OpenStore } from './image-store.ts'
 import type { MachineTaskContext, Task } from './task.ts'
-
-/** An archive of several gigabytes on a slow disk takes minutes. */
-const importTimeoutMs = 15 * 60_000
-const listTimeoutMs = 60_000
 
 /** How often the directory is looked at; an archive that changed between two looks is still being written. */
 const lookIntervalMs = 5_000
@@ -24,20 +19,17 @@ const pauseArchive = 'pause.tar.zst'
 /** What `ctr images import` reads: OCI and Docker archives, packed in any of these ways. */
 const archivePattern = /\.(tar|tar\.gz|tgz|tar\.zst)$/
 const allowedNames = '.tar, .tar.gz, .tgz or .tar.zst'
-/** Tells the images of an archive from all others. */
-const archiveLabel = 'k8s.local/archive'
-
 /**
  * Imports the archives of the payload and those that a user puts into ${dataDir}/images, and pins them, so that the
  * kubelet's garbage collection leaves them alone. What pods may need comes as soon as containerd runs; the rest would
  * take processor time from the start.
  */
-export const images = importing(() => true)
+export const images = importing(() => true, containerdStore)
 
 /** The same of a node without add-ons. */
-export const imagesOfPods = importing(isPause)
+export const imagesOfPods = (openStore: OpenStore): Task<MachineTaskContext> => importing(isPause, openStore)
 
-function importing(isWanted: (archive: Archive) => boolean): Task<MachineTaskContext> {
+function importing(isWanted: (archive: Archive) => boolean, openStore: OpenStore): Task<MachineTaskContext> {
   return {
     name: 'images',
     purpose: 'import images',
@@ -45,7 +37,7 @@ function importing(isWanted: (archive: Archive) => boolean): Task<MachineTaskCon
     async run(context, signal) {
       const { payload, paths, board, log } = context
       await context.whenReady('cri')
-      const archives = new Archives(context, signal)
+      const archives = new Archives(context, openStore(context, signal), signal)
       // The part `images` is that of archives.
       const trouble = new Trouble({ name: 'image store', purpose: 'look after images', board, log })
       const retry = { trouble, signal }
@@ -97,7 +89,7 @@ type ImportRecord = Record<string, Omit<Archive, 'path'> & { readonly images?: r
 class Archives {
   readonly #context: MachineTaskContext
   readonly #signal: AbortSignal
-  readonly #recordFile: string
+  readonly #store: ImageStore
   readonly #problems = new Map<string, string>()
   /** As the directory was at the look before. */
   #former: Map<string, Archive> | undefined
@@ -105,16 +97,18 @@ class Archives {
   readonly #failed = new Map<string, { archive: Archive; atMs: number }>()
   #record: ImportRecord = {}
 
-  constructor(context: MachineTaskContext, signal: AbortSignal) {
+  constructor(context: MachineTaskContext, store: ImageStore, signal: AbortSignal) {
     this.#context = context
+    this.#store = store
     this.#signal = signal
-    this.#recordFile = join(context.paths.containerdRoot, 'imported-archives.json')
   }
 
   /** Forgets the imports whose images somebody has removed: they come back. */
   async open(): Promise<void> {
-    const entries = Object.entries(await readRecord(this.#recordFile)).filter(([path]) => existsSync(path))
-    const present = new Set(entries.length === 0 ? [] : await this.#list())
+    const entries = Object.entries(await readRecord(this.#store.recordFile)).filter(([path]) =>
+      existsSync(path),
+    )
+    const present = new Set(entries.length === 0 ? [] : await this.#store.list())
     this.#record = Object.fromEntries(
       entries.filter(([, { images = [] }]) => images.every((image) => present.has(image))),
     )
@@ -124,10 +118,7 @@ class Archives {
   async noteImages(): Promise<void> {
     for (const [path, entry] of Object.entries(this.#record)) {
       if (entry.images !== undefined) continue
-      this.#record[path] = {
-        ...entry,
-        images: await this.#list(`labels."${archiveLabel}"==${labelOf(path)}`),
-      }
+      this.#record[path] = { ...entry, images: await this.#store.imagesOf(path) }
       this.#save()
     }
   }
@@ -176,15 +167,14 @@ class Archives {
   }
 
   async #importOne({ path, ...state }: Archive): Promise<void> {
-    const labels = ['io.cri-containerd.pinned=pinned', `${archiveLabel}=${labelOf(path)}`]
-    await this.#ctr(['images', 'import', ...labels.map((label) => `--label=${label}`), path], importTimeoutMs)
-    this.#record[path] = state
+    const images = await this.#store.load(path)
+    this.#record[path] = { ...state, ...(images && { images }) }
     this.#save()
   }
 
   /** At once after each import: a stop may come at any time. */
   #save(): void {
-    writeFileAtomicallySync(this.#recordFile, `${JSON.stringify(this.#record, undefined, 2)}\n`, {
+    writeFileAtomicallySync(this.#store.recordFile, `${JSON.stringify(this.#record, undefined, 2)}\n`, {
       mode: privateMode,
     })
   }
@@ -203,25 +193,6 @@ class Archives {
         : { name: 'images', state: 'degraded', message: problems.join('; ') },
     )
   }
-
-  async #list(filter?: string): Promise<string[]> {
-    const { stdout } = await this.#ctr(
-      ['images', 'ls', '--quiet', ...(filter === undefined ? [] : [filter])],
-      listTimeoutMs,
-    )
-    return stdout.split('\n').filter(Boolean)
-  }
-
-  #ctr(args: readonly string[], timeoutMs: number) {
-    const { payload, paths } = this.#context
-    return runCommand({
-      command: payload.bin('ctr'),
-      args: [`--address=${paths.containerdSocket}`, '--namespace=k8s.io', ...args],
-      env: { PATH: payload.binDir },
-      timeoutMs,
-      signal: this.#signal,
-    })
-  }
 }
 
 /** What ctr says itself in the end, without its command and what it warns of before. */
@@ -230,11 +201,6 @@ function reasonOf(failure: string): string {
   return said === 'image might be filtered out'
     ? "none of its images is for this machine's architecture"
     : said
-}
-
-/** A name may have characters that a filter has not. */
-function labelOf(path: string): string {
-  return createHash('sha256').update(path).digest('hex').slice(0, 16)
 }
 
 function isSame(one: Omit<Archive, 'path'> | undefined, other: Omit<Archive, 'path'>): boolean {

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describeError } from '../../base/errors.ts'
-import { writeCniConfig } from '../../components/containerd.ts'
+import { writeCniConfig } from '../../components/pod-network.ts'
 import { readNode } from '../../components/node.ts'
 import type { Config, NodeConfig } from '../../config/config.ts'
 import { readNodeRecord, updateNodeRecord } from '../../config/facts.ts'

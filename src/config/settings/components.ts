@@ -6,12 +6,13 @@ import type { RowFacts, Rows } from './rows.ts'
 const group = 'Components'
 
 export interface ComponentsSettings {
-  /** flag=value without leading dashes, as are the four below; these win over the daemon's own flags. */
+  /** flag=value without leading dashes, as are the five below; these win over the daemon's own flags. */
   readonly kubeApiserverArg: readonly string[]
   readonly kubeControllerManagerArg: readonly string[]
   readonly kubeSchedulerArg: readonly string[]
   readonly kubeletArg: readonly string[]
   readonly kubeProxyArg: readonly string[]
+  readonly criDockerdArg: readonly string[]
   /** Of a server that has a member of its own. */
   readonly etcdArg?: readonly string[]
 }
@@ -22,6 +23,7 @@ export const componentsSettings: Rows<ComponentsSettings> = {
   'kube-scheduler-arg': passThroughOption('kube-scheduler', servers),
   'kubelet-arg': passThroughOption('kubelet', nodes),
   'kube-proxy-arg': passThroughOption('kube-proxy', clusterNodes),
+  'cri-dockerd-arg': passThroughOption('cri-dockerd', ['kubelet']),
   'etcd-arg': passThroughOption('etcd', ['ha']),
 }
 

@@ -18,21 +18,24 @@ export interface KubeletAloneSettings {
   readonly kubeletConfig?: string
   readonly profile: 'closed' | 'container'
   readonly kubeletBindAddress: string
-  /** The path of a socket; undefined: the daemon runs containerd. */
+  readonly containerRuntime: 'containerd' | 'docker'
+  /** The path of a socket. */
+  readonly dockerEndpoint: string
+  /** The path of a socket; undefined: the daemon runs what containerRuntime says. */
   readonly containerRuntimeEndpoint?: string
   /** In milliseconds. */
   readonly restartDelay: number
 }
 
-const runtimeSocket: ValueKind<string> = {
+const socketOf = (whose: string): ValueKind<string> => ({
   placeholder: 'SOCKET',
-  allowed: `unix:///PATH or /PATH of the runtime's CRI socket, of at most ${socketPathLimitBytes} bytes`,
+  allowed: `unix:///PATH or /PATH of ${whose}, of at most ${socketPathLimitBytes} bytes`,
   parse(text) {
     const path = text.replace(/^unix:\/\//, '')
     const isPath = isAbsolute(path) && !path.endsWith('/') && !/\p{Cc}/u.test(path)
     return isPath && Buffer.byteLength(path) <= socketPathLimitBytes ? path : new Refused()
   },
-}
+})
 
 const delay: ValueKind<number> = {
   ...duration,
@@ -75,12 +78,28 @@ export const kubeletSettings: Rows<KubeletAloneSettings> = {
     defaultText: '0.0.0.0, and with the profile container 127.0.0.1',
     roles: kubeletAlone,
   },
+  'container-runtime': {
+    group,
+    description:
+      'What pods are made of: containers of a containerd that the daemon runs, or of the Docker Engine of this machine, in front of which the daemon runs cri-dockerd.',
+    kind: choice('containerd', 'docker'),
+    default: 'containerd',
+    roles: kubeletAlone,
+    change: 'Pods in the former runtime stay there: end them first, with k8s stop --pods.',
+  },
+  'docker-endpoint': {
+    group,
+    description: "With container-runtime docker: Docker's own socket.",
+    kind: socketOf("Docker's socket"),
+    default: '/var/run/docker.sock',
+    roles: kubeletAlone,
+  },
   'container-runtime-endpoint': {
     group,
     description:
       "The CRI socket of a runtime that others run, with the network that it gives to pods; the daemon's own containerd is not started then.",
-    kind: runtimeSocket,
-    defaultText: 'none: the daemon runs containerd',
+    kind: socketOf("the runtime's CRI socket"),
+    defaultText: 'none: the daemon runs what container-runtime says',
     roles: kubeletAlone,
     change: 'Pods in the former runtime stay there: end them first, with k8s stop --pods.',
   },

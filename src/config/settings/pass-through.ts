@@ -42,6 +42,11 @@ const ownFlags: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'register-with-taints': 'use --node-taint',
     'root-dir': 'use --kubelet-root-dir',
   },
+  'cri-dockerd': {
+    'container-runtime-endpoint': 'the daemon asks it for its pods there',
+    'cri-dockerd-root-directory': 'it is in that of the daemon',
+    'docker-endpoint': 'use --docker-endpoint',
+  },
   etcd: {
     'data-dir': 'it is in that of the daemon',
     'initial-cluster': 'the daemon knows the members',

@@ -46,7 +46,16 @@ export async function preflight(
     ...mountRequirements(examination),
     ...kernelRequirements(examination),
     ...networkRequirements(examination),
+    ...(await runtimeRequirements(examination)),
   ]
+}
+
+/** Of a runtime that others run. */
+async function runtimeRequirements({ config, host, files }: Examination): Promise<Requirement[]> {
+  if (config.role !== 'kubelet' || config.containerRuntime !== 'docker') return []
+  const { dockerRequirements } = await import('./docker-requirements.ts')
+  const { dockerEndpoint: dockerSocket, kubeletRootDir } = config
+  return dockerRequirements({ dockerSocket, kubeletRootDir, mounts: host.mounts, files })
 }
 
 /** The daemon of this data directory answers, so what it uses is not in its own way. */

@@ -48,6 +48,7 @@ const kubeletEntries =
 export const dataEntries = [
   'admin.kubeconfig',
   'containerd',
+  'cri-dockerd',
   'data',
   'db',
   'etc',
@@ -70,6 +71,7 @@ export const dataEntries = [
 /** Those that nobody but the daemon puts anything into. */
 const emptiedEntries: readonly (typeof dataEntries)[number][] = [
   'containerd',
+  'cri-dockerd',
   'data',
   'db',
   'etcd',

@@ -13,7 +13,8 @@ import {
   staticPods,
 } from '../../../src/cluster/kubelet/rejections.ts'
 import { Rejections, versionOf } from '../../../src/cluster/kubelet/static-pods.ts'
-import { kubeletAloneArguments, type KubeletContext } from '../../../src/components/kubelet-alone.ts'
+import type { KubeletContext } from '../../../src/components/component.ts'
+import { kubeletAloneArguments } from '../../../src/components/kubelet-alone.ts'
 import { aloneFixed, type KubeletConfig } from '../../../src/config/config.ts'
 import { loadAnyConfig } from '../../../src/config/load.ts'
 import { readOwnConfig } from '../../../src/config/own-kubelet-config.ts'

@@ -8,7 +8,7 @@ import { planKubelet } from '../../../src/cluster/kubelet/plan.ts'
 import { Rejections } from '../../../src/cluster/kubelet/static-pods.ts'
 import { planAgent, planRole, roleRow } from '../../../src/cluster/plan.ts'
 import type { ComponentContext, NodeContext } from '../../../src/components/component.ts'
-import type { KubeletContext } from '../../../src/components/kubelet-alone.ts'
+import type { KubeletContext } from '../../../src/components/component.ts'
 import { joinedAccess, serverAccess } from '../../../src/components/node-access.ts'
 import { loadAnyConfig } from '../../../src/config/load.ts'
 import { paths } from '../../../src/config/paths.ts'
@@ -72,10 +72,10 @@ async function planAlone(...flags: string[]) {
 const ofServers = ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler']
 
 test.each<[mode: 'single' | 'ha' | 'agent', others: readonly string[], flags: string[]]>([
-  ['single', ['etcd', 'etcd-proxy', 'api-balancer'], []],
-  ['ha', ['datastore', 'etcd', 'api-balancer'], []],
-  ['ha', ['datastore', 'api-balancer'], ['--cluster-init=true']],
-  ['agent', ['datastore', 'etcd', 'etcd-proxy', ...ofServers], []],
+  ['single', ['etcd', 'etcd-proxy', 'api-balancer', 'cri-dockerd'], []],
+  ['ha', ['datastore', 'etcd', 'api-balancer', 'cri-dockerd'], []],
+  ['ha', ['datastore', 'api-balancer', 'cri-dockerd'], ['--cluster-init=true']],
+  ['agent', ['datastore', 'etcd', 'etcd-proxy', 'cri-dockerd', ...ofServers], []],
 ])(
   'docs/architecture.md has the components of the role %s, without %s, in the order of their start',
   async (mode, others, flags) => {
