@@ -33,6 +33,8 @@ const timeExtensionsLimit = 10
 interface StartOptions {
   /** In the order of their start; what provides a capability stands before what needs it. */
   readonly components: readonly Component[]
+  /** What tasks provide that components need. */
+  readonly ofTasks?: ReadonlyMap<Capability, Promise<void>>
   readonly signal: AbortSignal
   readonly onReady: (component: Component) => void
   /** Called with each reason why it is not ready yet, after which it is tried again. */
@@ -57,7 +59,8 @@ export function startComponents(options: StartOptions): Start {
   const { retryMs = defaultRetryMs, processorTimeMs = readProcessorTimeMs } = options
   const giveUp = new AbortController()
   const limited = AbortSignal.any([signal, giveUp.signal])
-  const there = new Map<Capability, Promise<void>>()
+  const there = new Map(options.ofTasks)
+  for (const promise of there.values()) promise.catch(() => {})
   const fatal: Promise<void>[] = []
   const all: Promise<void>[] = []
   for (const component of components) {

@@ -154,6 +154,7 @@ async function serve(plan: Plan, options: ServeOptions): Promise<void> {
     const late = Promise.withResolvers<void>()
     const start = startComponents({
       components,
+      ofTasks: new Map([['archives', readiness.of('archives')]]),
       signal,
       onReady(component) {
         board.ready(component)

@@ -27,9 +27,10 @@ import type { NodeAccess, ServerAccess } from './node-access.ts'
  *    api       the Kubernetes API
  *    node      this machine's Node, and the kubelet that keeps it
  *    images    what our own pods run, in the container runtime
+ *    archives  what pods may run of the archives that were there at the start, in the container runtime
  *    joiners   machines that may join, or have: nothing is kept for them before
  */
-export type Capability = 'member' | 'storage' | 'cri' | 'api' | 'node' | 'images' | 'joiners'
+export type Capability = 'member' | 'storage' | 'cri' | 'api' | 'node' | 'images' | 'archives' | 'joiners'
 
 /** What the supervisor starts, asks and stops. Which there are, and in what order, is cluster/plan.ts' alone. */
 export interface Component {

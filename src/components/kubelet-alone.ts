@@ -18,7 +18,8 @@ export function kubeletAlone(context: KubeletContext): ProcessRecipe {
   const { config, credentials, log, onRecord, runtimeSocket } = context
   return {
     name: 'kubelet',
-    needs: config.containerRuntimeEndpoint === undefined ? ['cri'] : [],
+    // A pod whose image comes a moment too late is tried again after ten seconds.
+    needs: config.containerRuntimeEndpoint === undefined ? ['cri', 'archives'] : [],
     provides: ['node'],
     policy: 'degraded',
     args: () => kubeletAloneArguments(context),

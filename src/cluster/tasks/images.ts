@@ -14,6 +14,9 @@ const lookIntervalMs = 5_000
 /** A disk that was full, or a containerd that was starting again, may be well by then. */
 const retryIntervalMs = 60_000
 
+/** How long what needs the archives waits for them. */
+const archivesLimitMs = 120_000
+
 /** The ground of every pod. */
 const pauseArchive = 'pause.tar.zst'
 /** What `ctr images import` reads: OCI and Docker archives, packed in any of these ways. */
@@ -36,6 +39,10 @@ function importing(isWanted: (archive: Archive) => boolean, openStore: OpenStore
     leaderOnly: false,
     async run(context, signal) {
       const { payload, paths, board, log } = context
+      const there = await look(paths.imagesDir).catch(() => ({ archives: [] }))
+      if (there.archives.length === 0) context.reached('archives')
+      // Pods whose images are there need not wait for a runtime, or an archive, that hangs.
+      else setTimeout(() => context.reached('archives'), archivesLimitMs).unref()
       await context.whenReady('cri')
       const archives = new Archives(context, openStore(context, signal), signal)
       // The part `images` is that of archives.
@@ -49,6 +56,7 @@ function importing(isWanted: (archive: Archive) => boolean, openStore: OpenStore
       )
       await archives.import(own.filter(isPause))
       await untilDone(() => archives.follow(paths.imagesDir), retry)
+      context.reached('archives')
       await context.whenReady('node')
       await archives.import(own)
       context.reached('images')

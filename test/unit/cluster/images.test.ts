@@ -1,11 +1,12 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import { silentLogger } from '../../../src/base/logger.ts'
 import { Board } from '../../../src/cluster/condition.ts'
 import { images } from '../../../src/cluster/tasks/images.ts'
+import type { Capability } from '../../../src/components/component.ts'
 import type { TaskContext } from '../../../src/cluster/tasks/task.ts'
 
 let directory: string
@@ -28,6 +29,7 @@ async function importAll() {
   onTestFinished(() => stop.abort())
   const board = new Board()
   const there = Promise.withResolvers<void>()
+  const whenReached: Partial<Record<Capability, string>> = {}
   const context = {
     board,
     log: silentLogger,
@@ -38,13 +40,36 @@ async function importAll() {
     },
     paths: { imagesDir: join(directory, 'images'), containerdRoot: join(directory, 'containerd') },
     whenReady: async () => {},
-    reached: () => there.resolve(),
+    reached: (capability: Capability) => {
+      whenReached[capability] ??= imported()
+      if (capability === 'images') there.resolve()
+    },
   } as unknown as TaskContext
   const run = images.run(context, stop.signal)
   run.catch(there.reject)
   await there.promise
-  return { problem: board.part('images')?.message, imported: readFileSync(`${directory}/imported`, 'utf8') }
+  return { problem: board.part('images')?.message, imported: imported(), whenReached }
 }
+
+function imported(): string {
+  const file = join(directory, 'imported')
+  return existsSync(file) ? readFileSync(file, 'utf8') : ''
+}
+
+test('pods are told to begin when what a user has put there is imported', async () => {
+  writeFileSync(join(directory, 'own/pause.tar.zst'), '')
+  writeFileSync(join(directory, 'own/coredns.tar.zst'), '')
+  writeFileSync(join(directory, 'images/mine.tar'), '')
+  const names = ['own/pause.tar.zst', 'images/mine.tar']
+  expect((await importAll()).whenReached.archives).toBe(
+    names.map((name) => `${join(directory, name)}\n`).join(''),
+  )
+})
+
+test('and at once where there is nothing', async () => {
+  writeFileSync(join(directory, 'own/pause.tar.zst'), '')
+  expect((await importAll()).whenReached.archives).toBe('')
+})
 
 test('what is no archive is named, and holds up no other', async () => {
   writeFileSync(join(directory, 'own/coredns.tar.zst'), '')

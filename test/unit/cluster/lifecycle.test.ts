@@ -74,6 +74,26 @@ describe('the start', () => {
     await started.complete
   })
 
+  test('waits for what a task provides, too', async () => {
+    const events: string[] = []
+    const { component, isReady } = recorded({ name: 'datastore', events })
+    const archives = Promise.withResolvers<void>()
+    const started = startComponents({
+      components: [{ ...component, needs: ['archives'] }],
+      ofTasks: new Map([['archives', archives.promise]]),
+      signal: new AbortController().signal,
+      onReady: ({ name }) => events.push(`ready ${name}`),
+      onDegraded: () => {},
+    })
+    await settled()
+    expect(events).toEqual([])
+    archives.resolve()
+    await settled()
+    expect(events).toEqual(['start datastore'])
+    isReady.resolve()
+    await started.complete
+  })
+
   test('gives the others up when one fails, and tells its error', async () => {
     const events: string[] = []
     const datastore = recorded({ name: 'datastore', events })

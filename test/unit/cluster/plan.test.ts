@@ -127,7 +127,7 @@ test('a kubelet alone needs a container runtime and no API, and brings its own r
   const named = ({ name, needs }: { name: string; needs: readonly string[] }) => ({ name, needs })
   expect((await planAlone()).components.map(named)).toEqual([
     { name: 'containerd', needs: [] },
-    { name: 'kubelet', needs: ['cri'] },
+    { name: 'kubelet', needs: ['cri', 'archives'] },
   ])
   const elsewhere = await planAlone('--container-runtime-endpoint=unix:///run/cri.sock')
   expect(elsewhere.components.map(named)).toEqual([{ name: 'kubelet', needs: [] }])
