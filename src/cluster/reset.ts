@@ -1,9 +1,11 @@
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError, describeError } from '../base/errors.ts'
 import { silentLogger } from '../base/logger.ts'
-import type { AnyConfig } from '../config/config.ts'
-import { paths as pathsOf } from '../config/paths.ts'
+import { answers } from '../base/unix-socket.ts'
+import type { AnyConfig, KubeletConfig } from '../config/config.ts'
+import { criDockerdSocket, paths as pathsOf } from '../config/paths.ts'
 import { refuseWhileRunning } from '../control/client.ts'
 import { holdResetLock, resetLockPath } from '../control/reset-lock.ts'
 import { noNetwork } from '../network/desired.ts'
@@ -19,12 +21,16 @@ import type { Payload } from '../payload/payload.ts'
 import { holdDatabase } from '../storage/embedded.ts'
 import { runCommand } from '../supervisor/spawn.ts'
 import { hostPath } from '../node/facts/host-path.ts'
+import { removeDockerPods } from './docker-pods.ts'
 import { endFormerProcesses } from './former-processes.ts'
 import { removePods } from './pods.ts'
 
 const commandTimeoutMs = 60_000
 const unmountAttempts = 10
 const unmountIntervalMs = 300
+
+/** Takes a step, and goes on where it fails. */
+type Take = (description: string, step: () => Promise<void>) => Promise<void>
 
 interface ResetOptions {
   readonly payload: Payload
@@ -44,31 +50,43 @@ export async function resetNode(config: AnyConfig, { payload, announce }: ResetO
   using _database = holdDatabase(paths.database, payload.sqliteAddon)
   await endFormerProcesses(paths, { payload, log: silentLogger })
   const failures: string[] = []
-  if (config.role === 'kubelet' && config.containerRuntimeEndpoint !== undefined) {
-    const runtimeSocket = config.containerRuntimeEndpoint
-    announce(`end the pods in ${runtimeSocket}`)
-    const ended = removePods({
-      ...{ payload, runtimeSocket, isOwnRuntime: false, log: silentLogger },
-      signal: new AbortController().signal,
-    })
-    await ended.catch((error: unknown) => {
+  const take = async (description: string, step: () => Promise<void>): Promise<void> => {
+    announce(description)
+    await step().catch((error: unknown) => {
       failures.push(describeError(error))
       announce(`  failed: ${describeError(error)}`)
     })
   }
-  for (const step of await resetPlan(config)) {
-    announce(step.description)
-    await runStep(step, payload).catch((error: unknown) => {
-      failures.push(describeError(error))
-      announce(`  failed: ${describeError(error)}`)
-    })
-  }
+  if (config.role === 'kubelet') await endPodsOfOthers(config, { payload, take })
+  for (const step of await resetPlan(config)) await take(step.description, () => runStep(step, payload))
   if (failures.length > 0) {
     throw new AppError(`cannot remove everything: ${failures.join('; ')}`, {
       code: 'RESET_INCOMPLETE',
       remedy: 'mend what is named and run `k8s reset` again',
     })
   }
+}
+
+/** Those in a runtime that is not the daemon's, which nothing ends with it. */
+async function endPodsOfOthers(
+  config: KubeletConfig,
+  { payload, take }: Pick<ResetOptions, 'payload'> & { take: Take },
+): Promise<void> {
+  const { containerRuntime, containerRuntimeEndpoint: runtimeSocket, dockerEndpoint, kubeletRootDir } = config
+  if (runtimeSocket !== undefined) {
+    const given = { payload, runtimeSocket, isOwnRuntime: false, log: silentLogger }
+    await take(`end the pods in ${runtimeSocket}`, () =>
+      removePods({ ...given, signal: new AbortController().signal }),
+    )
+    return
+  }
+  const files = new HostFiles()
+  if (containerRuntime !== 'docker' && !files.isThere(pathsOf(config).criDockerdRoot)) return
+  const uids = new Set(files.list(join(kubeletRootDir, 'pods')))
+  await take(`end the pods in the Docker at ${dockerEndpoint}`, () => removeDockerPods(dockerEndpoint, uids))
+  // Another cri-dockerd may serve by now.
+  if (!files.isThere(criDockerdSocket) || (await answers({ path: criDockerdSocket }))) return
+  await take(`remove ${criDockerdSocket}`, () => rm(criDockerdSocket, { force: true }))
 }
 
 async function runStep(step: ResetStep, payload: Payload): Promise<void> {

@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { addTestImage, Cluster, defaultDataDir } from '../integration/harness/cluster.ts'
@@ -164,6 +164,14 @@ test('in a container with all mounts nothing is missing, and its pods run on whe
   await running()
   expect(await containerId()).toBe(former)
   expect((await kubelet('/containerLogs/default/web-docker/web')).exitCode).toBe(0)
+})
+
+test('a reset ends its pods in Docker, and leaves the containers of others', async () => {
+  await docker.request('DELETE', '/containers/kubelet?force=1')
+  await docker.run('bystander', busybox, { Cmd: ['sleep', '3600'], hostConfig: {} })
+  await node.k8s(['reset', '--force', '--role=kubelet', '--container-runtime=docker'])
+  expect((await docker.containers()).flatMap(({ Names }) => Names)).toEqual(['/bystander'])
+  expect(existsSync(node.machine.path('/var/run/cri-dockerd.sock'))).toBe(false)
 })
 
 /** The pod, when it is ready; in another container than a former one. */
