@@ -5,6 +5,7 @@ import { nodesWithFigures } from './harness/figures.ts'
 import { Lan } from './harness/lan.ts'
 import { Machine } from './harness/machine.ts'
 import { pod, service, webServer } from './harness/manifests.ts'
+import { areApart, isWithin, podRanges } from './harness/pod-ranges.ts'
 import { reportFailures } from './harness/report.ts'
 
 // Two servers with an etcd of their own, and an agent, on machines that have addresses of IPv6 alone.
@@ -65,7 +66,9 @@ function untilFetched(from: string, host: string): Promise<string> {
 
 test('pods of both nodes reach each other, Services by their names, and are reached by the API server', async () => {
   const address = async (name: string) => `[${(await server.pod(name)).status.podIP}]:8080`
-  expect(await address('far')).toMatch(/^\[fd00:244:0:1::/)
+  const ranges = await podRanges(server, agent.machine)
+  expect(areApart(ranges, await podRanges(server, server.machine))).toBe(true)
+  expect(isWithin(ranges, String((await server.pod('far')).status.podIP))).toBe(true)
   expect(await untilFetched('near', await address('far'))).toBe('far\n')
   expect(await untilFetched('far', await address('near'))).toBe('near\n')
   for (const name of ['near', 'far']) expect(await untilFetched(name, 'web')).toMatch(/^(near|far)\n$/)
