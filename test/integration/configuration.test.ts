@@ -26,7 +26,10 @@ const inputs: Readonly<Record<string, BadInput>> = {
     flags: ['--listen-address=127.0.0.1:1'],
     says: ['--listen-address', 'a server has no such setting', 'datastore'],
   },
-  'a role that is to come': { flags: ['--role=kubelet'], says: ['--role=kubelet', 'not there yet'] },
+  'a role that is to come': {
+    flags: ['--role=virtual-node'],
+    says: ['--role=virtual-node', 'not there yet'],
+  },
   'an unknown key of the file': {
     file: 'node-nmae: a\n',
     says: ['node-nmae', '/etc/k8s/config.yaml:1', 'node-name'],
