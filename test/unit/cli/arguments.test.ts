@@ -97,7 +97,7 @@ describe('refused', () => {
     [
       ['version', '--data-dir=/x'],
       expect.stringMatching(
-        /^cannot use --data-dir with k8s version: it belongs to k8s server, k8s agent, k8s datastore, \d+ more$/,
+        /^cannot use --data-dir with k8s version: it belongs to k8s server, k8s agent, k8s kubelet, \d+ more$/,
       ),
     ],
     [['dbb'], 'cannot run dbb: there is no such command; did you mean db?'],
