@@ -1,6 +1,6 @@
 import http from 'node:http'
 import https from 'node:https'
-import { pipeline, Readable } from 'node:stream'
+import { Readable } from 'node:stream'
 import { checkServerIdentity, createSecureContext, type PeerCertificate } from 'node:tls'
 import { AppError, errorCode } from './errors.ts'
 import { TimeLimit } from './time-limit.ts'
@@ -155,9 +155,11 @@ function send(asked: HttpRequest, limit: TimeLimit): Promise<http.IncomingMessag
     const sent = isTls(url) ? https.request(url, options) : http.request(url, options)
     sent.on('error', reject)
     sent.on('response', resolve)
-    // A stream that fails ends the request, which says so.
-    if (body instanceof Readable) pipeline(body, sent, () => {})
-    else sent.end(body)
+    if (!(body instanceof Readable)) return void sent.end(body)
+    // A stream that fails ends the request, which says so; an answer may come before all is sent, and is one.
+    body.on('error', (error) => sent.destroy(error))
+    sent.on('close', () => body.destroy())
+    body.pipe(sent)
   })
 }
 

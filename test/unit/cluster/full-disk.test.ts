@@ -56,7 +56,8 @@ test.runIf(isRoot)('which boot it is need not be known to start', () => {
 
 test.runIf(isRoot)('certificates that are due are put off as long as the old ones are good', () => {
   const lines = `
-    import { isPutOff, prepareCredentials } from ${source('cluster/credentials.ts')}
+    import { prepareCredentials } from ${source('cluster/credentials.ts')}
+    import { isPutOff } from ${source('cluster/renewals.ts')}
     import { preparePki } from ${source('pki/pki.ts')}
     const paths = pathsOf({ dataDir: directory })
     const config = {
