@@ -39,10 +39,7 @@ export const podExec: Command = {
 }
 
 async function handler(invocation: Invocation): Promise<number> {
-  const { stdin: wantsInput, tty } = optionValues(
-    ownOptions,
-    invocation.flags.filter(({ name }) => Object.hasOwn(ownOptions, name)),
-  )
+  const { stdin: wantsInput, tty } = optionValues(ownOptions, invocation.flags)
   const { stdin, stdout, stderr } = process
   if (tty && !(stdin.isTTY && stdout.isTTY))
     throw usageError('cannot use --tty: the standard input and output are no terminal; leave it away')

@@ -99,10 +99,7 @@ export interface Container {
 /** Throws POD_UNKNOWN, which says what there is. */
 export async function containerOf(kubelet: Kubelet, invocation: Invocation): Promise<Container> {
   const [given = ''] = invocation.operands
-  const { namespace, container } = optionValues(
-    containerOptions,
-    invocation.flags.filter(({ name }) => Object.hasOwn(containerOptions, name)),
-  )
+  const { namespace, container } = optionValues(containerOptions, invocation.flags)
   const pods = await listPods(kubelet)
   const pod = findPod(pods, { namespace, name: given })
   if (pod === undefined) {

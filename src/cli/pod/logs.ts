@@ -51,10 +51,7 @@ export const podLogs: Command = {
 }
 
 async function handler(invocation: Invocation): Promise<number> {
-  const { follow, tail, previous, timestamps } = optionValues(
-    ownOptions,
-    invocation.flags.filter(({ name }) => Object.hasOwn(ownOptions, name)),
-  )
+  const { follow, tail, previous, timestamps } = optionValues(ownOptions, invocation.flags)
   const kubelet = await ownKubelet(invocation)
   const { namespace, pod, container } = await containerOf(kubelet, invocation)
   const query = new URLSearchParams({
