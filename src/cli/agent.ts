@@ -1,15 +1,8 @@
 import type { AgentConfig } from '../config/config.ts'
 import { loadAnyConfig } from '../config/load.ts'
 import { settingsOf } from '../config/schema.ts'
-import {
-  type Command,
-  configOption,
-  type Invocation,
-  requirePayload,
-  requireRoot,
-  sourcesOf,
-} from './command.ts'
-import { runOptions } from './run-options.ts'
+import { type Command, configOption, type Invocation, requireRoot, sourcesOf } from './command.ts'
+import { runMachine } from './run-options.ts'
 
 export const agent: Command = {
   name: 'agent',
@@ -40,9 +33,5 @@ export async function runAgent(config: AgentConfig, invocation: Invocation): Pro
   if (flags.some(({ name }) => name === 'token')) {
     complain('k8s: warning: other users of this machine can read --token; use --token-file or K8S_TOKEN\n')
   }
-  requirePayload(environment)
-  const options = await runOptions(config, environment)
-  const { runCluster } = await import('../cluster/run.ts')
-  await runCluster(config, { ...options, environment })
-  return 0
+  return runMachine(config, environment)
 }

@@ -2,15 +2,8 @@ import type { KubeletConfig } from '../config/config.ts'
 import { loadAnyConfig } from '../config/load.ts'
 import { readOwnConfig } from '../config/own-kubelet-config.ts'
 import { settingsOf } from '../config/schema.ts'
-import {
-  type Command,
-  configOption,
-  type Invocation,
-  requirePayload,
-  requireRoot,
-  sourcesOf,
-} from './command.ts'
-import { runOptions } from './run-options.ts'
+import { type Command, configOption, type Invocation, requireRoot, sourcesOf } from './command.ts'
+import { runMachine } from './run-options.ts'
 
 export const kubelet: Command = {
   name: 'kubelet',
@@ -40,9 +33,5 @@ async function handler(invocation: Invocation): Promise<number> {
 export async function runKubelet(config: KubeletConfig, { environment }: Invocation): Promise<number> {
   await readOwnConfig(config)
   requireRoot('run a kubelet', 'use sudo, or start it with systemctl start k8s')
-  requirePayload(environment)
-  const options = await runOptions(config, environment)
-  const { runCluster } = await import('../cluster/run.ts')
-  await runCluster(config, { ...options, environment })
-  return 0
+  return runMachine(config, environment)
 }

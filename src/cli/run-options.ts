@@ -1,8 +1,10 @@
 import { BoundedWriter } from '../base/bounded-writer.ts'
 import type { Logger } from '../base/logger.ts'
 import type { DaemonOptions } from '../cluster/daemon.ts'
-import type { AnyConfig } from '../config/config.ts'
+import type { RunOptions } from '../cluster/run.ts'
+import type { AgentConfig, AnyConfig, Config, KubeletConfig } from '../config/config.ts'
 import type { Environment } from '../config/table/sources.ts'
+import { requirePayload } from './command.ts'
 import { stopSignals } from './stop-signals.ts'
 
 /** What a daemon of any role runs with. From here on signals ask it to stop, and a bug ends it. */
@@ -23,6 +25,19 @@ export async function runOptions(config: AnyConfig, environment: Environment): P
     announce: (line) => terminal.write(`${line}\n`),
     payload: openPayload(environment['K8S_PAYLOAD_DIR']),
   }
+}
+
+/** Runs a machine with pods until a signal ends it; returns the exit code. Call it when all input is checked. */
+export async function runMachine(
+  config: Config | AgentConfig | KubeletConfig,
+  environment: Environment,
+  more: Pick<RunOptions, 'withFacts'> = {},
+): Promise<number> {
+  requirePayload(environment)
+  const options = await runOptions(config, environment)
+  const { runCluster } = await import('../cluster/run.ts')
+  await runCluster(config, { ...options, ...more, environment })
+  return 0
 }
 
 function logFormat({ logFormat: wanted }: AnyConfig): 'json' | 'text' {

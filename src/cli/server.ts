@@ -2,15 +2,8 @@ import type { Config } from '../config/config.ts'
 import { type JoinedFacts, loadConfig } from '../config/load.ts'
 import { servers } from '../config/roles.ts'
 import { settingsOf } from '../config/schema.ts'
-import {
-  type Command,
-  configOption,
-  type Invocation,
-  requirePayload,
-  requireRoot,
-  sourcesOf,
-} from './command.ts'
-import { runOptions } from './run-options.ts'
+import { type Command, configOption, type Invocation, requireRoot, sourcesOf } from './command.ts'
+import { runMachine } from './run-options.ts'
 
 export const server: Command = {
   name: 'server',
@@ -43,10 +36,6 @@ async function handler(invocation: Invocation): Promise<number> {
 export async function runServer(config: Config, invocation: Invocation): Promise<number> {
   const { environment } = invocation
   requireRoot('run the server', 'use sudo, or start it with systemctl start k8s')
-  requirePayload(environment)
-  const options = await runOptions(config, environment)
-  const { runCluster } = await import('../cluster/run.ts')
   const withFacts = (joined: JoinedFacts) => loadConfig({ ...sourcesOf(invocation), warn: () => {}, joined })
-  await runCluster(config, { ...options, environment, withFacts })
-  return 0
+  return runMachine(config, environment, { withFacts })
 }
