@@ -1,20 +1,17 @@
-import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
-import { createServer, type RequestListener } from 'node:http'
+import type { RequestListener } from 'node:http'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { dockerStore } from '../../../src/cluster/tasks/docker-images.ts'
 import type { OpenStore } from '../../../src/cluster/tasks/image-store.ts'
 import { temporaryDirectory } from '../datastore/support.ts'
+import { fakeDocker } from '../fake-docker.ts'
 
 /** What answers as Docker does, and a store before it. */
 async function storeBefore(listener: RequestListener) {
   const directory = temporaryDirectory()
-  const socketPath = join(directory, 'docker.sock')
-  const server = createServer(listener).listen(socketPath)
-  onTestFinished(() => void server.close())
-  await once(server, 'listening')
+  const socketPath = await fakeDocker(listener)
   const archive = join(directory, 'a.tar')
   writeFileSync(archive, 'the archive')
   const context = { paths: { criDockerdRoot: directory } } as Parameters<OpenStore>[0]

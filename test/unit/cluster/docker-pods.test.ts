@@ -1,9 +1,8 @@
-import { once } from 'node:events'
-import { createServer, type RequestListener } from 'node:http'
 import { join } from 'node:path'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { removeDockerPods } from '../../../src/cluster/docker-pods.ts'
 import { temporaryDirectory } from '../datastore/support.ts'
+import { fakeDocker } from '../fake-docker.ts'
 
 const own = { 'io.kubernetes.pod.uid': 'uid-1' }
 const containers = [
@@ -15,17 +14,13 @@ const containers = [
 
 /** What answers as Docker does: the removal of each container with a status. */
 async function docker(statuses: Readonly<Record<string, number>> = {}) {
-  const socketPath = join(temporaryDirectory(), 'docker.sock')
   const removed: string[] = []
-  const listener: RequestListener = (asked, answer) => {
+  const socketPath = await fakeDocker((asked, answer) => {
     if (asked.method === 'GET') return void answer.end(JSON.stringify(containers))
     const id = /^\/containers\/([^?]+)\?force=true&v=true$/.exec(asked.url ?? '')?.[1] ?? ''
     removed.push(id)
     answer.writeHead(statuses[id] ?? 204).end(statuses[id] === undefined ? '' : '{"message":"no"}')
-  }
-  const server = createServer(listener).listen(socketPath)
-  onTestFinished(() => void server.close())
-  await once(server, 'listening')
+  })
   return { socketPath, removed }
 }
 

@@ -1,20 +1,13 @@
-import { once } from 'node:events'
-import { createServer } from 'node:http'
-import { join } from 'node:path'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { pingDocker, readDocker } from '../../../../src/node/facts/docker.ts'
-import { temporaryDirectory } from '../../datastore/support.ts'
+import { fakeDocker } from '../../fake-docker.ts'
 
 /** Answers as Docker would, by path; others are unknown to it. */
-async function answering(answers: Readonly<Record<string, string>>): Promise<string> {
-  const socketPath = join(temporaryDirectory(), 'docker.sock')
-  const server = createServer((asked, answer) => {
+function answering(answers: Readonly<Record<string, string>>): Promise<string> {
+  return fakeDocker((asked, answer) => {
     const said = answers[asked.url ?? '']
     answer.writeHead(said === undefined ? 404 : 200).end(said)
-  }).listen(socketPath)
-  onTestFinished(() => void server.close())
-  await once(server, 'listening')
-  return socketPath
+  })
 }
 
 test('what Docker says of itself is read', async () => {
