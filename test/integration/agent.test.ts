@@ -36,7 +36,7 @@ afterAll(async () => {
 })
 reportFailures(() => agent)
 
-const nodeName = () => agent.machine.id.replace('k8s-test-', '')
+const nodeName = () => agent.machine.hostName
 
 test('with a token a machine becomes a Node that is Ready, and has neither keys of the cluster nor the token after that', async () => {
   agent.startDaemon({ flags: ['agent', `--server=${serverUrl}`, '--token-file=/run/token'] })
@@ -123,7 +123,7 @@ test('a server that is cut off leaves its connections half open: they are ended 
 test.each<[string, () => readonly string[], string]>([
   [
     'the name of another Node',
-    () => [`--token=${token}`, `--node-name=${server.machine.id.replace('k8s-test-', '')}`],
+    () => [`--token=${token}`, `--node-name=${server.machine.hostName}`],
     'has a Node server-',
   ],
   [

@@ -126,7 +126,7 @@ async function expectJoined(server: Cluster): Promise<void> {
 }
 
 function nameOf({ machine }: Cluster): string {
-  return machine.id.replace('k8s-test-', '')
+  return machine.hostName
 }
 
 async function votersOf(server: Cluster): Promise<string[]> {

@@ -81,7 +81,7 @@ const webService = {
 function webPod(name: string, machine: Machine) {
   return pod(name, webServer, {
     labels: { app: 'web' },
-    spec: { nodeName: machine.id.replace('k8s-test-', '') },
+    spec: { nodeName: machine.hostName },
     container: { ports: [{ containerPort: 8080, hostPort }] },
   })
 }
@@ -237,7 +237,7 @@ test('a restart of both keeps all of it, and a cluster of one family is not made
 
 test("a machine's address of the second family is followed, when it goes and when it comes", async () => {
   const address = machineAddresses[1]?.[6] ?? ''
-  const name = agent.machine.id.replace('k8s-test-', '')
+  const name = agent.machine.hostName
   const reported = async () => {
     const { status } = await server.get<{ status: { addresses: { address: string }[] } }>('node', name)
     return status.addresses.some((entry) => entry.address === address)

@@ -38,7 +38,7 @@ test('it is a cluster as any other, with nothing to complain of', async () => {
     'kube-system',
     'k8s-server',
   )
-  expect(spec.holderIdentity).toBe(cluster.machine.id.replace('k8s-test-', ''))
+  expect(spec.holderIdentity).toBe(cluster.machine.hostName)
   const { components } = await cluster.status()
   expect(components.slice(0, 2).map(({ name, state }) => [name, state])).toEqual([
     ['etcd', 'ready'],
@@ -146,7 +146,7 @@ test('k8s etcd shows its members, and defragments', async () => {
   expect(members).toEqual([
     {
       id: expect.stringMatching(/^[0-9a-f]+$/),
-      name: cluster.machine.id.replace('k8s-test-', ''),
+      name: cluster.machine.hostName,
       role: 'leader',
       isThisServer: true,
       peerUrls: [expect.stringMatching(/^https:.*:2380$/)],

@@ -112,7 +112,7 @@ test('an agent outlives the server by which it joined, with all others restarted
     await server.ready()
   }
   await agent.ready()
-  const nodeName = agent.machine.id.replace('k8s-test-', '')
+  const nodeName = agent.machine.hostName
   await second.runPods(pod('outlived', `echo hello; ${sleepForever}`, { spec: { nodeName } }))
   expect((await second.kubectl(['logs', 'outlived'])).stdout).toBe('hello\n')
   rig.restart(joined)

@@ -43,9 +43,9 @@ beforeAll(async () => {
   await join(agent, 'agent')
   await join(second, 'server')
   await server.waitFor('pods are admitted', () => server.get('serviceaccount', 'default'))
-  const on = ({ id }: Machine) => ({
+  const on = ({ hostName }: Machine) => ({
     labels: { app: 'web' },
-    spec: { nodeName: id.replace('k8s-test-', '') },
+    spec: { nodeName: hostName },
   })
   await server.runPods(pod('near', webServer, on(first)), pod('far', webServer, on(remote)))
   await server.apply(service('web', { port: 80, targetPort: 8080 }))

@@ -64,7 +64,7 @@ afterAll(async () => {
 reportFailures(() => server)
 
 function nodeNameOf(machine: Machine): string {
-  return machine.id.replace('k8s-test-', '')
+  return machine.hostName
 }
 
 /** Tells its name and who asks. */

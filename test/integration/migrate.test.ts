@@ -121,7 +121,7 @@ async function stop(): Promise<void> {
 }
 
 function nameOf(cluster: Cluster): string {
-  return cluster.machine.id.replace('k8s-test-', '')
+  return cluster.machine.hostName
 }
 
 /** The versions of objects that nobody changes, and that of the newest write. */

@@ -51,7 +51,7 @@ reportFailures(() => agent)
 
 function webPod(name: string, machine: Machine) {
   const line = `mkdir -p /tmp/www && head -c ${bigBytes} /dev/zero >/tmp/www/big && ${webServer}`
-  return pod(name, line, { labels: { app: 'web' }, spec: { nodeName: machine.id.replace('k8s-test-', '') } })
+  return pod(name, line, { labels: { app: 'web' }, spec: { nodeName: machine.hostName } })
 }
 
 function webService(name: string, port: number, externalTrafficPolicy: string) {
@@ -316,7 +316,7 @@ test('a node leaves the field to the network of others', async () => {
       ...['--disable=network-policy,kube-proxy', '--cni-conf-dir=/etc/cni/net.d'],
     ],
   })
-  const hostName = machine.id.replace('k8s-test-', '')
+  const hostName = machine.hostName
   const daemon = other
   await daemon.waitFor('it says what it waits for', async () =>
     (await daemon.k8s(['status'], { check: false })).stdout.includes('cni plugin not initialized'),

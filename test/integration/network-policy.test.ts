@@ -49,7 +49,7 @@ beforeAll(async () => {
     await server.waitFor('pods are admitted', () => server.get('serviceaccount', 'default', '-n', namespace))
   const on = (machine: Machine, app: string) => ({
     labels: { app },
-    spec: { nodeName: machine.id.replace('k8s-test-', '') },
+    spec: { nodeName: machine.hostName },
     container: { ports: [{ name: 'http', containerPort: 8080 }] },
   })
   const guest = pod('guest', sleepForever, on(first, 'guest'))

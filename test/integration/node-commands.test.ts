@@ -64,7 +64,7 @@ reportFailures(() => server)
 
 const first = () => agents[0]!
 const second = () => agents[1]!
-const nameOf = ({ machine }: Cluster) => machine.id.replace('k8s-test-', '')
+const nameOf = ({ machine }: Cluster) => machine.hostName
 
 function join(agent: Cluster) {
   return agent.startDaemon({ flags: ['agent', `--server=${serverUrl}`, '--token-file=/run/token'] })

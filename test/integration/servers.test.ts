@@ -47,7 +47,7 @@ afterAll(async () => {
 })
 reportFailures(() => servers.at(-1)!)
 
-const nameOf = ({ machine }: Cluster) => machine.id.replace('k8s-test-', '')
+const nameOf = ({ machine }: Cluster) => machine.hostName
 const record = ({ machine }: Cluster) => machine.read('/var/lib/k8s/node.json')
 const has = ({ machine }: Cluster, path: string) => existsSync(machine.path(path))
 

@@ -107,6 +107,11 @@ export class Machine implements AsyncDisposable {
     this.#errors = errors
   }
 
+  /** By which its Node is known, too. */
+  get hostName(): string {
+    return this.id.replace('k8s-test-', '')
+  }
+
   /**
    * `name` becomes the host name. `program` is what runs as `k8s` inside; '' for none. `host` is a shell line that
    * changes what the machine takes for its host, in a mount namespace between the two.

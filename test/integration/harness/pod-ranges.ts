@@ -6,8 +6,7 @@ import type { Machine } from './machine.ts'
  * The range of the pods of a machine's Node, of each family. Which one it is, is not known before: the allocator of
  * kube-controller-manager (pkg/controller/nodeipam) goes on with the next one where it has given one back.
  */
-export async function podRanges(server: Cluster, { id }: Machine): Promise<Range[]> {
-  const name = id.replace('k8s-test-', '')
+export async function podRanges(server: Cluster, { hostName: name }: Machine): Promise<Range[]> {
   const { spec } = await server.get<{ spec: { podCIDRs: string[] } }>('node', name)
   return spec.podCIDRs.map((text) => {
     const range = parseRange(text)
