@@ -1,7 +1,6 @@
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { addTestImage, Cluster, defaultDataDir } from '../integration/harness/cluster.ts'
+import { addTestImage, Cluster, payloadsOf } from '../integration/harness/cluster.ts'
 import { Docker } from '../integration/harness/docker.ts'
 import { Machine } from '../integration/harness/machine.ts'
 import { busybox, pod, webServer } from '../integration/harness/manifests.ts'
@@ -37,7 +36,7 @@ beforeAll(async () => {
   addTestImage(machine)
   // Unpacks the artifact, whose containerd and runc are what Docker runs on here.
   await machine.exec(['k8s', 'crictl', '--version'])
-  docker = new Docker(machine, { bin: programs(machine) })
+  docker = new Docker(machine, { bin: `${payloadsOf(machine)[0]}/bin` })
   await docker.start()
   mkdirSync(machine.path(manifests), { recursive: true })
   writeFileSync(machine.path(`${manifests}/web.yaml`), JSON.stringify(pod('web', `echo begun; ${webServer}`)))
@@ -122,7 +121,7 @@ test('with network-plugin=cni, pods are on the bridge of CNI', async () => {
 
 /** Beside the two mounts of the short `docker run`; what the programs of the artifact are linked with is the machine's here. */
 function inContainer(...more: readonly string[]) {
-  const payload = join(programs(node.machine), '..')
+  const [payload = ''] = payloadsOf(node.machine)
   const libraries = ['/usr', '/lib', '/lib64', payload].map((path) => `${path}:${path}:ro`)
   const mounts = ['/var/run/docker.sock', '/var/lib/docker', manifests].map((path) => `${path}:${path}`)
   return {
@@ -207,10 +206,4 @@ function crictl(...arguments_: readonly string[]) {
 
 async function page(address: string | undefined, port = 8080): Promise<string> {
   return (await node.exec(['curl', '--silent', `http://${address}:${port}/`], { check: false })).stdout
-}
-
-function programs(machine: Machine): string {
-  const data = `${defaultDataDir}/data`
-  const [payload = ''] = readdirSync(machine.path(data)).filter((one) => /^[0-9a-f]+$/.test(one))
-  return `${data}/${payload}/bin`
 }

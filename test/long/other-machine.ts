@@ -1,6 +1,6 @@
-import { copyFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { copyFileSync, writeFileSync } from 'node:fs'
 import { renderContainerdConfig } from '../../src/node/render/containerd-config.ts'
-import { defaultDataDir } from '../integration/harness/cluster.ts'
+import { payloadsOf } from '../integration/harness/cluster.ts'
 import { busyboxArchive, packedImageName } from '../integration/harness/images.ts'
 import type { ExecOptions, Machine, Running } from '../integration/harness/machine.ts'
 import { waitFor } from '../integration/harness/wait.ts'
@@ -23,10 +23,7 @@ export class OtherMachine implements AsyncDisposable {
   static async prepare(machine: Machine): Promise<OtherMachine> {
     // Unpacks the artifact, of which only programs of upstream are used here.
     await machine.exec(['k8s', 'crictl', '--version'])
-    const [payload = ''] = readdirSync(machine.path(`${defaultDataDir}/data`)).filter((one) =>
-      /^[0-9a-f]+$/.test(one),
-    )
-    const bin = `${defaultDataDir}/data/${payload}/bin`
+    const bin = `${payloadsOf(machine)[0]}/bin`
     // Of the host's, which machines share, nothing is written to.
     await machine.exec(['mount', '-t', 'tmpfs', 'tmpfs', '/opt'])
     const directories = ['/etc/containerd', '/etc/cni/net.d', '/opt/cni/bin', '/var/lib/kubelet']

@@ -1,8 +1,8 @@
-import { copyFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { copyFileSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { text } from 'node:stream/consumers'
 import { expect, test } from 'vitest'
-import { addTestImage, Cluster, defaultDataDir } from '../integration/harness/cluster.ts'
+import { addTestImage, Cluster, payloadsOf } from '../integration/harness/cluster.ts'
 import { Lan } from '../integration/harness/lan.ts'
 import { artifact, Machine, repository } from '../integration/harness/machine.ts'
 import { deployment, service, webServer } from '../integration/harness/manifests.ts'
@@ -156,18 +156,14 @@ async function start(cluster: Cluster, program: string): Promise<void> {
 
 /** In the payload of the version before, as docs/upgrade.md has it. */
 function keptArtifact(machine: Machine): string {
-  const directory = machine.path(`${defaultDataDir}/data`)
-  const payloads = readdirSync(directory).filter((name) => /^[0-9a-f]+$/.test(name))
-  const found = payloads.find((name) => {
-    const { k8sVersion } = JSON.parse(
-      readFileSync(path.join(directory, name, 'lib', 'version.json'), 'utf8'),
-    ) as {
-      k8sVersion: string
-    }
-    return k8sVersion === before
-  })
-  if (found === undefined) throw new Error(`there is no payload of ${before} in ${directory}`)
-  return path.join(directory, found, 'k8s')
+  const found = payloadsOf(machine)
+    .map((payload) => machine.path(payload))
+    .find((payload) => {
+      const text = readFileSync(path.join(payload, 'lib', 'version.json'), 'utf8')
+      return (JSON.parse(text) as { k8sVersion: string }).k8sVersion === before
+    })
+  if (found === undefined) throw new Error(`there is no payload of ${before} on ${machine.id}`)
+  return path.join(found, 'k8s')
 }
 
 async function serverVersion(server: Cluster): Promise<string> {

@@ -1,4 +1,4 @@
-import { copyFileSync, mkdirSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readdirSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Daemon } from './daemon.ts'
 import { busyboxArchive } from './images.ts'
@@ -7,6 +7,13 @@ import type { Pod } from './manifests.ts'
 import { waitFor, type WaitOptions } from './wait.ts'
 
 export const defaultDataDir = '/var/lib/k8s'
+
+/** Where artifacts were unpacked on a machine, as its own programs see it: a directory for each that is kept. */
+export function payloadsOf(machine: Machine): string[] {
+  const directory = `${defaultDataDir}/data`
+  const names = readdirSync(machine.path(directory)).filter((name) => /^[0-9a-f]+$/.test(name))
+  return names.map((name) => `${directory}/${name}`)
+}
 
 /** How long a node may take to be Ready on a loaded machine before that counts as never. */
 const readyTimeoutMs = 180_000
